@@ -1,0 +1,64 @@
+"""Mistakes that a user can mend: one sentence on standard error, a non-zero exit code, no stack trace."""
+
+import difflib
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave; the message is one sentence that names the argument, its value and the fix."""
+
+
+EXIT_USER_ERROR = 2
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: "try again later", what a launcher requeues on
+
+# What the disk says, and what a person can do about it.
+_DISK = {
+    errno.ENOSPC: "the disk is full: free some space, or write to another folder, then run the same command again",
+    errno.EDQUOT: "the disk quota is used up: free some space, or write to another folder, then run the same command again",
+    errno.EROFS: "the file system is read-only: write to another folder",
+    errno.EACCES: "permission is denied: choose a folder that you may read and write",
+    errno.EPERM: "the operation is not permitted: choose a folder that you may read and write",
+    errno.ENOTDIR: "a part of this path is a file, not a folder: choose another path",
+    errno.EISDIR: "this is a folder where a file is needed: give the path of a file",
+}
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` with the choice nearest to `name`, or an empty string where nothing is near."""
+    found = difflib.get_close_matches(str(name), [str(c) for c in choices], n=1, cutoff=0.5)
+    return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def disk_message(error: OSError) -> str | None:
+    """One sentence for an error of the disk that the user can mend, None for any other operating-system error."""
+    hint = _DISK.get(error.errno)
+    if hint is None:
+        return None
+    return f"cannot access '{error.filename}', {hint}" if error.filename else f"cannot write, {hint}"
+
+
+def fail(message: str) -> None:
+    """Print one `error:` line on standard error."""
+    print("error: " + " ".join(str(message).split()), file=sys.stderr, flush=True)
+
+
+def run_cli(main: Callable[[], int | None]) -> None:
+    """Run an entry point: user errors and disk errors become one sentence and exit code 2, Ctrl-C becomes 130; bugs keep their trace.
+
+    With ``PALIMPSEST_TRACE=1`` the stack trace of a user error is shown too.
+    """
+    try:
+        code = main() or 0
+    except (UserError, OSError) as error:
+        message = str(error) if isinstance(error, UserError) else disk_message(error)
+        if message is None or os.environ.get("PALIMPSEST_TRACE") == "1":
+            raise
+        fail(message)
+        code = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        fail("interrupted; run the same command again to go on")
+        code = 130
+    sys.exit(code)
