@@ -1,0 +1,214 @@
+"""The U-Net of Ho et al. 2020 (arXiv 2006.11239, appendix B) at any width and depth, for images of any size."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from common.errors import UserError
+from networks.layers import Attention, Downsample, ResidualBlock, TimeEmbedding, Upsample, norm, silence, spread
+
+
+class Level(nn.Module):
+    """Residual blocks of one resolution, each followed by attention or nothing, then a change of resolution or none."""
+
+    def __init__(self, blocks: list[ResidualBlock], attentions: list[Attention], resample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.attentions = nn.ModuleList(attentions)
+        self.resample = resample
+
+    def step(self, x: Tensor, condition: Tensor, index: int) -> Tensor:
+        """Block `index` and its attention."""
+        x = self.blocks[index](x, condition)
+        return self.attentions[index](x) if len(self.attentions) else x
+
+
+class UNet(nn.Module):
+    """out = U(x, time, label): an image to an image of the same size, conditioned on a number and perhaps on a class.
+
+    Ho et al.'s network: at each level `blocks` residual blocks going down and `blocks` + 1 going up, joined by concatenation;
+    self-attention at chosen levels and in the middle. It knows nothing about diffusion: `time` is any number of order 0..1000.
+
+    Args:
+        in_channels: 1 for grey, 3 for colour.
+        out_channels: as `in_channels` where None.
+        channels: width of the first level; even.
+        multipliers: width of each level over `channels`; their number is the number of levels, each at half the size of the one before.
+        blocks: residual blocks per level on the way down; one more on the way up.
+        attention: levels, counted from 0, that have attention after each block.
+        middle_attention: attention between the two blocks at the bottom.
+        heads: heads of every attention.
+        groups: groups of every normalisation, reduced to the largest divisor of its channels.
+        dropout: in every residual block, 0..1.
+        num_classes: K classes add a table of K + 1 vectors to the time embedding, row K standing for "no class".
+        norm_eps: added to the variance in every normalisation.
+
+    Raises:
+        UserError: a size that is not positive, an attention level that does not exist, heads that do not divide the width.
+
+    Three sizes:
+        CIFAR-10, Ho et al., 35,746,307 parameters: `UNet(in_channels=3, attention=[1], dropout=0.1)`.
+        28x28: see configs.
+        8x8: see configs.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        out_channels: int | None = None,
+        channels: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2, 2),
+        blocks: int = 2,
+        attention: Sequence[int] = (1,),
+        middle_attention: bool = True,
+        heads: int = 1,
+        groups: int = 32,
+        dropout: float = 0.0,
+        num_classes: int | None = None,
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        _check(in_channels, out_channels, channels, multipliers, blocks, attention, middle_attention, heads, groups, dropout, num_classes)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.num_classes = num_classes
+        self.multiple = 2 ** (len(multipliers) - 1)  # height and width are padded to multiples of this
+
+        widths = [channels * m for m in multipliers]
+        condition = 4 * channels
+        last = len(widths) - 1
+
+        def block(inputs: int, outputs: int) -> ResidualBlock:
+            return ResidualBlock(inputs, outputs, condition, groups=groups, eps=norm_eps, dropout=dropout)
+
+        def attend(width: int) -> Attention:
+            return Attention(width, heads=heads, groups=groups, eps=norm_eps)
+
+        self.time_embedding = TimeEmbedding(channels, condition)
+        if num_classes is not None:
+            self.label_embedding = nn.Embedding(num_classes + 1, condition)
+            nn.init.normal_(self.label_embedding.weight, std=0.2)  # about the size of the time embedding at the start
+        self.stem = nn.Conv2d(in_channels, channels, 3, padding=1)
+        spread(self.stem)
+
+        self.down = nn.ModuleList()
+        skips = [channels]  # widths of what the way up will concatenate, in the order of the way down
+        width = channels
+        for i, outputs in enumerate(widths):
+            level = [block(width if j == 0 else outputs, outputs) for j in range(blocks)]
+            self.down.append(Level(level, [attend(outputs) for _ in level if i in attention], Downsample(outputs) if i < last else None))
+            width = outputs
+            skips += [width] * (blocks if i == last else blocks + 1)
+
+        self.middle_block1 = block(width, width)
+        self.middle_attention = attend(width) if middle_attention else nn.Identity()
+        self.middle_block2 = block(width, width)
+
+        self.up = nn.ModuleList()  # in the order of execution: the lowest resolution first
+        for i, outputs in reversed(list(enumerate(widths))):
+            level = []
+            for _ in range(blocks + 1):
+                level.append(block(width + skips.pop(), outputs))
+                width = outputs
+            self.up.append(Level(level, [attend(outputs) for _ in level if i in attention], Upsample(outputs) if i > 0 else None))
+
+        self.head_norm = norm(channels * multipliers[0], groups, norm_eps)
+        self.head = nn.Conv2d(channels * multipliers[0], out_channels, 3, padding=1)
+        silence(self.head)
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        """The output [B, C_out, H, W], in the precision of the weights (under autocast too) and the memory format of x.
+
+        Args:
+            x: images [B, C, H, W], of any height and width.
+            time: [B], a number of order 0..1000.
+            label: int64 [B] in 0..K-1, or -1 for "no class"; None is no class for all.
+
+        Raises:
+            ValueError: another number of channels, times or labels than expected; labels for a network without classes.
+        """
+        self._check_input(x, time, label)
+        height, width = x.shape[-2:]
+        down, right = -height % self.multiple, -width % self.multiple
+        if down or right:
+            x = F.pad(x, (0, right, 0, down), mode="replicate")
+
+        condition = F.silu(self._condition(time, label))
+        x = self.stem(x)
+        skips = [x]
+        for level in self.down:
+            for j in range(len(level.blocks)):
+                x = level.step(x, condition, j)
+                skips.append(x)
+            if level.resample is not None:
+                x = level.resample(x)
+                skips.append(x)
+
+        x = self.middle_block1(x, condition)
+        x = self.middle_attention(x)
+        x = self.middle_block2(x, condition)
+
+        for level in self.up:
+            for j in range(len(level.blocks)):
+                x = level.step(torch.cat([x, skips.pop()], dim=1), condition, j)
+            if level.resample is not None:
+                x = level.resample(x)
+
+        with torch.autocast(x.device.type, enabled=False):  # the prediction itself is not rounded to bfloat16
+            x = self.head(F.silu(self.head_norm(x.to(self.head_norm.weight.dtype))))
+        return F.pad(x, (0, -right, 0, -down)) if down or right else x  # a crop that keeps the memory format
+
+    def _condition(self, time: Tensor, label: Tensor | None) -> Tensor:
+        embedding = self.time_embedding(time)
+        if self.num_classes is None:
+            return embedding
+        if label is None:
+            label = torch.full(time.shape, self.num_classes, dtype=torch.long, device=time.device)
+        return embedding + self.label_embedding(torch.where(label < 0, self.num_classes, label))
+
+    def _check_input(self, x: Tensor, time: Tensor, label: Tensor | None) -> None:
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(f"expected images [B, {self.in_channels}, H, W], got {list(x.shape)}")
+        if time.shape != x.shape[:1]:
+            raise ValueError(f"expected one time per image, shape [{x.shape[0]}], got {list(time.shape)}")
+        if label is not None and self.num_classes is None:
+            raise ValueError("got labels, but this network was built without classes (num_classes=None); pass label=None")
+        if label is not None and label.shape != x.shape[:1]:
+            raise ValueError(f"expected one label per image, shape [{x.shape[0]}], got {list(label.shape)}")
+
+
+def _check(
+    in_channels: int,
+    out_channels: int,
+    channels: int,
+    multipliers: Sequence[int],
+    blocks: int,
+    attention: Sequence[int],
+    middle_attention: bool,
+    heads: int,
+    groups: int,
+    dropout: float,
+    num_classes: int | None,
+) -> None:
+    sizes = {"in_channels": in_channels, "out_channels": out_channels, "blocks": blocks, "heads": heads, "groups": groups}
+    sizes |= {f"multipliers[{i}]": m for i, m in enumerate(multipliers)} | ({} if num_classes is None else {"num_classes": num_classes})
+    for name, value in sizes.items():
+        if value < 1:
+            raise UserError(f"{name} of the U-Net must be at least 1, got {value}")
+    if channels < 4 or channels % 2:
+        raise UserError(f"channels of the U-Net must be even and at least 4, got {channels}")
+    if not multipliers:
+        raise UserError("multipliers of the U-Net must name at least one level, got []")
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout of the U-Net must be in [0, 1), got {dropout}")
+    for i in attention:
+        if not 0 <= i < len(multipliers):
+            raise UserError(f"attention level {i} does not exist: the U-Net has {len(multipliers)} levels, 0 to {len(multipliers) - 1}")
+    attended = {channels * multipliers[i] for i in attention} | ({channels * multipliers[-1]} if middle_attention else set())
+    for width in sorted(attended):
+        if width % heads:
+            raise UserError(f"heads must divide the {width} channels of every attention of the U-Net, got heads={heads}")
