@@ -1,0 +1,109 @@
+"""The two types of a degradation: the operator A that acts on a batch, and the recipe that makes one operator per image.
+
+An :class:`Operator` is bound: its masks and kernels are fixed, one per image of the batch where they differ. A :class:`Degradation` is what a
+config names: it draws the parameters of each image (place of a mask, ...) from that image's own random stream and binds them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.random_streams import RandomStreams
+
+Shape = tuple[int, int, int]
+Params = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class SVD:
+    """A = U S V^T with orthogonal changes of basis given as functions.
+
+    singular_values: float64 [n] or [B, n], n = C*H*W of the input, zero where A loses the component. v, vt, u, ut: V, V^T, U, U^T.
+    vt maps images [B, C, H, W] to coefficients [B, n], v maps back; ut maps measurements [B, *output_shape] to coefficients [B, n]
+    (zero where the singular value is zero), u maps back. Thus A x = u(singular_values * vt(x)).
+    """
+
+    singular_values: Tensor
+    v: Callable[[Tensor], Tensor]
+    vt: Callable[[Tensor], Tensor]
+    u: Callable[[Tensor], Tensor]
+    ut: Callable[[Tensor], Tensor]
+
+
+class Operator(ABC):
+    """y = A x for a batch x [B, C, H, W], without noise: noise is never hidden in an operator.
+
+    input_shape and output_shape are (C, H, W) of one image. Deterministic: two calls give equal results. Dtype and device follow the input.
+    """
+
+    input_shape: Shape
+    output_shape: Shape
+    linear: bool = True
+    #: A constructive remark for a person, used in refusals: "Gaussian blur (reflecting), std 1.0".
+    description: str = ""
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """A x: [B, *input_shape] to [B, *output_shape]."""
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A^T y with <A x, y> = <x, A^T y>: [B, *output_shape] to [B, *input_shape]; TypeError where A is not linear."""
+        raise TypeError(f"{type(self).__name__} has no adjoint: it is not linear")
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        """A^+ y, the Moore-Penrose inverse (of the truncated operator where a docstring says so): [B, *output_shape] to [B, *input_shape]."""
+        raise TypeError(f"{type(self).__name__} has no pseudo-inverse")
+
+    @property
+    def svd(self) -> SVD | None:
+        """The singular value decomposition, None where there is no closed form."""
+        return None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """For operators that keep pixels: 1 where a pixel is measured, 0 where it is missing, [B or 1, 1, H, W]; None for all others."""
+        return None
+
+    @property
+    def output_range(self) -> tuple[float, float]:
+        """Least and largest value of A x over images x in [-1, 1]; a measurement far outside of it is warned about."""
+        return (-1.0, 1.0)
+
+    def norm(self) -> float:
+        """An upper bound of the spectral norm ||A||, which step sizes are made of; 1 unless a leaf says otherwise."""
+        return 1.0
+
+    def to(self, device: torch.device | str) -> "Operator":
+        """Move the tensors that the operator holds to `device`; returns itself."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        return self
+
+
+class Degradation(ABC):
+    """A recipe for operators: what a task in a config names.
+
+    ``operator_for(shape, index, random)`` is a function of (seed, image index) alone, thus the same for any batch, process and order.
+    """
+
+    def draw(self, random: RandomStreams, index: int, shape: Shape) -> Params:
+        """The parameters of image `index` of shape (C, H, W), drawn from its own stream; none unless a leaf draws some."""
+        del random, index, shape
+        return {}
+
+    @abstractmethod
+    def bind(self, params: Params, shape: Shape) -> Operator:
+        """The operator for images of shape (C, H, W); `params` are those of :meth:`draw`, stacked over the batch.
+
+        Raises UserError where the shape does not fit (a factor that does not divide the side, a grey image where colour is needed).
+        """
+
+    def operator_for(self, shape: Shape, index: Sequence[int], random: RandomStreams) -> Operator:
+        """The operator for a batch of images with these indices."""
+        drawn = [self.draw(random, int(i), shape) for i in index]
+        params = {name: torch.stack([d[name] for d in drawn]) for name in (drawn[0] if drawn else {})}
+        return self.bind(params, shape)

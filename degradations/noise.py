@@ -1,0 +1,38 @@
+"""Measurement noise as an object that knows its level: y = A x + n."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from common.image_range import sigma_from, sigma_to_255
+from common.random_streams import RandomStreams
+
+
+class Noise(ABC):
+    """Noise that is added to A x; `sigma` is its standard deviation in [-1, 1] units."""
+
+    sigma: float
+
+    @abstractmethod
+    def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
+        """The noisy measurement of `clean` = A x [B, ...]; a function of (seed, image index) only."""
+
+
+class GaussianNoise(Noise):
+    """n ~ N(0, sigma^2 I). Give exactly one of sigma ([-1, 1] units), sigma_255 (0..255 units), sigma_unit ([0, 1] units); 0 is no noise.
+
+    Raises ValueError where none or several are given or the level is negative.
+    """
+
+    def __init__(self, *, sigma: float | None = None, sigma_255: float | None = None, sigma_unit: float | None = None) -> None:
+        self.sigma = sigma_from(sigma=sigma, sigma_255=sigma_255, sigma_unit=sigma_unit)
+
+    def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
+        if self.sigma == 0:
+            return clean
+        noise = random.normal_batch("measurement", index, [0] * len(index), clean.shape[1:], clean.device)
+        return clean + self.sigma * noise.to(clean.dtype)
+
+    def __repr__(self) -> str:
+        return f"GaussianNoise(sigma={self.sigma:g}, sigma_255={sigma_to_255(self.sigma):g})"

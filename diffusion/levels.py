@@ -1,0 +1,58 @@
+"""Lists of levels for samplers: strictly decreasing, ending in 0. What a sampler steps to is always the next entry of its list."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffusion.denoiser import Denoiser
+
+SPACINGS = ("karras", "trailing", "leading", "linspace")
+
+
+def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
+    """sigma_i = (sigma_max^(1/rho) + i / (S - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, i = 0 .. S - 1, then 0: float64 [S + 1].
+
+    Karras et al. 2022 (2206.00364), equation 5. ValueError unless steps >= 1 and 0 < sigma_min < sigma_max.
+    """
+    if steps < 1 or not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(f"steps must be at least 1 and 0 < sigma_min < sigma_max, got steps={steps}, sigma_min={sigma_min}, sigma_max={sigma_max}")
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return _ending_in_zero((high + ramp * (low - high)).pow(rho))
+
+
+def spaced_sigmas(denoiser: Denoiser, steps: int, spacing: str = "trailing") -> Tensor:
+    """Levels of a denoiser at evenly spaced training times, then 0: float64 [S + 1].
+
+    With T training times: "trailing" T - 1, T - 1 - T/S, ... (keeps the noisiest; best for few steps), "leading" (S - 1) T/S, ..., T/S, 0 (the old DDIM
+    choice; never sees the noisiest level), "linspace" both ends; rounded to whole times. "karras": :func:`karras_sigmas` between the denoiser's levels,
+    from at most sigma = 80. ValueError for an unknown spacing or steps outside of 1 .. T.
+    """
+    if spacing == "karras":
+        return karras_sigmas(steps, denoiser.sigma_min, min(denoiser.sigma_max, 80.0))
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}, got '{spacing}'")
+    total = denoiser.times
+    if not 1 <= steps <= total:
+        raise ValueError(f"steps must lie in 1 .. {total}, the number of training times, got {steps}")
+    ramp = torch.arange(steps, dtype=torch.float64)
+    if spacing == "trailing":
+        time = (total - ramp * (total / steps)).round() - 1
+    elif spacing == "leading":
+        time = (ramp * (total // steps)).flip(0)
+    else:
+        time = torch.linspace(total - 1, 0, steps, dtype=torch.float64).round()
+    return _ending_in_zero(denoiser.level_at(time))
+
+
+def below(sigmas: Tensor, start: float) -> Tensor:
+    """The list restarted at `start`: [start, those of `sigmas` below it]; ValueError unless 0 < start <= sigmas[0]."""
+    if not 0 < start <= float(sigmas[0]) * (1 + 1e-6):
+        raise ValueError(f"start must lie in (0, {float(sigmas[0]):.4g}], got {start}")
+    lower = sigmas[sigmas < start * (1 - 1e-6)]
+    return torch.cat([torch.tensor([start], dtype=sigmas.dtype), lower])
+
+
+def _ending_in_zero(levels: Tensor) -> Tensor:
+    return torch.cat([levels.double(), torch.zeros(1, dtype=torch.float64)])

@@ -1,0 +1,91 @@
+"""What all samplers share: an explicit list of levels, a step from one to the next, and no hidden randomness."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.random_streams import NoiseSequence
+from diffusion.denoiser import Condition, Denoiser, Prediction
+
+#: (x [B, C, H, W], sigma) -> Prediction; sigma is one number for the batch. Guidance is a function of this type around another one.
+Predict = Callable[[Tensor, float], Prediction]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The outcome of one step: x at the next level, the prediction at the level that was left, and what the next step must remember."""
+
+    x: Tensor
+    prediction: Prediction
+    memory: Any = None
+
+
+class Sampler(ABC):
+    """Walks x = x0 + sigma * noise down an explicit, strictly decreasing list of levels that ends in 0; the next level is the next in the list.
+
+    order: order of convergence of the deterministic part in the number of steps. stochastic: whether a step asks for noise.
+    calls(n): network calls for n steps.
+    """
+
+    order: int
+    stochastic: bool
+
+    @abstractmethod
+    def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
+        """One step from sigma to sigma_next < sigma for x [B, C, H, W] in x0 + sigma * noise units; memory is None on the first step."""
+
+    def calls(self, steps: int) -> int:
+        """Network calls (NFE) that `steps` steps cost."""
+        return steps
+
+    def sample(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        sigmas: Tensor,
+        *,
+        noise: NoiseSequence | None = None,
+        condition: Condition | None = None,
+        clip: bool = True,
+        on_step: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """The last x of the list, [B, C, H, W].
+
+        x: the start, x0 + sigmas[0] * noise (for pure noise: sigmas[0] * standard normal). sigmas: levels [S + 1], strictly decreasing, the last is 0.
+        noise: needed by stochastic samplers. clip: clip every x0 to [-1, 1] and derive eps again. on_step(i, x0) is called after each step.
+        Raises ValueError for a list that is not strictly decreasing or does not end in 0, and where noise is missing.
+        """
+        levels = check_levels(sigmas)
+        if self.stochastic and noise is None:
+            raise ValueError(f"{type(self).__name__} is stochastic: give it noise=random.sequence(...)")
+        predict = predictor(denoiser, condition=condition, clip=clip)
+        memory = None
+        for i, (sigma, sigma_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+            outcome = self.step(predict, x, sigma, sigma_next, memory, noise)
+            x, memory = outcome.x, outcome.memory
+            if on_step is not None:
+                on_step(i, outcome.prediction.x0)
+        return x
+
+
+def predictor(denoiser: Denoiser, *, condition: Condition | None = None, clip: bool = True) -> Predict:
+    """The denoiser as a function of x and one sigma for the whole batch."""
+
+    def predict(x: Tensor, sigma: float) -> Prediction:
+        level = torch.full(x.shape[:1], sigma, dtype=x.dtype, device=x.device)
+        prediction = denoiser.predict(x, level, condition)
+        return prediction.clipped(x, level) if clip else prediction
+
+    return predict
+
+
+def check_levels(sigmas: Tensor) -> list[float]:
+    """The list of levels as numbers; ValueError where it is not finite, strictly decreasing and ending in 0."""
+    levels = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
+    if len(levels) < 2 or levels[-1] != 0 or any(not a > b for a, b in zip(levels, levels[1:], strict=False)) or levels[0] == float("inf"):
+        raise ValueError(f"sigmas must be finite, strictly decreasing and end in 0, got {levels[:4]} ... {levels[-2:]}")
+    return levels
