@@ -1,0 +1,97 @@
+"""Objects from {class_path, init_args}: the class path in a config is the index of the code, checked before anything is built."""
+
+import importlib
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonargparse
+
+from common.errors import UserError, nearest
+
+T = TypeVar("T")
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def find_class(class_path: str, base: type[T], *, where: str, own_only: bool = False) -> type[T]:
+    """The class that `class_path` ("package.module.Class") names; `where` names the place in the config for the message.
+
+    own_only: refuse, before importing anything, a class that is not one of this project's own files: what a checkpoint names must not run foreign code.
+    Raises UserError where the module or class does not exist, is abstract, or is not a `base`.
+    """
+    module_name, _, name = str(class_path).rpartition(".")
+    if not module_name or not all(part.isidentifier() for part in str(class_path).split(".")):
+        raise UserError(f"{where}: class_path must be 'package.module.Class', got '{class_path}'")
+    if own_only and not _is_own(module_name):
+        raise UserError(f"{where} names the class '{class_path}', which is not one of this project's own: nothing was loaded")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise UserError(f"{where}: there is no module '{module_name}' for class_path '{class_path}'{nearest(module_name, _modules(module_name))}") from error
+    found = getattr(module, name, None)
+    if not (inspect.isclass(found) and issubclass(found, base)) or inspect.isabstract(found):
+        choices = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)]
+        raise UserError(f"{where}: '{class_path}' is not a usable {base.__name__}; {module_name} has {', '.join(choices) or 'none'}{nearest(name, choices)}")
+    if own_only and not _is_own(found.__module__):
+        raise UserError(f"{where} names the class '{class_path}', which is defined outside of this project: nothing was loaded")
+    return found
+
+
+def build(spec: dict[str, Any] | str, base: type[T], *, where: str, own_only: bool = False, **injected: Any) -> T:
+    """Build {class_path, init_args} (or a bare class path) of a subclass of `base`; `injected` are arguments that a config may not give.
+
+    Names, presence and types of the options are checked against the constructor's annotations. Raises UserError for an unknown option (with the nearest
+    name), a missing or a mistyped one, and for whatever ValueError the constructor raises.
+    """
+    spec = {"class_path": spec} if isinstance(spec, str) else dict(spec)
+    unknown = set(spec) - {"class_path", "init_args"}
+    if unknown or "class_path" not in spec:
+        extra = f"unknown key '{sorted(unknown)[0]}'" if unknown else "class_path is missing"
+        raise UserError(f"{where}: expected class_path and init_args, {extra}")
+    found = find_class(spec["class_path"], base, where=where, own_only=own_only)
+    options = check_options(found, spec.get("init_args") or {}, where=where, skip=injected)
+    try:
+        return found(**options, **injected)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Iterable[str] = ()) -> dict[str, Any]:
+    """`options` checked and converted by the annotations of the constructor of `cls`, defaults filled in; UserError as in :func:`build`."""
+    parameters = {n: p for n, p in inspect.signature(cls).parameters.items() if n not in set(skip)}
+    for name in options:
+        if name not in parameters:
+            raise UserError(f"{where}: {cls.__name__} has no option '{name}'{nearest(name, parameters)}; it has {', '.join(parameters) or 'none'}")
+    for name, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and name not in options:
+            raise UserError(f"{where}: {cls.__name__} needs the option '{name}'")
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls, skip=set(skip), sub_configs=False)
+    try:
+        return dict(parser.instantiate_classes(parser.parse_object(options)))
+    except jsonargparse.ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}: an option of {cls.__name__} does not fit: {reason}") from error
+
+
+def describe(cls: type, options: dict[str, Any]) -> dict[str, Any]:
+    """The plain dictionary {class_path, init_args} that :func:`build` reads back."""
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": dict(options)}
+
+
+def _is_own(module_name: str) -> bool:
+    """Whether a module is a file of this project, found without importing it."""
+    parts = module_name.split(".")
+    path = PROJECT.joinpath(*parts)
+    own_packages = {p.parent.name for p in PROJECT.glob("*/__init__.py")}
+    return parts[0] in own_packages and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
+
+
+def _modules(module_name: str) -> list[str]:
+    folder = module_name.split(".")[0]
+    root = PROJECT / folder
+    return [".".join(p.relative_to(PROJECT).with_suffix("").parts) for p in root.rglob("*.py")] if root.is_dir() else []
