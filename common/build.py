@@ -83,6 +83,37 @@ def describe(cls: type, options: dict[str, Any]) -> dict[str, Any]:
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": dict(options)}
 
 
+class Recorded:
+    """Remembers its constructor arguments: ``spec`` is the plain {class_path, init_args} that builds an equal object again.
+
+    A mix-in for what a checkpoint must describe (networks, schedules). Arguments must be given by keyword and be plain or themselves Recorded.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Recorded":
+        if args:
+            raise TypeError(f"{cls.__name__} takes keyword arguments only")
+        instance = super().__new__(cls)
+        # Past nn.Module's own __setattr__, which is not ready before its __init__; a deep copy carries it along with the rest.
+        instance.__dict__["_constructor_arguments"] = kwargs
+        return instance
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return describe(type(self), {k: _plain(v) for k, v in self.__dict__["_constructor_arguments"].items()})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Recorded):
+        return value.spec
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a recorded constructor argument must be plain, got {type(value).__name__}")
+
+
 def _is_own(module_name: str) -> bool:
     """Whether a module is a file of this project, found without importing it."""
     parts = module_name.split(".")

@@ -6,8 +6,10 @@ from abc import ABC
 import torch
 from torch import Tensor
 
+from common.build import Recorded
 
-class Schedule(ABC):
+
+class Schedule(Recorded, ABC):
     """alpha_bar_t = prod_{s <= t} (1 - beta_s), sigma_t = sqrt((1 - alpha_bar_t) / alpha_bar_t), t = 0 .. T - 1.
 
     betas, alphas_bar, sigmas: float64 [T], sigmas strictly increasing.
