@@ -1,0 +1,175 @@
+"""What all data sets have in common: splits, loaders, memory, augmentation. A leaf says only where its images come from."""
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from common.batch import Batch
+from common.errors import UserError
+from common.image_range import to_float
+from common.random_streams import RandomStreams
+from datamodules.augment import flip_at_random
+from datamodules.loader import EvaluationLoader, ResumableLoader
+from datamodules.store import ImageSet, ImageStore, MemoryStore, everything
+
+Split = Literal["train", "validation", "test"]
+
+
+class ImageDataModule(pl.LightningDataModule, ABC):
+    """Images of one data set as batches ``Batch(image, index, label)``: uint8 at rest, float32 in [-1, 1] on the device.
+
+    batch_size: images per process and step.
+    data_dir: folder of the data sets; None: the environment variable DATA_DIR, or ``data``.
+    validation: number of images held out of the training set, by a permutation that depends on `split_seed` alone.
+    seed: of the order and the augmentation of training images.
+    horizontal_flip: mirror every training image with probability 1/2, decided by (seed, epoch, image index).
+    limit: use only the first so many training images (those left after the validation images are taken out); None: all.
+    workers: processes that decode files; sets in memory use none.
+    memory_limit_mb: sets whose uint8 pixels fit are held in memory, larger ones are decoded when needed.
+    keep_on_device: hold the pixels of a set in memory on the accelerator; "auto": where they fit in a quarter of its free memory.
+    predict_images: how many indices ``predict_dataloader`` gives.
+
+    Every process must use the same options. The trainer runs with ``use_distributed_sampler: false``. Options out of range: UserError.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 64,
+        data_dir: str | None = None,
+        validation: int = 0,
+        split_seed: int = 0,
+        seed: int = 0,
+        horizontal_flip: bool = False,
+        limit: int | None = None,
+        workers: int = 0,
+        memory_limit_mb: int = 2048,
+        keep_on_device: bool | Literal["auto"] = "auto",
+        predict_images: int = 64,
+    ) -> None:
+        super().__init__()
+        least = {"batch_size": 1, "validation": 0, "limit": 1, "workers": 0, "memory_limit_mb": 0, "predict_images": 1}
+        given = {"batch_size": batch_size, "validation": validation, "limit": limit, "workers": workers}
+        given |= {"memory_limit_mb": memory_limit_mb, "predict_images": predict_images}
+        for name, value in given.items():
+            if value is not None and value < least[name]:
+                raise UserError(f"{name} must be at least {least[name]}, got {value}")
+        if keep_on_device not in (True, False, "auto"):
+            raise UserError(f"keep_on_device must be true, false or auto, got '{keep_on_device}'")
+        self.batch_size, self.validation, self.split_seed, self.seed = batch_size, validation, split_seed, seed
+        self.data_dir = Path(data_dir or os.environ.get("DATA_DIR") or "data")
+        self.horizontal_flip, self.limit, self.workers, self.predict_images = horizontal_flip, limit, workers, predict_images
+        self.memory_limit_mb, self.keep_on_device = memory_limit_mb, keep_on_device
+        self._sets: dict[str, ImageSet] = {}
+        self._on_device: dict[int, tuple[ImageStore, MemoryStore]] = {}
+        self._training_loader: ResumableLoader | None = None
+
+    # What a data set says.
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image, where possible before any file is read; UserError where the images differ in size."""
+
+    @abstractmethod
+    def _training_images(self) -> ImageSet:
+        """All images that may be trained on, those of the validation among them, in a stable order; UserError where they are missing."""
+
+    @abstractmethod
+    def _test_images(self) -> ImageSet:
+        """The images held out for the evaluation; UserError where they are missing."""
+
+    # Plain access, without Lightning.
+
+    def images(self, split: Split) -> ImageSet:
+        """The images of a split, read at the first call: ``len``, ``get(rows)``, ``name(row)``, ``shape(row)``."""
+        if split not in ("train", "validation", "test"):
+            raise ValueError(f"split must be train, validation or test, got {split!r}")
+        if split not in self._sets:
+            if split == "test":
+                self._sets["test"] = self._test_images()
+            else:
+                self._sets["train"], self._sets["validation"] = self._split(self._training_images())
+        return self._sets[split]
+
+    def _split(self, images: ImageSet) -> tuple[ImageSet, ImageSet]:
+        """(train, validation): the validation rows are the first of a permutation by `split_seed`; both parts keep the stable order."""
+        n = len(images)
+        if self.validation >= max(n, 1):
+            raise UserError(f"validation must be smaller than the training set ({n} images), got {self.validation}")
+        held_out, rest = held_out_rows(n, self.validation, self.split_seed, "validation split")
+        train = ImageSet(images.store, images.positions[rest][: self.limit])
+        return train, ImageSet(images.store, images.positions[held_out])
+
+    # Lightning's hooks.
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the splits that a stage needs."""
+        if stage in ("fit", "validate", None):
+            self.images("train")
+        if stage in ("test", None):
+            self.images("test")
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled batches of training images; the position is saved with every checkpoint."""
+        loader = ResumableLoader(self._placed(self.images("train")), seed=self.seed, **self._loader_options())
+        if self.trainer is not None:
+            trainer = self.trainer
+            progress = trainer.fit_loop.epoch_loop.batch_progress.current
+            loader.in_flight = lambda: progress.ready != progress.processed
+            limit = trainer.limit_train_batches
+            loader.epoch_batches = limit if isinstance(limit, int) else max(1, int(len(loader) * limit))
+        self._training_loader = loader
+        return loader
+
+    def val_dataloader(self) -> EvaluationLoader | list:
+        """Validation images in their order, each once over all processes; an empty list where none are held out."""
+        images = self.images("validation")
+        return EvaluationLoader(self._placed(images), **self._loader_options()) if len(images) else []
+
+    def test_dataloader(self) -> EvaluationLoader:
+        """Test images in their order, each once over all processes."""
+        return EvaluationLoader(self._placed(self.images("test")), **self._loader_options())
+
+    def predict_dataloader(self) -> EvaluationLoader:
+        """Indices 0..predict_images-1, each once over all processes, with black images: what is drawn needs only the index."""
+        black = torch.zeros(1, dtype=torch.uint8).expand(self.predict_images, *self.shape)
+        return EvaluationLoader(everything(MemoryStore(black)), **self._loader_options())
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """uint8 to float32 in [-1, 1] and, in training, mirrored at random: on the device, after the transfer of a quarter of the bytes."""
+        image = to_float(batch.image)
+        if self.horizontal_flip and self._training_loader is not None and self.trainer is not None and self.trainer.training:
+            image = flip_at_random(image, batch.index, seed=self.seed, epoch=self._training_loader.epoch)
+        return batch._replace(image=image)
+
+    def _loader_options(self) -> dict:
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return {"batch_size": self.batch_size, "rank": rank, "world_size": world_size, "workers": self.workers, "pin": pin}
+
+    def _placed(self, images: ImageSet) -> ImageSet:
+        """The same set with its pixels on the accelerator, where that is wanted and they fit."""
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        if not isinstance(images.store, MemoryStore) or self.keep_on_device is False or device.type == "cpu":
+            return images
+        key = id(images.store)
+        if key not in self._on_device:
+            if self.keep_on_device == "auto" and (
+                device.type != "cuda" or images.store.pixels.nbytes > torch.cuda.mem_get_info(device)[0] / 4
+            ):
+                return images
+            self._on_device[key] = (images.store, images.store.to(device))  # the host's store is kept too: it owns the id
+        return ImageSet(self._on_device[key][1], images.positions.to(device))
+
+
+def held_out_rows(n: int, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
+    """Rows (held out, rest) of n, both ascending: the first `count` of a permutation drawn from (seed, purpose) are held out."""
+    order = torch.from_numpy(RandomStreams(seed).generator(purpose, 0).permutation(n))
+    return order[:count].sort().values, order[count:].sort().values

@@ -1,0 +1,162 @@
+"""Loaders of uint8 batches: one for training whose position is saved with the checkpoint, one for everything that is evaluated.
+
+Both know the number of processes themselves: the trainer runs with ``use_distributed_sampler: false``.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from common.batch import Batch
+from common.errors import UserError
+from common.random_streams import RandomStreams
+from datamodules.store import ImageSet, MemoryStore
+
+
+class ResumableLoader:
+    """Batch k of epoch e on rank r of W: ``perm_e[k W B + r B : k W B + (r + 1) B]``, ``perm_e`` a permutation drawn from (seed, e).
+
+    images: the training images; batch_size B: images per process and step; workers: processes that decode files (0: this process; sets
+    in memory never use any); pin: page-locked batches, for an accelerator.
+
+    The last incomplete global batch of an epoch is dropped; a set smaller than one global batch is repeated to fill it, with a warning.
+    ``state_dict`` holds the epoch and the number of images given in it by all processes, nothing of the rank; Lightning saves it with
+    every checkpoint. A run restored from it goes on with exactly the images that the epoch had not given yet.
+
+    in_flight: tells whether the newest batch was fetched but not trained on (an exception inside the step); it is then not counted.
+    epoch_batches: batches after which the trainer ends an epoch early (``limit_train_batches``), None where it does not.
+    """
+
+    def __init__(
+        self, images: ImageSet, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int = 0, pin: bool = False
+    ) -> None:
+        if len(images) == 0:
+            raise ValueError("images must hold at least one image, got an empty set")
+        if batch_size < 1 or not 0 <= rank < world_size:
+            raise ValueError(f"batch_size must be at least 1 and rank in 0..world_size-1, got {batch_size}, {rank} of {world_size}")
+        self.images, self.batch_size, self.seed, self.rank, self.world_size = images, batch_size, seed, rank, world_size
+        self.workers, self.pin = workers, pin
+        self.in_flight: Callable[[], bool] = lambda: False
+        self.epoch_batches: int | None = None
+        self._epoch, self._given = 0, 0
+        self._begun = False  # whether (epoch, given) belong to an iteration that began in this process
+        if len(images) < self.global_batch:
+            warnings.warn(
+                f"the training set has {len(images)} images, fewer than one step takes ({self.global_batch} = {batch_size} images x {world_size} "
+                "processes): images are repeated inside a batch; a smaller batch_size avoids it",
+                stacklevel=2,
+            )
+
+    @property
+    def global_batch(self) -> int:
+        """Images per step over all processes."""
+        return self.batch_size * self.world_size
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the newest batch."""
+        return self._epoch
+
+    def __len__(self) -> int:
+        return max(1, len(self.images) // self.global_batch)
+
+    def order(self, epoch: int) -> Tensor:
+        """The rows of one epoch, int64: a permutation, repeated up to one global batch where the set is smaller."""
+        n = len(self.images)
+        order = torch.from_numpy(RandomStreams(self.seed).generator("training order", epoch).permutation(n))
+        return order if n >= self.global_batch else order[torch.arange(self.global_batch) % n]
+
+    def state_dict(self) -> dict[str, int]:
+        """The position: epoch, images given in it by all processes, number of images in the set."""
+        given = self._given - (self.global_batch if self._given and self.in_flight() else 0)
+        return {"epoch": self._epoch, "given": given, "images": len(self.images)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on at a saved position; where the set has another number of images now, with the next epoch, and a warning."""
+        self._epoch, self._given, self._begun = int(state["epoch"]), int(state["given"]), False
+        if state["images"] != len(self.images) and self._given:
+            warnings.warn(f"the training set has {len(self.images)} images, but had {state['images']} when the run stopped: beginning a new epoch")
+            self._epoch, self._given = self._epoch + 1, 0
+
+    def _finished(self) -> bool:
+        batches = len(self) if self.epoch_batches is None else min(len(self), self.epoch_batches)
+        return self._given > 0 and (self._given >= batches * self.global_batch or self._given + self.global_batch > max(len(self.images), self.global_batch))
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator, so that nothing moves before the first batch is asked for: Lightning calls iter() on trial. The step to the next
+        # epoch is at the beginning, because Lightning does not exhaust a sized loader.
+        if self._begun or self._finished():
+            self._epoch, self._given = self._epoch + 1, 0
+        self._begun = True
+        epoch, order, size = self._epoch, self.order(self._epoch), self.global_batch
+        starts = range(self._given, len(order) - size + 1, size)
+        mine = [order[s + self.rank * self.batch_size : s + (self.rank + 1) * self.batch_size] for s in starts]
+        for rows, batch in zip(mine, _batches(self.images, mine, epoch, self.workers), strict=True):
+            self._given += size
+            yield _pinned(_filled(batch, len(rows)), self.pin)
+
+
+class EvaluationLoader:
+    """Rank r of W gives rows r, r + W, r + 2W, ... in order, in batches of at most B images of one size; nothing is padded, repeated or dropped."""
+
+    def __init__(
+        self, images: ImageSet, *, batch_size: int, rank: int = 0, world_size: int = 1, workers: int = 0, pin: bool = False
+    ) -> None:
+        if batch_size < 1 or not 0 <= rank < world_size:
+            raise ValueError(f"batch_size must be at least 1 and rank in 0..world_size-1, got {batch_size}, {rank} of {world_size}")
+        self.images, self.workers, self.pin = images, workers, pin
+        mine = torch.arange(rank, len(images), world_size)
+        self._rows = list(mine.split(batch_size)) if len(mine) else []
+        if not images.one_shape:
+            self._rows = [run for rows in self._rows for run in _runs_of_one_shape(images, rows)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in _batches(self.images, self._rows, None, self.workers):
+            if len(batch.image):
+                yield _pinned(batch, self.pin)
+
+
+class _Reader(Dataset):
+    """A map-style set whose items are whole batches, so that a worker decodes a batch."""
+
+    def __init__(self, images: ImageSet, epoch: int | None) -> None:
+        self.images, self.epoch = images, epoch
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        return self.images.take(rows, self.epoch)
+
+
+def _batches(images: ImageSet, rows: list[Tensor], epoch: int | None, workers: int) -> Iterator[Batch]:
+    if workers == 0 or isinstance(images.store, MemoryStore):
+        return (images.take(r, epoch) for r in rows)
+    # An own generator: DataLoader draws the seed of its workers from the global one otherwise, which would change the training noise.
+    generator = torch.Generator().manual_seed(0)
+    return iter(DataLoader(_Reader(images, epoch), sampler=rows, batch_size=None, num_workers=workers, generator=generator))
+
+
+def _filled(batch: Batch, size: int) -> Batch:
+    """Broken files shorten a batch; training needs whole ones (compiled networks, equal steps on all processes), so its rows are repeated."""
+    if len(batch.image) == size:
+        return batch
+    if len(batch.image) == 0:
+        raise UserError("not one image file of a batch can be decoded: check the data folder (the warnings above name the files)")
+    rows = torch.arange(size) % len(batch.image)
+    return Batch(batch.image[rows], batch.index[rows], batch.label[rows])
+
+
+def _pinned(batch: Batch, pin: bool) -> Batch:
+    if not pin or batch.image.device.type != "cpu":
+        return batch
+    return Batch(*(t.pin_memory() for t in batch))
+
+
+def _runs_of_one_shape(images: ImageSet, rows: Tensor) -> Iterator[Tensor]:
+    shapes = [images.shape(int(row)) for row in rows]
+    cuts = [0, *(i for i in range(1, len(rows)) if shapes[i] != shapes[i - 1]), len(rows)]
+    return (rows[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True))
