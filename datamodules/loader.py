@@ -3,6 +3,7 @@
 Both know the number of processes themselves: the trainer runs with ``use_distributed_sampler: false``.
 """
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -45,8 +46,8 @@ class ResumableLoader:
         self._begun = False  # whether (epoch, given) belong to an iteration that began in this process
         if len(images) < self.global_batch:
             warnings.warn(
-                f"the training set has {len(images)} images, fewer than one step takes ({self.global_batch} = {batch_size} images x {world_size} "
-                "processes): images are repeated inside a batch; a smaller batch_size avoids it",
+                f"the training set has {len(images)} images, fewer than one step takes ({batch_size} images x {world_size} processes = "
+                f"{self.global_batch}): images are repeated inside a batch; a smaller batch_size avoids it",
                 stacklevel=2,
             )
 
@@ -78,12 +79,13 @@ class ResumableLoader:
         """Go on at a saved position; where the set has another number of images now, with the next epoch, and a warning."""
         self._epoch, self._given, self._begun = int(state["epoch"]), int(state["given"]), False
         if state["images"] != len(self.images) and self._given:
-            warnings.warn(f"the training set has {len(self.images)} images, but had {state['images']} when the run stopped: beginning a new epoch")
+            now, then = len(self.images), state["images"]
+            warnings.warn(f"the training set has {now} images, but had {then} when the run stopped: beginning a new epoch", stacklevel=2)
             self._epoch, self._given = self._epoch + 1, 0
 
     def _finished(self) -> bool:
         batches = len(self) if self.epoch_batches is None else min(len(self), self.epoch_batches)
-        return self._given > 0 and (self._given >= batches * self.global_batch or self._given + self.global_batch > max(len(self.images), self.global_batch))
+        return self._given > 0 and self._given + self.global_batch > min(len(self.images), batches * self.global_batch)
 
     def __iter__(self) -> Iterator[Batch]:
         # A generator, so that nothing moves before the first batch is asked for: Lightning calls iter() on trial. The step to the next
@@ -100,7 +102,10 @@ class ResumableLoader:
 
 
 class EvaluationLoader:
-    """Rank r of W gives rows r, r + W, r + 2W, ... in order, in batches of at most B images of one size; nothing is padded, repeated or dropped."""
+    """Rank r of W gives rows r, r + W, r + 2W, ... in order, in batches of at most B images of one size.
+
+    Nothing is padded, repeated or dropped, so that the ranks together give every image once.
+    """
 
     def __init__(
         self, images: ImageSet, *, batch_size: int, rank: int = 0, world_size: int = 1, workers: int = 0, pin: bool = False
@@ -141,7 +146,7 @@ def _batches(images: ImageSet, rows: list[Tensor], epoch: int | None, workers: i
 
 
 def _filled(batch: Batch, size: int) -> Batch:
-    """Broken files shorten a batch; training needs whole ones (compiled networks, equal steps on all processes), so its rows are repeated."""
+    """Broken files shorten a batch; training needs whole ones (a compiled network has a fixed shape), so its rows are repeated."""
     if len(batch.image) == size:
         return batch
     if len(batch.image) == 0:
@@ -159,4 +164,4 @@ def _pinned(batch: Batch, pin: bool) -> Batch:
 def _runs_of_one_shape(images: ImageSet, rows: Tensor) -> Iterator[Tensor]:
     shapes = [images.shape(int(row)) for row in rows]
     cuts = [0, *(i for i in range(1, len(rows)) if shapes[i] != shapes[i - 1]), len(rows)]
-    return (rows[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+    return (rows[a:b] for a, b in itertools.pairwise(cuts))

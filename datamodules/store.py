@@ -11,7 +11,7 @@ from common.batch import Batch
 
 
 class ImageStore(ABC):
-    """N images at positions 0..N-1. `index` int64 [N]: the number that names an image for ever; `label` int64 [N], -1 where there is none."""
+    """N images at positions 0..N-1. `index` int64 [N] names an image for ever; `label` int64 [N] is -1 where there is none."""
 
     index: Tensor
     label: Tensor
@@ -39,7 +39,9 @@ class ImageStore(ABC):
 class MemoryStore(ImageStore):
     """All pixels in one uint8 tensor [N, C, H, W]; `names` default to the index."""
 
-    def __init__(self, pixels: Tensor, *, index: Tensor | None = None, label: Tensor | None = None, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, pixels: Tensor, *, index: Tensor | None = None, label: Tensor | None = None, names: Sequence[str] | None = None
+    ) -> None:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise TypeError(f"pixels must be uint8 [N, C, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
         self.pixels = pixels
@@ -78,7 +80,7 @@ class ImageSet:
         Raises IndexError for a row that is not there, ValueError where the images are not of one size.
         """
         rows = torch.as_tensor(indices, dtype=torch.int64)
-        if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < len(self)):
+        if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(self)):
             raise IndexError(f"rows must be in 0..{len(self) - 1}, got {indices}")
         batch = self.take(rows)
         if len(batch.image) != len(rows):
