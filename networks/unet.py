@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from common.build import Recorded
 from common.errors import UserError
 from networks.layers import Attention, Downsample, ResidualBlock, TimeEmbedding, Upsample, norm, silence, spread
 
@@ -25,7 +26,7 @@ class Level(nn.Module):
         return self.attentions[index](x) if len(self.attentions) else x
 
 
-class UNet(nn.Module):
+class UNet(Recorded, nn.Module):
     """out = U(x, time, label): an image to an image of the same size, conditioned on a number and perhaps on a class.
 
     Ho et al.'s network: at each level `blocks` residual blocks going down and `blocks` + 1 going up, joined by concatenation;
@@ -158,8 +159,7 @@ class UNet(nn.Module):
             if level.resample is not None:
                 x = level.resample(x)
 
-        with torch.autocast(x.device.type, enabled=False):  # the prediction itself is not rounded to bfloat16
-            x = self.head(F.silu(self.head_norm(x.to(self.head_norm.weight.dtype))))
+        x = self.head(F.silu(self.head_norm(x))).to(self.head_norm.weight.dtype)
         return F.pad(x, (0, -right, 0, -down)) if down or right else x  # a crop that keeps the memory format
 
     def _condition(self, time: Tensor, label: Tensor | None) -> Tensor:
