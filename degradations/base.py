@@ -1,7 +1,7 @@
 """The two types of a degradation: the operator A that acts on a batch, and the recipe that makes one operator per image.
 
-An :class:`Operator` is bound: its masks and kernels are fixed, one per image of the batch where they differ. A :class:`Degradation` is what a
-config names: it draws the parameters of each image (place of a mask, ...) from that image's own random stream and binds them.
+An :class:`Operator` is bound: its masks and kernels are fixed, one per image of the batch where they differ. A :class:`Degradation` is what
+a config names: it draws the parameters of each image (place of a mask, ...) from that image's own random stream and binds them.
 """
 
 from abc import ABC, abstractmethod
@@ -44,6 +44,9 @@ class Operator(ABC):
     linear: bool = True
     #: A constructive remark for a person, used in refusals: "Gaussian blur (reflecting), std 1.0".
     description: str = ""
+    #: pseudo_inverse takes singular values up to here for zero; the `svd` keeps them, so that A = U S V^T is exact. Whoever divides by them
+    #: needs it.
+    threshold: float = 0.0
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
@@ -54,7 +57,7 @@ class Operator(ABC):
         raise TypeError(f"{type(self).__name__} has no adjoint: it is not linear")
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """A^+ y, the Moore-Penrose inverse (of the truncated operator where a docstring says so): [B, *output_shape] to [B, *input_shape]."""
+        """A^+ y, the Moore-Penrose inverse (of A truncated at `threshold`): [B, *output_shape] to [B, *input_shape]."""
         raise TypeError(f"{type(self).__name__} has no pseudo-inverse")
 
     @property
@@ -75,6 +78,14 @@ class Operator(ABC):
     def norm(self) -> float:
         """An upper bound of the spectral norm ||A||, which step sizes are made of; 1 unless a leaf says otherwise."""
         return 1.0
+
+    def repeat(self, num_samples: int) -> "Operator":
+        """The operator for B * num_samples chains, image-major ([i0, i0, i1, i1]): each image's mask or kernel num_samples times.
+
+        Itself where all images share one A.
+        """
+        del num_samples
+        return self
 
     def to(self, device: torch.device | str) -> "Operator":
         """Move the tensors that the operator holds to `device`; returns itself."""

@@ -16,9 +16,9 @@ from degradations.noise import Noise
 class Measurement:
     """y = A x + n: one batch of one shape.
 
-    y: float32 [B, *operator.output_shape], in the units of images in [-1, 1]. operator: A. noise: knows its sigma. index: the B image indices, which
-    the random streams of a method are keyed by. truth: x [B, C, H, W], for the oracle rows alone; None for a person's own picture.
-    Raises ValueError where shapes do not fit; warns where y lies further outside the operator's range than 6 sigma.
+    y: float32 [B, *operator.output_shape], in the units of images in [-1, 1]. operator: A. noise: knows its sigma. index: the B image
+    indices, which the random streams of a method are keyed by. truth: x [B, C, H, W], for the oracle rows alone; None for a person's own
+    picture. Raises ValueError where shapes do not fit; warns where y lies further outside the operator's range than 6 sigma.
     """
 
     y: Tensor
@@ -59,4 +59,7 @@ def measure(x: Tensor, *, degradation: Degradation, noise: Noise, index: Sequenc
     """y = A x + n for images x [B, C, H, W] in [-1, 1] with these indices; A and n are functions of (seed, image index) alone."""
     index = tuple(int(i) for i in index)
     operator = degradation.operator_for(tuple(x.shape[1:]), index, random).to(x.device)
-    return Measurement(y=noise.add(operator(x), index, random), operator=operator, noise=noise, index=index, truth=x)
+    y = noise.add(operator(x), index, random)
+    if operator.mask is not None:
+        y = y * operator.mask  # a missing pixel is not measured: no noise there either, or every residual y - A x would count it
+    return Measurement(y=y, operator=operator, noise=noise, index=index, truth=x)

@@ -1,0 +1,68 @@
+"""Box inpainting: a rectangle of every image is missing."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from common.random_streams import RandomStreams
+from degradations.base import Degradation, Params, Shape
+from degradations.mask import Mask
+
+
+class BoxMask(Degradation):
+    """y = M * x with M = 0 on a box, one box per image; missing pixels read 0, which is mid-grey.
+
+    size: side of a square box in pixels. height, width: sides of a rectangle, both or neither, instead of size. Default: half of either
+    image side. margin: least distance between the box and the image border in pixels; default 1/16 of the side (16 of 256, 2 of 28), less
+    where the box is too large for that. place: "random" draws the place of each image uniformly from its own stream ("mask"); "center" is
+    the middle, rounded up and left. Raises UserError for sizes that are not positive or contradict each other, and where box and margins do
+    not fit into the image. Source: the setting of DPS (Chung et al. 2023) and DAPS, 128x128 boxes of 256x256 images with margin 16 or 32.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        margin: int | None = None,
+        place: Literal["random", "center"] = "random",
+    ) -> None:
+        if size is not None and (height is not None or width is not None):
+            raise UserError(f"give either size or height and width, got size={size}, height={height}, width={width}")
+        if (height is None) != (width is None):
+            raise UserError(f"height and width are given together, got height={height}, width={width}; for a square box use size")
+        for name, value, least in (("size", size, 1), ("height", height, 1), ("width", width, 1), ("margin", margin, 0)):
+            if value is not None and value < least:
+                raise UserError(f"{name} must be at least {least}, got {value}")
+        if place not in ("random", "center"):
+            raise UserError(f"place must be 'random' or 'center', got '{place}'")
+        self.height, self.width = (size, size) if size is not None else (height, width)
+        self.margin, self.place = margin, place
+
+    def draw(self, random: RandomStreams, index: int, shape: Shape) -> Params:
+        generator = random.generator("mask", index)
+        top, height = self._span(shape[1], self.height, "height", generator)
+        left, width = self._span(shape[2], self.width, "width", generator)
+        mask = torch.ones(1, *shape[1:])
+        mask[:, top : top + height, left : left + width] = 0
+        return {"mask": mask}
+
+    def bind(self, params: Params, shape: Shape) -> Mask:
+        mask: Tensor = params["mask"]
+        return Mask(mask, channels=shape[0], description=f"box mask ({self.place} place)")
+
+    def _span(self, side: int, length: int | None, name: str, generator: np.random.Generator) -> tuple[int, int]:
+        """First pixel and length of the box along one axis."""
+        length = max(1, side // 2) if length is None else length
+        if length > side:
+            raise UserError(f"the {name} of the box is {length}, more than the {side} pixels of the image: choose at most {side}")
+        room = side - length
+        margin = min(int(side / 16 + 0.5), room // 2) if self.margin is None else self.margin
+        if 2 * margin > room:
+            raise UserError(f"margin={margin} leaves no place for a box of {name} {length} in {side} pixels: choose at most {room // 2}")
+        start = int(generator.integers(margin, room - margin + 1)) if self.place == "random" else room // 2
+        return start, length

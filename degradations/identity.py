@@ -1,0 +1,42 @@
+"""A = I: nothing but noise is in the way (denoising)."""
+
+import torch
+from torch import Tensor
+
+from degradations.base import SVD, Degradation, Operator, Params, Shape
+
+
+class IdentityOperator(Operator):
+    """A x = x for images of shape (C, H, W); A = A^T = A^+, all singular values are 1."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.input_shape = self.output_shape = tuple(shape)
+        self.description = "identity"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        return y
+
+    @property
+    def svd(self) -> SVD:
+        def flat(x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+        def image(c: Tensor) -> Tensor:
+            return c.unflatten(1, self.input_shape)
+
+        channels, height, width = self.input_shape
+        return SVD(torch.ones(channels * height * width, dtype=torch.float64), v=image, vt=flat, u=image, ut=flat)
+
+
+class Identity(Degradation):
+    """A = I for images of any shape: the measurement is the image plus noise."""
+
+    def bind(self, params: Params, shape: Shape) -> IdentityOperator:
+        del params
+        return IdentityOperator(shape)

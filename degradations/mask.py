@@ -1,0 +1,56 @@
+"""The operator of inpainting: keep some pixels, lose the others."""
+
+from torch import Tensor
+
+from degradations.base import SVD, Operator
+
+
+class Mask(Operator):
+    """A = diag(M): y = M * x, image-shaped, with zeros where pixels are missing; A = A^T = A^+.
+
+    mask: [B or 1, 1, H, W] (or [H, W]), 1 where a pixel is measured and 0 where it is missing, shared by the channels. channels: C of the
+    images. A missing pixel reads 0, which is mid-grey in [-1, 1], also in a noisy measurement: `measure` adds noise to measured pixels
+    alone. Raises ValueError where the mask has another shape or values other than 0 and 1.
+    """
+
+    def __init__(self, mask: Tensor, *, channels: int, description: str = "mask") -> None:
+        mask = mask[None, None] if mask.ndim == 2 else mask
+        if mask.ndim != 4 or mask.shape[1] != 1:
+            raise ValueError(f"mask must have shape [B, 1, H, W] or [H, W], got {list(mask.shape)}")
+        kept = mask == 1
+        if not (kept | (mask == 0)).all():
+            raise ValueError("mask must hold only 0 (missing) and 1 (measured)")
+        self._mask = kept.float()
+        self.input_shape = self.output_shape = (channels, *mask.shape[2:])
+        self.description = description
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * self._mask.to(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self(y)
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        return self(y)
+
+    @property
+    def mask(self) -> Tensor:
+        return self._mask
+
+    @property
+    def svd(self) -> SVD:
+        """V = U = I, the singular values are the mask."""
+
+        def flat(x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+        def image(c: Tensor) -> Tensor:
+            return c.unflatten(1, self.input_shape)
+
+        values = self._mask.double().expand(-1, self.input_shape[0], -1, -1).flatten(1)
+        return SVD(values[0] if len(values) == 1 else values, v=image, vt=flat, u=image, ut=lambda y: flat(self(y)))
+
+    def repeat(self, num_samples: int) -> "Mask":
+        if len(self._mask) == 1:
+            return self
+        return Mask(self._mask.repeat_interleave(num_samples, 0), channels=self.input_shape[0], description=self.description)

@@ -1,0 +1,32 @@
+"""Random inpainting: single pixels are missing, independently of each other."""
+
+import torch
+
+from common.errors import UserError
+from common.random_streams import RandomStreams
+from degradations.base import Degradation, Params, Shape
+from degradations.mask import Mask
+
+
+class RandomMask(Degradation):
+    """y = M * x with M = 0 at exactly round(removed * H * W) pixels of every image; missing pixels read 0, which is mid-grey.
+
+    removed: the fraction of pixels that is missing, in [0, 1] (DPS: 0.92 of a 256x256 image, DAPS: 0.7); all channels of a pixel are lost
+    together. The pixels are drawn without replacement from the stream ("mask", image index): papers that draw each pixel by itself have a
+    fraction that varies. Raises UserError where removed is outside [0, 1].
+    """
+
+    def __init__(self, *, removed: float) -> None:
+        if not 0 <= removed <= 1:
+            raise UserError(f"removed must be a fraction between 0 and 1, got {removed}")
+        self.removed = removed
+
+    def draw(self, random: RandomStreams, index: int, shape: Shape) -> Params:
+        pixels = shape[1] * shape[2]
+        order = torch.from_numpy(random.generator("mask", index).permutation(pixels))
+        mask = torch.ones(pixels)
+        mask[order[: round(self.removed * pixels)]] = 0
+        return {"mask": mask.view(1, *shape[1:])}
+
+    def bind(self, params: Params, shape: Shape) -> Mask:
+        return Mask(params["mask"], channels=shape[0], description=f"random mask, {self.removed:.4g} of the pixels removed")
