@@ -62,7 +62,7 @@ def build(spec: dict[str, Any] | str, base: type[T], *, where: str, own_only: bo
 
 def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Iterable[str] = ()) -> dict[str, Any]:
     """`options` checked and converted by the annotations of the constructor of `cls`, defaults filled in; UserError as in :func:`build`."""
-    parameters = {n: p for n, p in inspect.signature(cls).parameters.items() if n not in set(skip)}
+    parameters = {n: p for n, p in _parameters(cls).items() if n not in set(skip)}
     for name in options:
         if name not in parameters:
             raise UserError(f"{where}: {cls.__name__} has no option '{name}'{nearest(name, parameters)}; it has {', '.join(parameters) or 'none'}")
@@ -112,6 +112,21 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a recorded constructor argument must be plain, got {type(value).__name__}")
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The constructor's named parameters; where it takes ``**options`` for its base class, those of the base class too."""
+    found: dict[str, inspect.Parameter] = {}
+    for owner in cls.__mro__:
+        if owner is object or "__init__" not in vars(owner):
+            continue
+        own = list(inspect.signature(owner.__init__).parameters.values())[1:]
+        for p in own:
+            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+                found.setdefault(p.name, p)
+        if not any(p.kind is p.VAR_KEYWORD for p in own):
+            break
+    return found
 
 
 def _is_own(module_name: str) -> bool:
