@@ -98,10 +98,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
-        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1)  # channels last: a view where the memory format is channels_last
-        q, k, v = qkv.reshape(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        # Views, in contiguous as in channels_last memory; in the latter channels end up with stride 1, as fast kernels want them.
+        parts = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, C // self.heads))
+        q, k, v = parts.transpose(-1, -2).unbind(1)  # [B, heads, H W, C / heads]
         h = F.scaled_dot_product_attention(q, k, v)
-        h = h.transpose(1, 2).reshape(B, H, W, C).permute(0, 3, 1, 2)
+        h = h.transpose(-1, -2).reshape(B, C, H, W)
         return x + self.mix(h)
 
 
