@@ -7,14 +7,13 @@ from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
 
 from common.batch import Batch
 from common.errors import UserError
 from common.image_range import to_float
-from common.random_streams import RandomStreams
 from datamodules.augment import flip_at_random
 from datamodules.loader import EvaluationLoader, ResumableLoader
+from datamodules.split import held_out_rows
 from datamodules.store import ImageSet, ImageStore, MemoryStore, everything
 
 Split = Literal["train", "validation", "test"]
@@ -167,9 +166,3 @@ class ImageDataModule(pl.LightningDataModule, ABC):
                 return images
             self._on_device[key] = (images.store, images.store.to(device))  # the host's store is kept too: it owns the id
         return ImageSet(self._on_device[key][1], images.positions.to(device))
-
-
-def held_out_rows(n: int, count: int, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
-    """Rows (held out, rest) of n, both ascending: the first `count` of a permutation drawn from (seed, purpose) are held out."""
-    order = torch.from_numpy(RandomStreams(seed).generator(purpose, 0).permutation(n))
-    return order[:count].sort().values, order[count:].sort().values

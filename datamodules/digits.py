@@ -2,7 +2,8 @@
 
 import torch
 
-from datamodules.base import ImageDataModule, held_out_rows
+from datamodules.base import ImageDataModule
+from datamodules.split import held_out_rows
 from datamodules.store import ImageSet, MemoryStore
 
 TEST_IMAGES = 360

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from common.batch import Batch
+from common.errors import UserError
 
 
 class ImageStore(ABC):
@@ -24,12 +25,16 @@ class ImageStore(ABC):
         """Pixels uint8 [B, C, H, W] and the positions int64 [B] that they belong to, on the CPU or on the store's device.
 
         `epoch`: of training, for stores that crop at random; None: the fixed crop. Files that turn out broken are left out of both.
-        Raises ValueError where the images are not of one size.
+        Raises UserError where the images are not of one size.
         """
 
     @abstractmethod
     def shape(self, position: int) -> tuple[int, int, int]:
         """(C, H, W) of one image, without decoding it."""
+
+    @abstractmethod
+    def one_shape(self, positions: Tensor) -> bool:
+        """Whether the images at these positions have the same shape."""
 
     @abstractmethod
     def name(self, position: int) -> str:
@@ -60,6 +65,9 @@ class MemoryStore(ImageStore):
     def shape(self, position: int) -> tuple[int, int, int]:
         return tuple(self.pixels.shape[1:])
 
+    def one_shape(self, positions: Tensor) -> bool:
+        return True
+
     def name(self, position: int) -> str:
         return self._names[position] if self._names is not None else f"{int(self.index[position]):05d}"
 
@@ -77,14 +85,15 @@ class ImageSet:
     def get(self, indices: Sequence[int]) -> Batch:
         """The images of these rows as uint8 [B, C, H, W] in this order; ``Batch.index`` is the stable index in the underlying data set.
 
-        Raises IndexError for a row that is not there, ValueError where the images are not of one size.
+        Raises IndexError for a row that is not there, UserError where the images are not of one size or a file cannot be decoded.
         """
         rows = torch.as_tensor(indices, dtype=torch.int64)
         if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(self)):
             raise IndexError(f"rows must be in 0..{len(self) - 1}, got {indices}")
         batch = self.take(rows)
         if len(batch.image) != len(rows):
-            raise ValueError(f"an image file among rows {indices} cannot be decoded; remove it from the folder")
+            names = ", ".join(f"'{self.name(row)}'" for row in rows.tolist())
+            raise UserError(f"a file among {names} cannot be decoded: remove it from the data folder")
         return batch
 
     def take(self, rows: Tensor, epoch: int | None = None) -> Batch:
@@ -103,9 +112,7 @@ class ImageSet:
     @property
     def one_shape(self) -> bool:
         """Whether all images have the same shape."""
-        if isinstance(self.store, MemoryStore):
-            return True
-        return len({self.shape(row) for row in range(len(self))}) <= 1
+        return self.store.one_shape(self.positions)
 
 
 def everything(store: ImageStore) -> ImageSet:
