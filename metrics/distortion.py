@@ -1,0 +1,72 @@
+"""Distances between two 8-bit images, one number per image, in float64: pure functions of uint8 [B, C, H, W] on any device."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RANGE = 255.0
+PSNR_CAP = 100.0
+SSIM_WINDOW = 11
+SSIM_STD = 1.5
+_K1, _K2 = 0.01, 0.03
+
+
+def mse(x: Tensor, truth: Tensor) -> Tensor:
+    """mean (x - truth)^2 over channels and pixels, in grey levels squared: float64 [B]. TypeError for other dtypes, ValueError for other
+    shapes.
+    """
+    a, b = _pair(x, truth)
+    return (a - b).square().mean((1, 2, 3))
+
+
+def rmse(x: Tensor, truth: Tensor) -> Tensor:
+    """sqrt(mse), in grey levels 0..255: float64 [B]."""
+    return mse(x, truth).sqrt()
+
+
+def mae(x: Tensor, truth: Tensor) -> Tensor:
+    """mean |x - truth| over channels and pixels, in grey levels 0..255: float64 [B]."""
+    a, b = _pair(x, truth)
+    return (a - b).abs().mean((1, 2, 3))
+
+
+def psnr(x: Tensor, truth: Tensor) -> Tensor:
+    """10 log10(255^2 / mse) in dB, at most 100 (equal images): float64 [B]. A mean over images is a mean of dB, not the dB of a mean."""
+    return psnr_of_mse(mse(x, truth))
+
+
+def psnr_of_mse(error: Tensor) -> Tensor:
+    """PSNR in dB of mean squared errors in grey levels squared, capped at 100."""
+    least = RANGE**2 / 10 ** (PSNR_CAP / 10)
+    return 10 * torch.log10(RANGE**2 / error.clamp_min(least))
+
+
+def ssim(x: Tensor, truth: Tensor) -> Tensor:
+    """(2 mx my + c1)(2 sxy + c2) / ((mx^2 + my^2 + c1)(sx^2 + sy^2 + c2)), mean over places and channels: float64 [B].
+
+    Gaussian window of 11 pixels and std 1.5, population covariances, K1 = .01, K2 = .03, only places where the window lies inside of the
+    image (no border). Images with a side under 11 have no such place: NaN, which stands for "missing". Source: Wang et al. 2004; equal to
+    scikit-image with gaussian_weights=True, use_sample_covariance=False.
+    """
+    a, b = _pair(x, truth)
+    B, C, H, W = a.shape
+    if min(H, W) < SSIM_WINDOW:
+        return torch.full((B,), float("nan"), dtype=torch.float64, device=a.device)
+    place = torch.arange(SSIM_WINDOW, dtype=torch.float64, device=a.device) - SSIM_WINDOW // 2
+    taps = torch.exp(-0.5 * (place / SSIM_STD).square())
+    taps = taps / taps.sum()
+    stack = torch.cat([a, b, a * a, b * b, a * b]).flatten(0, 1)[:, None]
+    means = F.conv2d(F.conv2d(stack, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1))
+    ma, mb, maa, mbb, mab = means.unflatten(0, (5, B, C)).squeeze(3)
+    c1, c2 = (_K1 * RANGE) ** 2, (_K2 * RANGE) ** 2
+    numerator = (2 * ma * mb + c1) * (2 * (mab - ma * mb) + c2)
+    denominator = (ma.square() + mb.square() + c1) * (maa - ma.square() + mbb - mb.square() + c2)
+    return (numerator / denominator).mean((1, 2, 3))
+
+
+def _pair(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    if x.dtype != torch.uint8 or truth.dtype != torch.uint8:
+        raise TypeError(f"metrics are computed on 8-bit pixels, got {x.dtype} and {truth.dtype}")
+    if x.shape != truth.shape or x.ndim != 4:
+        raise ValueError(f"both images must have the same shape [B, C, H, W], got {list(x.shape)} and {list(truth.shape)}")
+    return x.double(), truth.double()

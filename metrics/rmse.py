@@ -1,0 +1,19 @@
+"""Root mean squared error."""
+
+from torch import Tensor
+
+from degradations.measurement import Measurement
+from metrics.base import Metric
+from metrics.distortion import rmse
+
+
+class RMSE(Metric):
+    """Root mean squared error in grey levels 0..255; see :func:`metrics.distortion.rmse`."""
+
+    label = "RMSE"
+    unit = "grey levels"
+    higher_is_better = False
+
+    def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
+        del measurement
+        return rmse(pixels, truth)
