@@ -104,8 +104,8 @@ class DDPM(PriorModule):
 
     def on_validation_epoch_end(self) -> None:
         for name, metric in zip([*self.level_names, "val/loss"], self.validation_losses, strict=True):
-            value = metric.compute()
-            if float(metric.weight) > 0:
+            value = metric.compute()  # summed over all processes; NaN where no image of the validation set fell into the level
+            if not torch.isnan(value):
                 self.log(name, value, prog_bar=name == "val/loss")
             metric.reset()
 

@@ -1,0 +1,62 @@
+"""Survives pre-emption: on SIGTERM, SIGUSR1 or Ctrl-C the run saves between two steps and leaves with an exit code that says so."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+import lightning.pytorch as pl
+
+from common.errors import EXIT_PREEMPTED
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class Preempted(SystemExit):
+    """The run was stopped from outside and can go on."""
+
+
+class Preemption(pl.Callback):
+    """The handlers set a flag; at the end of the step all processes agree, last.ckpt is written, and the process exits with 75 (130 after Ctrl-C).
+
+    It replaces Lightning's handlers, which save wherever Python happens to be (perhaps in mid-validation) and let SIGTERM exit with 0, so that a cluster books
+    the job as completed. A second signal of Ctrl-C stops at once. every_n_steps: how often several processes ask each other (one process: every step).
+    """
+
+    def __init__(self, *, every_n_steps: int = 10) -> None:
+        self.every_n_steps = max(1, every_n_steps)
+        self._signal: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {s: signal.signal(s, self._remember) for s in SIGNALS}
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self._signal == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+        stop = self._signal is not None
+        if trainer.world_size > 1:
+            if pl_module.images_seen // len(batch.image) // trainer.world_size % self.every_n_steps:
+                return
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if not stop:
+            return
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+        if trainer.is_global_zero:
+            print(f"stopped at step {trainer.global_step}, saved; run the same command again to go on", flush=True)
+        raise Preempted(130 if self._signal == signal.SIGINT else EXIT_PREEMPTED)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore_handlers()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore_handlers()

@@ -1,0 +1,42 @@
+"""Draws a grid of images from the averaged prior during training, into the run folder and the logger."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+
+from common.files import write_atomically
+from common.pictures import grid, png_bytes
+
+
+class SampleGrid(pl.Callback):
+    """After every `every`-th validation: `count` images, the same noise each time, as samples/step_<step>.png.
+
+    count: number of images, 0 for none. every: validations between two grids. batch_size: images drawn at once.
+    """
+
+    def __init__(self, *, count: int = 36, every: int = 1, batch_size: int = 64) -> None:
+        self.count, self.every, self.batch_size = count, every, batch_size
+        self._validations = 0
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Between the start and the end of validation the network holds its average.
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not self.count:
+            return
+        self._validations += 1
+        if (self._validations - 1) % self.every or not trainer.is_global_zero:
+            return
+        index = list(range(self.count))
+        with trainer.precision_plugin.val_step_context():
+            parts = [pl_module.generate(index[i : i + self.batch_size]) for i in range(0, self.count, self.batch_size)]
+        picture = grid(torch.cat(parts).float().cpu())
+        write_atomically(Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:07d}.png", png_bytes(picture))
+        for logger in trainer.loggers:
+            if isinstance(logger, pl.loggers.WandbLogger):
+                logger.log_image("samples", [picture], step=trainer.global_step, caption=[f"{pl_module.images_seen} images seen"])
+
+    def state_dict(self) -> dict[str, int]:
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._validations = state_dict["validations"]

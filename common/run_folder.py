@@ -1,0 +1,97 @@
+"""A run folder is the state of a training run: the same command again continues it."""
+
+import fcntl
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from common.errors import UserError
+from common.files import require_writable_folder, write_atomically
+
+# What may differ when a run goes on: where and how it is computed, what is shown, and how long it lasts; not what a step computes.
+FREE = (
+    "run", "ckpt_path", "weights_only", "wandb", "samples", "progress", "checkpoint", "preemption", "finite_loss",
+    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "trainer.enable_model_summary",
+    "trainer.logger", "trainer.default_root_dir", "trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.log_every_n_steps",
+    "trainer.plugins", "trainer.profiler", "data.init_args.data_dir", "data.init_args.workers", "data.init_args.keep_on_device",
+    "data.init_args.memory_limit_mb", "data.init_args.predict_images",
+)  # fmt: skip
+
+
+class RunFolder:
+    """runs/NAME: config.yaml, checkpoints/last.ckpt, metrics.csv, samples/, wandb_id, finished.json."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock: IO[str] | None = None
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """checkpoints/last.ckpt where it exists."""
+        path = self.path / "checkpoints" / "last.ckpt"
+        return path if path.is_file() else None
+
+    def open(self, config: dict[str, Any]) -> None:
+        """Claim the folder for this process and this config: UserError where it cannot be written, is in use, or holds a run of another config."""
+        require_writable_folder(self.path, "run folder")
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until the process ends: the kernel frees it however it dies)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"run folder '{self.path}' is in use by another process: wait for it, or give another --run") from error
+        text = yaml.safe_dump(config, sort_keys=False)
+        if not self.config_file.is_file():
+            if self.last_checkpoint is not None:
+                raise UserError(f"run folder '{self.path}' has a checkpoint but no config.yaml: give another --run, or put the file back")
+            write_atomically(self.config_file, text)
+            return
+        stored = yaml.safe_load(self.config_file.read_text())
+        differences = [d for d in _differences(stored, config) if not _is_free(d[0])]
+        if differences:
+            shown = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, a, b in differences[:8])
+            more = f" and {len(differences) - 8} more" if len(differences) > 8 else ""
+            raise UserError(f"run folder '{self.path}' holds a run with another config ({shown}{more}): give another --run, or the same config")
+        write_atomically(self.config_file, text)  # what may differ is kept as it is now
+
+    def wandb_id(self) -> str:
+        """The id of the run in W&B, made once."""
+        path = self.path / "wandb_id"
+        if not path.is_file():
+            write_atomically(path, secrets.token_hex(4))
+        return path.read_text().strip()
+
+    def finished(self) -> dict[str, int] | None:
+        """{"step", "images"} of a run that has come to its end, else None."""
+        path = self.path / "finished.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def mark_finished(self, *, step: int, images: int) -> None:
+        write_atomically(self.path / "finished.json", json.dumps({"step": step, "images": images}))
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that owns the run folder: rank 0 under every launcher."""
+    return all(int(os.environ.get(name, "0")) == 0 for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(tree, dict) and tree:
+        return {k: v for name, part in tree.items() for k, v in _flatten(part, f"{prefix}{name}.").items()}
+    return {prefix.rstrip("."): tree}
+
+
+def _differences(stored: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    a, b = _flatten(stored), _flatten(now)
+    return [(k, a.get(k), b.get(k)) for k in dict.fromkeys([*a, *b]) if a.get(k) != b.get(k)]
+
+
+def _is_free(key: str) -> bool:
+    return any(key == f or key.startswith(f + ".") for f in FREE)

@@ -1,0 +1,188 @@
+"""The command line of train.py: Lightning's, with run folders that continue, short errors and W&B that never asks."""
+
+import netrc
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from callbacks.ema import EMA
+from callbacks.finite_loss import FiniteLoss
+from callbacks.metrics_csv import MetricsCSV
+from callbacks.preemption import Preemption
+from callbacks.progress_line import ProgressLine
+from callbacks.run_checkpoint import AtomicCheckpointIO, RunCheckpoint
+from callbacks.sample_grid import SampleGrid
+from callbacks.write_images import WriteImages
+from checkpoints.prior import load_prior, read_checkpoint_file
+from common.errors import UserError, nearest
+from common.files import require_writable_folder
+from common.run_folder import RunFolder, is_first_process
+from datamodules.base import ImageDataModule
+from lightning_modules.base import PriorModule
+
+
+class Parser(LightningArgumentParser):
+    """Refuses with one sentence and the nearest name, instead of forty lines of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        text = " ".join(str(message).split())
+        names = [a.dest for a in self._actions if a.dest and not a.dest.startswith("_")]
+        unknown = re.search(r"(?:does not accept|Unrecognized|not accepted|option) .*?'?(?:--)?([\w.]+)'?", text)
+        raise UserError(f"{text}{nearest(unknown.group(1), names) if unknown else ''}") from ex
+
+
+class WandbOptions:
+    """Where the run is logged: mode "auto" is online where a key is set, else offline; project, group and tags as in W&B."""
+
+    def __init__(
+        self,
+        *,
+        mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+        project: str = "palimpsest",
+        group: str | None = None,
+        tags: list[str] | None = None,
+    ) -> None:
+        self.mode, self.project, self.group, self.tags = mode, project, group, tags
+
+    def resolved_mode(self) -> str:
+        """online, offline or disabled; WANDB_MODE in the environment decides where `mode` is auto."""
+        if self.mode != "auto":
+            return self.mode
+        if os.environ.get("WANDB_MODE") in ("online", "offline", "disabled"):
+            return os.environ["WANDB_MODE"]
+        return "online" if _wandb_key_is_set() else "offline"
+
+
+def _wandb_key_is_set() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+class TrainCLI(LightningCLI):
+    """fit, validate, test, predict on a PriorModule and an ImageDataModule, around one run folder."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            model_class=PriorModule,
+            datamodule_class=ImageDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_class=Parser,
+            auto_configure_optimizers=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run", type=str | None, default=None, help="run folder (default: runs/<name of the first config>)")
+        parser.add_argument("--output", type=str | None, default=None, help="predict: folder for the images (default: <run>/images)")
+        parser.add_argument("--num_images", type=int | None, default=None, help="predict: how many images to draw")
+        parser.add_class_arguments(WandbOptions, "wandb")
+        # In the order in which they are called: the average is updated before anything looks at it or saves it.
+        callbacks = {"ema": EMA, "finite_loss": FiniteLoss, "samples": SampleGrid, "progress": ProgressLine, "preemption": Preemption}
+        for key, callback in {**callbacks, "checkpoint": RunCheckpoint}.items():
+            parser.add_lightning_class_args(callback, key)
+        parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
+
+    # The run folder.
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let hyper-parameters inside the file overrule config and command line; ours hold none. The file is looked at early."""
+        options = self.config.get(self.config.get("subcommand")) or {}
+        path = options.get("ckpt_path")
+        if self.config.subcommand != "fit" and path and not str(path).endswith(".safetensors"):
+            read_checkpoint_file(Path(path))
+
+    def before_instantiate_classes(self) -> None:
+        options = self.config[self.subcommand]
+        if not options.get("config"):
+            raise UserError(f"give a config: python train.py {self.subcommand} --config configs/train/NAME.yaml")
+        self.run = RunFolder(options.run or Path("runs") / Path(str(options.config[0])).stem)
+        if self.subcommand != "fit":
+            options.ckpt_path = options.get("ckpt_path") or self._last()
+            return
+        if options.get("ckpt_path"):
+            raise UserError("fit takes no --ckpt_path: the same command again continues the run in its folder, see --run")
+        options.ckpt_path = str(self.run.last_checkpoint) if self.run.last_checkpoint else None
+        if is_first_process():
+            self.plain_config = self._plain()
+            self.run.open(self.plain_config)
+            finished, wanted = self.run.finished(), options.trainer.max_steps
+            if finished is not None and (wanted < 0 or finished["step"] >= wanted):
+                print(f"run '{self.run.path}' is finished: {finished['step']} steps, {finished['images']} images; give another --run, or a larger max_steps")
+                raise SystemExit(0)
+
+    def _last(self) -> str:
+        if self.run.last_checkpoint is None:
+            raise UserError(f"there is no checkpoint in '{self.run.path}': give --ckpt_path, or train first")
+        return str(self.run.last_checkpoint)
+
+    def _plain(self) -> dict[str, Any]:
+        text = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False, skip_validation=True)
+        plain = yaml.safe_load(text)
+        return {k: v for k, v in plain.items() if k not in ("config", "ckpt_path")}
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        loggers: list[Any] = []
+        options = self.config_init[self.subcommand]
+        if self.subcommand == "fit" and not options.trainer.get("fast_dev_run"):
+            self.metrics = MetricsCSV(self.run.path)
+            loggers = [self.metrics, *self._wandb_logger(WandbOptions(**vars(options.wandb)))]
+        trainer = super().instantiate_trainer(
+            default_root_dir=str(self.run.path), logger=loggers or False, plugins=[AtomicCheckpointIO(), *(options.trainer.plugins or [])], **kwargs
+        )
+        return trainer
+
+    def _wandb_logger(self, options: WandbOptions) -> list[pl.loggers.Logger]:
+        mode = options.resolved_mode()
+        if mode == "disabled":
+            return []
+        identity = self.run.wandb_id() if is_first_process() else "other"
+        logger = pl.loggers.WandbLogger(
+            project=options.project, name=self.run.path.name, id=identity, save_dir=str(self.run.path), offline=mode == "offline",
+            group=options.group, tags=options.tags, job_type="train",
+        )  # fmt: skip
+        if is_first_process():
+            logger.log_hyperparams(self.plain_config)
+        return [logger]
+
+    # The subcommands.
+
+    def before_fit(self) -> None:
+        checkpoint = self.config_init["fit"].ckpt_path
+        if checkpoint and is_first_process():
+            step = read_checkpoint_file(Path(checkpoint))["global_step"]
+            self.metrics.resume_at(step)
+            print(f"continuing '{self.run.path}' at step {step}")
+
+    def after_fit(self) -> None:
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            self.run.mark_finished(step=self.trainer.global_step, images=self.model.images_seen)
+            print(f"finished: {self.trainer.global_step} steps, {self.model.images_seen} images, in '{self.run.path}'")
+
+    def before_predict(self) -> None:
+        options = self.config_init["predict"]
+        if options.num_images is not None:
+            if options.num_images < 1:
+                raise UserError(f"num_images must be at least 1, got {options.num_images}")
+            self.datamodule.predict_images = options.num_images
+        folder = require_writable_folder(options.output or self.run.path / "images", "output")
+        self.trainer.callbacks.append(WriteImages(folder))
+        print(f"drawing {self.datamodule.predict_images} images into '{folder}'")
+
+    def predict(self, ckpt_path: str, **kwargs: Any) -> None:
+        """Draw images from a training checkpoint, or from a released .safetensors prior."""
+        if str(ckpt_path).endswith(".safetensors"):
+            prior = load_prior(ckpt_path)
+            self.model.network.load_state_dict(prior.denoiser.network.state_dict())
+            ckpt_path = None
+        self.trainer.predict(model=self.model, datamodule=self.datamodule, ckpt_path=ckpt_path, return_predictions=False)
