@@ -116,7 +116,12 @@ class ImageDataModule(pl.LightningDataModule, ABC):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled batches of training images; the position is saved with every checkpoint."""
-        loader = ResumableLoader(self._placed(self.images("train")), seed=self.seed, **self._loader_options())
+        images = self.images("train")
+        if len(images) == 0:
+            raise UserError("the training set is empty: all images are held out for validation or testing")
+        if self.batch_size > 1 and not images.one_shape:
+            raise UserError(f"the training images differ in size: set batch_size to 1 (got {self.batch_size}), or give size and crop")
+        loader = ResumableLoader(self._placed(images), seed=self.seed, **self._loader_options())
         if self.trainer is not None:
             trainer = self.trainer
             progress = trainer.fit_loop.epoch_loop.batch_progress.current

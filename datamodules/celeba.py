@@ -24,14 +24,14 @@ BOXES = {(178, 218): (25, 57, 153, 185), (89, 109): (12, 28, 76, 92)}
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """The face's square of a CelebA picture, resized to `size` (bicubic, without aliasing; a crop of that size is left as it is)."""
+    """The face's square of a CelebA picture, resized to `size` without aliasing (bicubic); not touched where it has that size."""
 
     size: int
 
     def __call__(self, picture: Image.Image) -> Image.Image:
         box = BOXES.get(picture.size)
         if box is None:
-            raise ValueError(f"it has {picture.width}x{picture.height} pixels; aligned CelebA pictures have 178x218, or 89x109 at half size")
+    """The face's square of a CelebA picture, resized to `size` without aliasing (bicubic), untouched where it has that size."""
         face = picture.crop(box)
         return face if face.size == (self.size, self.size) else face.resize((self.size, self.size), Image.Resampling.BICUBIC)
 
@@ -39,9 +39,9 @@ class FaceCrop:
 class CelebA(ImageDataModule):
     """Faces [3, size, size] without labels (-1); the index is the number in the file name (000001.jpg has index 1).
 
-    Files: ``DATA_DIR/celeba/img_align_celeba/*.jpg`` (torchvision), or the same folder without ``celeba/``, or nested once more. The official
-    partition is taken from ``list_eval_partition.txt`` or ``.csv`` beside it; without it, from the official numbers where pictures of all three
-    parts are there (test from 182638, validation from 162771); else a tenth of the pictures, always the same ones, is the test set.
+    Files: ``DATA_DIR/celeba/img_align_celeba/*.jpg`` (torchvision), or the same folder without ``celeba/``, or nested once more. The
+    official partition is taken from ``list_eval_partition.txt`` or ``.csv`` beside it; without it, from the official numbers where pictures
+    of all three parts are there (validation from 162771, test from 182638); else a tenth of the pictures, always the same, is the test set.
     validation: how many images to hold out: of the official validation part where there is one (of which nothing is trained on), else of
     the training images. size: side in pixels. Pictures at half size have no detail beyond 64. download: needs the package gdown.
     """
@@ -126,7 +126,7 @@ class CelebA(ImageDataModule):
 
     def _missing(self) -> str:
         where = self.data_dir / "celeba" / "img_align_celeba"
-        return f"CelebA: put the pictures 000001.jpg ... into '{where}' (list_eval_partition.txt beside that folder), or set data_dir or DATA_DIR"
+        return f"CelebA: put 000001.jpg ... into '{where}' (and list_eval_partition.txt beside it), or set data_dir or DATA_DIR"
 
 
 def _listed_partition(folder: Path, store: ImageStore) -> torch.Tensor | None:

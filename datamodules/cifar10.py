@@ -42,8 +42,10 @@ class CIFAR10(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Fetch the files where they are missing; UserError that names them where that is not possible."""
-        if self.download and not self._batches.is_dir() and not (self._folders / "train").is_dir() and not (self._folders / "test").is_dir():
-            wanted = f"CIFAR-10: put '{self._batches}' or '{self._folders}/train/CLASS/*.png' and test/ there (or set data_dir or DATA_DIR): they were"
+        present = any(folder.is_dir() for folder in (self._batches, self._folders / "train", self._folders / "test"))
+        if self.download and not present:
+            layouts = f"'{self._batches}' or '{self._folders}/{{train,test}}/CLASS/*.png'"
+            wanted = f"CIFAR-10: put the files there as {layouts} (or set data_dir or DATA_DIR): they were"
             fetch(lambda: _torchvision(self.data_dir, train=True, download=True), data_dir=self.data_dir, wanted=wanted)
 
     def _training_images(self) -> ImageSet:
@@ -54,7 +56,8 @@ class CIFAR10(ImageDataModule):
 
     def _read(self, part: str) -> ImageSet:
         if not self._batches.is_dir():
-            return everything(read_files(_listed(self._folders / part), mode="colour", shape=self.shape, memory_limit_mb=self.memory_limit_mb))
+            files = _listed(self._folders / part)
+            return everything(read_files(files, mode="colour", shape=self.shape, memory_limit_mb=self.memory_limit_mb))
         try:
             found = _torchvision(self.data_dir, train=part == "train", download=False)
         except RuntimeError as error:
@@ -73,7 +76,7 @@ def _listed(folder: Path) -> Files:
     """The pictures of ``folder/CLASS/``, in the order of their index."""
     found = find_pictures(folder) if folder.is_dir() else []
     if not found:
-        raise UserError(f"'{folder}/CLASS/*.png' is missing: put the pictures there, or set data_dir or DATA_DIR to the folder that holds cifar10/")
+        raise UserError(f"'{folder}/CLASS/*.png' is missing: put the pictures there, or set data_dir or DATA_DIR")
     for path in found:
         if path.parts[0] not in CLASSES or len(path.parts) < 2:
             hint = nearest(path.parts[0], CLASSES)

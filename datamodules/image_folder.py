@@ -23,11 +23,12 @@ class ImageFolder(ImageDataModule):
     resize: length of the shorter side before the crop; None: `size`; 0: not resized, but enlarged where smaller than the crop.
     mode: "colour", "grey", or "auto": grey where all files are.
     train, test: names of subfolders with the training and the test pictures; without `train`, all that is not in `test` is for training.
-    test_images: without `test`: how many pictures are the test set, always the same ones; None: a tenth; "all": the folder is only for testing.
+    test_images: without `test`: how many pictures, always the same ones, are the test set; None: a tenth; "all": nothing is for training.
     strict: stop at a broken file, which otherwise is named in a warning and left out.
 
     Transparent pictures are laid on white, 16 bits reduced to 8, EXIF orientation is applied, the first picture of several in a file is
-    taken, hidden files are passed over. Labels are -1. Pictures of unequal size need ``batch_size: 1``. Other options: :class:`ImageDataModule`.
+    taken, hidden files are passed over. Labels are -1. Pictures of unequal size need ``batch_size: 1`` in training.
+    Other options: :class:`ImageDataModule`.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class ImageFolder(ImageDataModule):
         if resize is not None and (resize < 0 or 0 < resize < size):
             raise UserError(f"resize must be 0 or at least size ({size}), got {resize}")
         if resize is not None and crop == "none":
-            raise UserError(f"resize is for crop center or random; with crop none, size is the length of the shorter side (got resize {resize})")
+            raise UserError(f"resize goes with crop center or random, got {resize}: with crop none, size is the length of the shorter side")
         if test_images not in (None, "all") and test_images < 0:
             raise UserError(f"test_images must be at least 0, or all, got {test_images}")
         self.folder, self.size, self.crop, self.mode, self.strict = folder, size, crop, mode, strict
@@ -117,11 +118,11 @@ class ImageFolder(ImageDataModule):
             name = self.test_folder if part == "test" else self.train_folder
             folder = self._root() / (name or "")
             if not folder.is_dir():
-                raise UserError(f"folder '{folder}' is missing: give a folder of pictures, absolute or relative to the current folder or '{self.data_dir}'")
+                raise UserError(f"folder '{folder}' is missing: give it absolute, or relative to the current one or to '{self.data_dir}'")
             found = find_pictures(folder)
             if part == "train" and self.test_folder is not None and name is None:
                 found = [path for path in found if not path.is_relative_to(self.test_folder)]
             if not found:
-                raise UserError(f"folder '{folder}' has no pictures in it: put some there (.png, .jpg, .webp, .tif, .bmp ...), or give another folder")
+                raise UserError(f"folder '{folder}' has no pictures in it: put some there (.png, .jpg, .tif ...), or give another folder")
             self._files[part] = Files.of(folder, found)
         return self._files[part]

@@ -5,7 +5,7 @@ Both know the number of processes themselves: the trainer runs with ``use_distri
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -133,8 +133,11 @@ class _Reader(Dataset):
     def __init__(self, images: ImageSet, epoch: int | None) -> None:
         self.images, self.epoch = images, epoch
 
-    def __getitem__(self, rows: Tensor) -> Batch:
-        return self.images.take(rows, self.epoch)
+    def __getitem__(self, rows: Tensor) -> Batch | UserError:
+        try:
+            return self.images.take(rows, self.epoch)
+        except UserError as error:
+            return error  # raised in the main process: from a worker it would come with the worker's stack trace as its message
 
 
 def _batches(images: ImageSet, rows: list[Tensor], epoch: int | None, workers: int) -> Iterator[Batch]:
@@ -142,7 +145,14 @@ def _batches(images: ImageSet, rows: list[Tensor], epoch: int | None, workers: i
         return (images.take(r, epoch) for r in rows)
     # An own generator: DataLoader draws the seed of its workers from the global one otherwise, which would change the training noise.
     generator = torch.Generator().manual_seed(0)
-    return iter(DataLoader(_Reader(images, epoch), sampler=rows, batch_size=None, num_workers=workers, generator=generator))
+    return _raising(DataLoader(_Reader(images, epoch), sampler=rows, batch_size=None, num_workers=workers, generator=generator))
+
+
+def _raising(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
 
 
 def _filled(batch: Batch, size: int) -> Batch:

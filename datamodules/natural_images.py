@@ -12,7 +12,10 @@ from datamodules.read_files import read_files
 from datamodules.store import ImageSet, ImageStore, everything
 
 # Files inside the installed package (no pooch, no download); the order is the index and is never changed.
-COLOUR = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg")
+COLOUR = (
+    "astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg",
+    "motorcycle_left.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg",
+)  # fmt: skip
 GREY = ("camera.png", "coins.png", "moon.png", "brick.png", "grass.png", "gravel.png")
 
 

@@ -56,7 +56,7 @@ def extensions() -> frozenset[str]:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Paths relative to `folder` of all pictures in it and below it, in natural order (2 before 10); hidden files and folders are passed over."""
+    """Paths relative to `folder` of all pictures in it and below it, in natural order (2 before 10), without hidden ones."""
     endings, found = extensions(), []
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
