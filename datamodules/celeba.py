@@ -31,7 +31,8 @@ class FaceCrop:
     def __call__(self, picture: Image.Image) -> Image.Image:
         box = BOXES.get(picture.size)
         if box is None:
-    """The face's square of a CelebA picture, resized to `size` without aliasing (bicubic), untouched where it has that size."""
+            size = f"{picture.width}x{picture.height}"
+            raise ValueError(f"it has {size} pixels; aligned CelebA pictures have 178x218, or 89x109 at half size")
         face = picture.crop(box)
         return face if face.size == (self.size, self.size) else face.resize((self.size, self.size), Image.Resampling.BICUBIC)
 

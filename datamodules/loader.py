@@ -113,7 +113,7 @@ class EvaluationLoader:
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ValueError(f"batch_size must be at least 1 and rank in 0..world_size-1, got {batch_size}, {rank} of {world_size}")
         self.images, self.workers, self.pin = images, workers, pin
-        mine = torch.arange(rank, len(images), world_size)
+        mine = torch.arange(len(images))[rank::world_size]
         self._rows = list(mine.split(batch_size)) if len(mine) else []
         if not images.one_shape:
             self._rows = [run for rows in self._rows for run in _runs_of_one_shape(images, rows)]

@@ -1,11 +1,15 @@
 """A run that was stopped in mid-epoch goes on with the images it had not seen: with the real trainer."""
 
+import itertools
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from PIL import Image
 
 from datamodules.base import ImageDataModule
+from datamodules.image_folder import ImageFolder
 from datamodules.store import ImageSet, MemoryStore, everything
 
 
@@ -37,7 +41,7 @@ class Recorder(pl.LightningModule):
         self.seen, self.flips, self.validated, self.fail_at = [], [], [], fail_at
 
     def training_step(self, batch, batch_idx):
-        assert batch.image.dtype == torch.float32 and -1 <= batch.image.min() and batch.image.max() <= 1
+        assert batch.image.dtype == torch.float32 and batch.image.abs().max() <= 1
         if self.global_step == self.fail_at:
             raise RuntimeError("out of memory, say")
         self.seen.append(batch.index.tolist())
@@ -52,7 +56,9 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def run(folder, steps: int, *, ckpt_path=None, callbacks: list[Callback] | None = None, fail_at: int = -1, data=None, **options) -> Recorder:
+def run(
+    folder, steps: int, *, ckpt_path=None, callbacks: list[Callback] | None = None, fail_at: int = -1, data=None, **options
+) -> Recorder:
     module = Recorder(fail_at)
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, default_root_dir=folder, callbacks=callbacks, logger=False,
@@ -61,6 +67,10 @@ def run(folder, steps: int, *, ckpt_path=None, callbacks: list[Callback] | None 
     )  # fmt: skip
     trainer.fit(module, data or Numbers(batch_size=4, validation=2, horizontal_flip=True, seed=3), ckpt_path=ckpt_path)
     return module
+
+
+def flat(batches: list[list]) -> list:
+    return list(itertools.chain.from_iterable(batches))
 
 
 def saving(folder, every: int = 1, **options) -> ModelCheckpoint:
@@ -76,7 +86,7 @@ def test_resume_at_any_step_gives_the_uninterrupted_sequence(tmp_path, stop):
     assert first.seen + second.seen == whole.seen
     assert first.flips + second.flips == whole.flips
     for epoch in range(2):  # 20 images, batches of 4: an epoch gives every image once
-        assert sorted(sum(whole.seen[5 * epoch : 5 * epoch + 5], [])) == sorted(set(sum(whole.seen, [])))
+        assert sorted(flat(whole.seen[5 * epoch : 5 * epoch + 5])) == sorted(set(flat(whole.seen)))
 
 
 def test_resume_from_a_checkpoint_older_than_the_stop(tmp_path):
@@ -106,10 +116,37 @@ def test_validation_in_mid_epoch_neither_moves_nor_flips(tmp_path):
     first = run(tmp_path, 6, callbacks=[saving(tmp_path)], **options)
     second = run(tmp_path, 11, ckpt_path=tmp_path / "step=6.ckpt", **options)
     assert first.seen + second.seen == whole.seen
-    assert len(first.validated) == 6 and set(first.validated).isdisjoint(sum(whole.seen, []))
+    assert len(first.validated) == 6 and set(first.validated).isdisjoint(flat(whole.seen))
 
 
 def test_checkpoint_at_the_end_of_an_epoch(tmp_path):
     whole = run(tmp_path, 12)
     run(tmp_path, 5, callbacks=[ModelCheckpoint(dirpath=tmp_path, filename="end", save_on_train_epoch_end=True, every_n_epochs=1)])
     assert run(tmp_path, 12, ckpt_path=tmp_path / "end.ckpt").seen == whole.seen[5:]
+
+
+def test_worker_processes_that_decode_ahead_do_not_move_the_position(tmp_path):
+    for k in range(22):
+        Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
+    options = {"folder": str(tmp_path), "size": 4, "resize": 0, "crop": "random", "mode": "grey", "batch_size": 4, "horizontal_flip": True}
+    lazy = {"memory_limit_mb": 0, "test_images": 2, **options}
+    whole = run(tmp_path, 9, data=ImageFolder(**lazy | {"memory_limit_mb": 2048}))
+    first = run(tmp_path, 3, data=ImageFolder(workers=2, **lazy), callbacks=[saving(tmp_path)])
+    second = run(tmp_path, 9, data=ImageFolder(workers=2, **lazy), ckpt_path=tmp_path / "step=3.ckpt")
+    assert first.seen + second.seen == whole.seen and first.flips + second.flips == whole.flips
+
+
+def test_predict_and_test_loops(tmp_path):
+    class Both(Recorder):
+        def predict_step(self, batch, batch_idx):
+            return batch.index
+
+        def test_step(self, batch, batch_idx):
+            self.validated += batch.index.tolist()
+
+    quiet = {"logger": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, default_root_dir=tmp_path, **quiet)
+    data, module = Numbers(batch_size=4, predict_images=10), Both()
+    assert torch.cat(trainer.predict(module, data)).tolist() == list(range(10))
+    trainer.test(module, data)
+    assert module.validated == list(range(22))

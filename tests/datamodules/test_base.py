@@ -1,0 +1,93 @@
+"""Splits, range, options."""
+
+import pytest
+import torch
+
+from common.errors import UserError
+from datamodules.base import ImageDataModule
+from datamodules.digits import Digits
+from datamodules.split import held_out_by_name, held_out_rows
+
+
+def test_splits_are_disjoint_complete_and_fixed():
+    sets = {s: set(Digits(validation=100).images(s).positions.tolist()) for s in ("train", "validation", "test")}
+    assert [len(s) for s in sets.values()] == [1337, 100, 360]
+    assert set.union(*sets.values()) == set(range(1797))
+    same = Digits(validation=100, seed=9, batch_size=3, limit=50)
+    assert set(same.images("validation").positions.tolist()) == sets["validation"]
+    assert same.images("train").positions.tolist() == sorted(sets["train"])[:50]
+    other = Digits(validation=100, split_seed=1)
+    assert set(other.images("validation").positions.tolist()) != sets["validation"]
+    assert set(other.images("test").positions.tolist()) == sets["test"], "no option moves the test split"
+
+
+def test_validation_of_nothing_is_no_loader():
+    data = Digits(validation=0)
+    assert data.val_dataloader() == [] and len(data.images("train")) == 1437
+
+
+def test_batches_become_floats_between_minus_one_and_one():
+    data = Digits(batch_size=50)
+    batch = next(iter(data.train_dataloader()))
+    moved = data.on_after_batch_transfer(batch, 0)
+    assert moved.image.dtype == torch.float32 and moved.image.min() == -1 and moved.image.max() == 1
+    assert torch.equal(moved.index, batch.index) and torch.equal(moved.label, batch.label)
+
+
+def test_predict_gives_indices():
+    loader = Digits(batch_size=5, predict_images=12).predict_dataloader()
+    assert torch.cat([b.index for b in loader]).tolist() == list(range(12))
+    assert next(iter(loader)).image.shape == (5, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"validation": -1}, "validation must be at least 0, got -1"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"workers": -2}, "workers must be at least 0"),
+        ({"memory_limit_mb": -1}, "memory_limit_mb must"),
+        ({"predict_images": 0}, "predict_images must"),
+        ({"keep_on_device": "maybe"}, "keep_on_device must be true, false or auto, got 'maybe'"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(UserError, match=message):
+        Digits(**options)
+
+
+def test_more_validation_images_than_there_are():
+    with pytest.raises(UserError, match=r"validation must be smaller than the training set \(1437 images\), got 1437"):
+        Digits(validation=1437).images("train")
+
+
+def test_unknown_split():
+    with pytest.raises(ValueError, match="train, validation or test"):
+        Digits().images("val")
+
+
+def test_data_dir_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("DATA_DIR", "/somewhere")
+    assert str(Digits().data_dir) == "/somewhere" and str(Digits(data_dir="here").data_dir) == "here"
+    monkeypatch.delenv("DATA_DIR")
+    assert str(Digits().data_dir) == "data"
+
+
+def test_the_base_is_abstract():
+    with pytest.raises(TypeError, match="abstract"):
+        ImageDataModule()
+
+
+def test_held_out_rows_partition():
+    held, rest = held_out_rows(50, 7, 0, "a")
+    assert len(held) == 7 and sorted(held.tolist() + rest.tolist()) == list(range(50))
+    assert not torch.equal(held, held_out_rows(50, 7, 1, "a")[0]) and not torch.equal(held, held_out_rows(50, 7, 0, "b")[0])
+
+
+def test_a_new_name_moves_at_most_one_other():
+    names = [f"{k}.png" for k in range(200)]
+    before = {names[r] for r in held_out_by_name(names, 20)[0]}
+    more = ["a.png", *names]
+    after = {more[r] for r in held_out_by_name(more, 20)[0]}
+    assert len(before - after) <= 1
