@@ -8,9 +8,10 @@ from degradations.base import SVD, Operator
 class Mask(Operator):
     """A = diag(M): y = M * x, image-shaped, with zeros where pixels are missing; A = A^T = A^+.
 
-    mask: [B or 1, 1, H, W] (or [H, W]), 1 where a pixel is measured and 0 where it is missing, shared by the channels. channels: C of the
-    images. A missing pixel reads 0, which is mid-grey in [-1, 1], also in a noisy measurement: `measure` adds noise to measured pixels
-    alone. Raises ValueError where the mask has another shape or values other than 0 and 1.
+    mask: [B or 1, 1, H, W] (or [H, W]), 1 where a pixel is measured and 0 where it is missing, shared by the channels.
+    channels: C of the images.
+    A missing pixel reads 0, which is mid-grey in [-1, 1], also in a noisy measurement: `measure` adds noise to measured pixels alone.
+    Raises ValueError where the mask has another shape or values other than 0 and 1.
     """
 
     def __init__(self, mask: Tensor, *, channels: int, description: str = "mask") -> None:
@@ -25,6 +26,8 @@ class Mask(Operator):
         self.description = description
 
     def __call__(self, x: Tensor) -> Tensor:
+        if len(self._mask) not in (1, len(x)):
+            raise ValueError(f"this operator holds {len(self._mask)} masks, got {len(x)} images; for several samples per image use repeat")
         return x * self._mask.to(x)
 
     def adjoint(self, y: Tensor) -> Tensor:

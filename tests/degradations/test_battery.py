@@ -281,6 +281,15 @@ def test_repeat_is_image_major(make: Make, shape: Shape):
     torch.testing.assert_close(again, operator.pseudo_inverse(y).repeat_interleave(2, 0), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["random", "box", "circular_kernels"])
+def test_refuses_another_number_of_images(name: str):
+    """A single image would silently become three."""
+    operator = OPERATORS[name][0]((1, 8, 8), INDEX)
+    for count in (1, 2, 6):
+        with pytest.raises(ValueError, match="use repeat"):
+            operator(torch.zeros(count, 1, 8, 8))
+
+
 @each
 def test_norm_by_power_iteration(make: Make, shape: Shape):
     operator = make(shape, INDEX)

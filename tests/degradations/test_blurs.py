@@ -86,8 +86,8 @@ def test_single_pixel_gives_the_kernel(shape: tuple[int, int, int]):
 
 def test_circular_blur_wraps_and_convolves():
     """A kernel of one tap at (k // 2 + 1, l // 2) moves the picture down by one pixel, and around: convolution, not correlation."""
-    kernel = torch.zeros(3, 4).double()
-    kernel[2, 2] = 1
+    kernel = torch.zeros(4, 4).double()
+    kernel[3, 2] = 1
     x = torch.arange(20.0).double().view(1, 1, 4, 5)
     torch.testing.assert_close(CircularBlur(kernel, (1, 4, 5))(x), x.roll(1, 2), rtol=0, atol=1e-13)
 
