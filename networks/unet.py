@@ -50,9 +50,12 @@ class UNet(Recorded, nn.Module):
         UserError: a size that is not positive, an attention level that does not exist, heads that do not divide the width.
 
     Three sizes:
-        CIFAR-10, Ho et al., 35,746,307 parameters: `UNet(in_channels=3, attention=[1], dropout=0.1)`.
-        28x28: see configs.
-        8x8: see configs.
+        32x32, Ho et al. for CIFAR-10, 35,746,307 parameters: `UNet(in_channels=3, dropout=0.1)`.
+        28x28, 1,805,121 parameters (3.6 MB in half precision; levels of 28, 14 and 7 pixels; trains on about 190 images a second
+        on two CPU cores in bfloat16): `UNet(in_channels=1, channels=32, multipliers=[1, 2, 3], blocks=1, attention=[2], groups=8)`.
+        8x8, 701,345 parameters (about 1500 a second): `UNet(in_channels=1, channels=32, multipliers=[1, 2], blocks=1, groups=8)`.
+
+    Memory format: channels_last on CUDA; contiguous on a CPU, where group normalisation of channels_last bfloat16 is slow (torch 2.13).
     """
 
     def __init__(
