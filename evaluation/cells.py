@@ -1,0 +1,124 @@
+"""Which method can work on which task, and what it will cost: known before anything runs."""
+
+import math
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import torch
+
+from common.errors import UserError
+from evaluation.plan import Key, Plan
+from restoration.base import Method
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One task with one method. images: how many are left to restore, of `total`. seconds: estimated, None where no network is involved
+    or it cannot work.
+
+    refusal: why it cannot work, None where it can.
+    """
+
+    task: str
+    method: str
+    total: int
+    images: int
+    num_samples: int
+    nfe: int
+    backwards: int
+    refusal: str | None = None
+    seconds: float | None = None
+
+    @property
+    def work(self) -> float:
+        """Network forwards that are left, a backward counted as two more; 1 for each sample of a method without a network."""
+        return self.images * self.num_samples * max(1, self.nfe + 2 * self.backwards)
+
+
+def make_cells(plan: Plan, done: Collection[tuple[str, str, str, int]] = ()) -> list[Cell]:
+    """All cells, with the reason of those that cannot work: one operator per (task, image shape) is bound and shown to every method."""
+    done = frozenset(done)
+    refusals = _refusals(plan)
+    cells = []
+    for task, name in plan.cells:
+        entry, rows = plan.methods[name], plan.tasks[task].rows
+        left = sum(any((task, name, plan.names[row], k) not in done for k in range(entry.num_samples)) for row in rows)
+        cost = entry.method.calls()
+        cells.append(Cell(task, name, len(rows), left, entry.num_samples, cost.nfe, cost.backwards, refusals.get((task, name))))
+    return cells
+
+
+def _refusals(plan: Plan) -> dict[Key, str]:
+    found: dict[Key, str] = {}
+    for task in plan.tasks.values():
+        methods = [name for t, name in plan.cells if t == task.name]
+        for shape, rows in plan.shapes(task.rows).items():
+            index = plan.images.get(rows[:1]).index.tolist()
+            size = "x".join(map(str, shape))
+            try:
+                operator = task.degradation.operator_for(shape, index, plan.random)
+            except (UserError, ValueError) as error:
+                for name in methods:
+                    found.setdefault((task.name, name), f"images of {size}: {error}")
+                continue
+            for name in methods:
+                try:
+                    plan.methods[name].method.check(operator, task.noise)
+                except UserError as error:
+                    found.setdefault((task.name, name), str(error))
+    return found
+
+
+def refuse(cells: list[Cell], *, skip: bool) -> list[Cell]:
+    """The cells that can work. Raises UserError that lists all the others, unless `skip`; also where none is left."""
+    usable = [cell for cell in cells if cell.refusal is None]
+    bad = [cell for cell in cells if cell.refusal is not None]
+    if bad and not (skip and usable):
+        listed = "; ".join(f"{cell.task} x {cell.method}: {cell.refusal}" for cell in bad)
+        remedy = "every cell is refused, change the tasks or methods" if not usable else "change or remove them, or set --skip_unsupported=true"
+        raise UserError(f"{len(bad)} of {len(cells)} cells cannot work ({listed}); {remedy}")
+    return usable
+
+
+def estimate(plan: Plan, cells: list[Cell]) -> list[Cell]:
+    """The cells with estimated seconds: batches times the time of one network call, a backward counted as two; None without a network."""
+    timed: dict[tuple[int, int], float] = {}
+    estimated = []
+    for cell in cells:
+        method = plan.methods[cell.method].method
+        if cell.refusal is not None or not cell.nfe or method.prior is None:
+            estimated.append(cell)
+            continue
+        if not cell.images:
+            estimated.append(replace(cell, seconds=0.0))
+            continue
+        per_batch = images_per_batch(plan, cell.num_samples)
+        chains = min(per_batch, cell.images) * cell.num_samples
+        key = (id(method.prior), chains)
+        if key not in timed:
+            timed[key] = time_one_call(method, plan.images.shape(0), chains, plan.device)
+        batches = math.ceil(cell.images / per_batch)
+        estimated.append(replace(cell, seconds=batches * (cell.nfe + 2 * cell.backwards) * timed[key]))
+    return estimated
+
+
+def images_per_batch(plan: Plan, num_samples: int) -> int:
+    """`batch_size` counts chains, thus samples of images: memory depends on those."""
+    return max(1, plan.config.batch_size // num_samples)
+
+
+@torch.no_grad()
+def time_one_call(method: Method, shape: tuple[int, int, int], chains: int, device: torch.device) -> float:
+    """Seconds of one forward of the method's network on `chains` images, the better of two after a warm-up."""
+    prior = method.prior
+    x = torch.zeros(chains, *shape, device=device)
+    sigma = torch.full((chains,), math.sqrt(prior.sigma_min * prior.sigma_max), device=device)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        prior.predict(x, sigma)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

@@ -1,0 +1,220 @@
+"""What an evaluation is asked to do, as frozen dataclasses read from YAML files and the command line."""
+
+import copy
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError, nearest
+from evaluation.yaml_files import merge, override, read_yaml
+
+Spec = dict[str, Any]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
+
+DEFAULT_METRICS: dict[str, Spec] = {
+    "psnr": {"class_path": "metrics.psnr.PSNR", "init_args": {}},
+    "ssim": {"class_path": "metrics.ssim.SSIM", "init_args": {}},
+    "consistency": {"class_path": "metrics.consistency.Consistency", "init_args": {}},
+}
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A checkpoint: path of a .ckpt or .safetensors, and which of its weights, "ema" or "raw"."""
+
+    path: str
+    weights: str = "ema"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What happened to the images: a degradation and noise, each {class_path, init_args}; limit: only the first so many images."""
+
+    degradation: Spec
+    noise: Spec
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """How they are restored: {class_path, init_args}, the name of the prior, samples per image, and the tasks (None: all)."""
+
+    class_path: str
+    init_args: dict[str, Any] = field(default_factory=dict)
+    prior: str = "default"
+    num_samples: int = 1
+    tasks: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """One evaluation: every task with every method on the first `limit` images of a split."""
+
+    data: Spec
+    tasks: dict[str, Task]
+    methods: dict[str, MethodEntry]
+    metrics: dict[str, Spec]
+    priors: dict[str, Prior] = field(default_factory=dict)
+    split: str = "test"
+    seed: int = 0
+    limit: int | None = None
+    batch_size: int = 64
+    skip_unsupported: bool = False
+    title: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """As dictionaries and lists, for YAML and for comparing."""
+        plain = dataclasses.asdict(self)
+        for entry in plain["methods"].values():
+            entry["tasks"] = list(entry["tasks"]) if entry["tasks"] is not None else None
+        return plain
+
+
+def read_config(paths: Sequence[str | Path], overrides: Sequence[tuple[str, str]] = ()) -> Config:
+    """Merge the files from left to right, apply (dotted path, YAML value) overrides, check. Raises UserError that names file or option
+    and key.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        content = read_yaml(path)
+        _known(content, Config, f"--config '{path}'")
+        merged = merge(merged, content)
+    for dotted, text in overrides:
+        head = dotted.split(".")[0]
+        known = [f.name for f in dataclasses.fields(Config)]
+        if head not in known:
+            raise UserError(f"there is no option --{dotted}{nearest(head, known)}; see --help")
+        merged = override(merged, dotted, text)
+    return parse_config(merged, " + ".join(f"'{p}'" for p in paths) or "the configuration")
+
+
+def parse_config(raw: dict[str, Any], where: str) -> Config:
+    """A checked Config from plain dictionaries; `where` names the files for the messages."""
+    _known(raw, Config, where)
+    raw = copy.deepcopy(raw)
+    for key in ("data", "tasks", "methods"):
+        if not raw.get(key):
+            raise UserError(f"{where}: '{key}' is missing or empty")
+    tasks = {n: _task(v, f"{where}, tasks.{n}") for n, v in _named(raw, "tasks", where)}
+    methods = {n: _method(v, f"{where}, methods.{n}") for n, v in _named(raw, "methods", where)}
+    priors = {n: _prior(v, f"{where}, priors.{n}") for n, v in _named(raw, "priors", where)}
+    if not tasks or not methods:
+        raise UserError(f"{where}: every entry of '{'methods' if tasks else 'tasks'}' was removed (null): keep at least one")
+    raw["metrics"] = merge(DEFAULT_METRICS, _mapping(raw.get("metrics") or {}, f"{where}, metrics"))
+    metrics = {n: spec_of(v, f"{where}, metrics.{n}") for n, v in _named(raw, "metrics", where)}
+    for name, method in methods.items():
+        for task in method.tasks or ():
+            if task not in tasks:
+                raise UserError(f"{where}, methods.{name}.tasks: there is no task '{task}'{nearest(task, tasks)}; there are {', '.join(tasks)}")
+    split = raw.get("split", "test")
+    if split not in ("test", "validation", "train"):
+        raise UserError(f"{where}: split must be test, validation or train, got '{split}'")
+    skip = raw.get("skip_unsupported", False)
+    if not isinstance(skip, bool):
+        raise UserError(f"{where}: skip_unsupported must be true or false, got {skip!r}")
+    return Config(
+        data=spec_of(raw["data"], f"{where}, data"),
+        tasks=tasks,
+        methods=methods,
+        metrics=metrics,
+        priors=priors,
+        split=split,
+        seed=_integer(raw.get("seed", 0), 0, f"{where}, seed"),
+        limit=_optional(raw.get("limit"), f"{where}, limit"),
+        batch_size=_integer(raw.get("batch_size", 64), 1, f"{where}, batch_size"),
+        skip_unsupported=skip,
+        title=str(raw.get("title") or ""),
+    )
+
+
+def spec_of(value: Any, where: str) -> Spec:
+    """{class_path, init_args} from itself or from a bare class path; UserError for anything else."""
+    if isinstance(value, str):
+        value = {"class_path": value}
+    value = _mapping(value, where)
+    unknown = sorted(set(value) - {"class_path", "init_args"})
+    if unknown:
+        raise UserError(f"{where}: unknown key '{unknown[0]}'{nearest(unknown[0], ('class_path', 'init_args'))}; it has class_path and init_args")
+    if not isinstance(value.get("class_path"), str):
+        raise UserError(f"{where}: class_path is missing; write class_path: package.module.Class")
+    return {"class_path": value["class_path"], "init_args": _mapping(value.get("init_args") or {}, f"{where}.init_args")}
+
+
+def _task(value: Any, where: str) -> Task:
+    value = _known(_mapping(value, where), Task, where)
+    if "degradation" not in value:
+        raise UserError(f"{where}: degradation is missing; write degradation: {{class_path: ..., init_args: {{...}}}}")
+    noise = value.get("noise", {"sigma": 0.0})
+    if isinstance(noise, dict) and "class_path" not in noise:
+        noise = {"class_path": "degradations.noise.GaussianNoise", "init_args": noise}
+    return Task(
+        degradation=spec_of(value["degradation"], f"{where}.degradation"),
+        noise=spec_of(noise, f"{where}.noise"),
+        limit=_optional(value.get("limit"), f"{where}.limit"),
+    )
+
+
+def _method(value: Any, where: str) -> MethodEntry:
+    value = _known({"class_path": value} if isinstance(value, str) else _mapping(value, where), MethodEntry, where)
+    spec = spec_of({k: v for k, v in value.items() if k in ("class_path", "init_args")}, where)
+    tasks = value.get("tasks")
+    if tasks is not None and (not isinstance(tasks, list) or not all(isinstance(t, str) for t in tasks)):
+        raise UserError(f"{where}.tasks must be a list of task names, got {tasks!r}")
+    prior = value.get("prior", "default")
+    if not isinstance(prior, str):
+        raise UserError(f"{where}.prior must be the name of an entry of priors, got {prior!r}")
+    return MethodEntry(
+        **spec,
+        prior=prior,
+        num_samples=_integer(value.get("num_samples", 1), 1, f"{where}.num_samples"),
+        tasks=tuple(tasks) if tasks is not None else None,
+    )
+
+
+def _prior(value: Any, where: str) -> Prior:
+    value = {"path": value} if isinstance(value, str) else dict(_mapping(value, where))
+    if value.pop("adapters", None):
+        raise UserError(f"{where}.adapters: adapters are not supported yet; merge them into the checkpoint, or leave the key out")
+    _known(value, Prior, where)
+    if not isinstance(value.get("path"), str) or not value["path"]:
+        raise UserError(f"{where}: path is missing; give the path of a .ckpt or .safetensors file, or --prior PATH")
+    if value.get("weights", "ema") not in ("ema", "raw"):
+        raise UserError(f"{where}.weights must be ema or raw, got '{value['weights']}'")
+    return Prior(path=value["path"], weights=value.get("weights", "ema"))
+
+
+def _named(raw: dict[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
+    """The entries of a mapping by name; an entry that is null was removed by a later file. Names become folders, so they are plain words.
+    """
+    entries = _mapping(raw.get(key) or {}, f"{where}, {key}")
+    for name in entries:
+        if not NAME.fullmatch(name):
+            raise UserError(f"{where}, {key}: '{name}' is not a usable name: letters, digits, '_', '+' and '-', because it names a folder")
+    return [(n, v) for n, v in entries.items() if v is not None]
+
+
+def _known(value: dict[str, Any], cls: type, where: str) -> dict[str, Any]:
+    known = [f.name for f in dataclasses.fields(cls)]
+    for key in value:
+        if key not in known:
+            raise UserError(f"{where}: unknown key '{key}'{nearest(key, known)}; the keys are {', '.join(known)}")
+    return value
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{where} must be a mapping, got {value!r}")
+    return value
+
+
+def _integer(value: Any, least: int, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{where} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def _optional(value: Any, where: str) -> int | None:
+    return None if value is None else _integer(value, 1, where)

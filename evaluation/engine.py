@@ -1,0 +1,171 @@
+"""The loop: measure, restore, round to 8 bits, compute metrics, save the images, then their rows."""
+
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from common.image_range import sigma_to_255, to_float, to_uint8
+from degradations.measurement import Measurement, measure
+from evaluation.cells import Cell, images_per_batch
+from evaluation.image_files import restored_path, write_png
+from evaluation.plan import Plan
+from evaluation.rows import Row, RowFile, RowKey
+from restoration.base import Restoration
+
+#: (cell, samples finished since the last call, may be a fraction while an iterative method works)
+OnProgress = Callable[[Cell, float], None]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which images this process restores: rows r, r + world, ... All samples of an image stay together."""
+
+    rank: int = 0
+    world: int = 1
+
+
+class Engine:
+    """Restores what is not done yet and appends rows to `rows` once the images they speak of are on the disk."""
+
+    def __init__(self, plan: Plan, folder: Path, rows: RowFile, *, share: Share = Share(), on_progress: OnProgress | None = None) -> None:
+        self.plan, self.folder, self.rows, self.share = plan, folder, rows, share
+        self._report = on_progress or (lambda cell, samples: None)
+        self._images = ThreadPoolExecutor(max_workers=4, thread_name_prefix="png")
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows")
+        self._written: Future | None = None
+
+    def run(self, cells: list[Cell], done: Collection[RowKey] = ()) -> None:
+        """Restore the images of these cells that `done` lacks. Raises UserError for a restoration that is not finite."""
+        done = frozenset(done)
+        try:
+            for cell in cells:
+                self._run_cell(cell, done)
+            self._settle()
+        finally:  # also when interrupted: what is restored is written
+            self._writer.shutdown()
+            self._images.shutdown()
+
+    def _run_cell(self, cell: Cell, done: frozenset[RowKey]) -> None:
+        plan, task = self.plan, self.plan.tasks[cell.task]
+        mine = task.rows[self.share.rank :: self.share.world]
+        left = [r for r in mine if any((cell.task, cell.method, plan.names[r], k) not in done for k in range(cell.num_samples))]
+        size = images_per_batch(plan, cell.num_samples)
+        for rows in plan.shapes(left).values():
+            while rows:
+                size = min(size, len(rows))
+                batch, rows = rows[:size], rows[size:]
+                try:
+                    self._run_batch(cell, batch, done)
+                except torch.cuda.OutOfMemoryError as error:
+                    if size == 1:
+                        raise UserError(f"{cell.task} x {cell.method}: the device has too little memory for one image; use fewer samples") from error
+                    torch.cuda.empty_cache()
+                    rows, size = batch + rows, size // 2
+
+    def _run_batch(self, cell: Cell, rows: list[int], done: frozenset[RowKey]) -> None:
+        plan = self.plan
+        truth, measurement = measured(plan, cell.task, rows)
+        restoration, seconds = self._restore(cell, measurement, len(rows))
+        samples = restoration.samples
+        finite = torch.isfinite(samples).flatten(1).all(1)
+        if not finite.all():
+            first = plan.names[rows[int((~finite).nonzero()[0])]]
+            raise UserError(
+                f"{cell.task} x {cell.method}: the restoration of image '{first}' is not finite (NaN or infinity): lower the step or guidance scale "
+                "of the method, or look at the prior"
+            )
+        pixels = to_uint8(samples)
+        values = evaluate_metrics(plan, pixels, truth, measurement)
+        self._settle()  # raises what went wrong while the batch before this one was written
+        files, new = [], []
+        pixels = pixels.cpu()
+        for b, row in enumerate(rows):
+            for k in range(cell.num_samples):
+                key = (cell.task, cell.method, plan.names[row], k)
+                if key in done:
+                    continue
+                files.append((restored_path(self.folder, *key), pixels[b, k]))
+                sigma = measurement.sigma
+                new.append(
+                    Row(
+                        *key,
+                        seed=plan.config.seed,
+                        sigma=sigma,
+                        sigma_255=sigma_to_255(sigma),
+                        seconds=seconds / (len(rows) * cell.num_samples),
+                        nfe=restoration.cost.nfe,
+                        values={name: float(v[b, k]) for name, v in values.items()},
+                        fingerprint=plan.fingerprints[cell.task, cell.method],
+                    )
+                )
+        self._written = self._writer.submit(self._write, files, new)
+
+    def _restore(self, cell: Cell, measurement: Measurement, images: int) -> tuple[Restoration, float]:
+        """The restoration and the seconds that it took."""
+        plan = self.plan
+        method = plan.methods[cell.method].method
+        chains = images * cell.num_samples
+        reported = 0.0
+
+        def on_step(step: int, steps: int, estimate: Tensor) -> None:
+            nonlocal reported
+            del estimate  # reading it would make the device wait
+            now = chains * min(1.0, (step + 1) / max(1, steps))
+            if now - reported >= chains / 50:
+                self._report(cell, now - reported)
+                reported = now
+
+        given = measurement if method.uses_truth else measurement.without_truth()
+        _synchronize(plan.device)
+        start = time.perf_counter()
+        restoration = method.restore(given, num_samples=cell.num_samples, random=plan.random, on_step=on_step)
+        _synchronize(plan.device)
+        seconds = time.perf_counter() - start
+        self._report(cell, chains - reported)
+        expected = (images, cell.num_samples, *measurement.operator.input_shape)
+        if tuple(restoration.samples.shape) != expected:
+            raise ValueError(f"{cell.method} gave samples of shape {list(restoration.samples.shape)}, expected {list(expected)}")
+        return restoration, seconds
+
+    def _write(self, files: list[tuple[Path, Tensor]], rows: list[Row]) -> None:
+        """The images, then their rows: a row is a promise that its image is on the disk. Runs beside the network, in the order of
+        batches.
+        """
+        for future in [self._images.submit(write_png, path, pixels) for path, pixels in files]:
+            future.result()
+        self.rows.append(rows)
+
+    def _settle(self) -> None:
+        if self._written is not None:
+            self._written.result()
+
+
+def measured(plan: Plan, task: str, rows: list[int]) -> tuple[Tensor, Measurement]:
+    """The images of these rows, uint8 [B, C, H, W], and their measurement: a function of (seed, image index), thus the same for any
+    batch.
+    """
+    batch = plan.images.get(rows)
+    truth = batch.image.to(plan.device)
+    built = plan.tasks[task]
+    with torch.no_grad():
+        return truth, measure(to_float(truth), degradation=built.degradation, noise=built.noise, index=batch.index.tolist(), random=plan.random)
+
+
+@torch.no_grad()
+def evaluate_metrics(plan: Plan, pixels: Tensor, truth: Tensor, measurement: Measurement) -> dict[str, Tensor]:
+    """Every metric of every sample, [B, N] on the CPU; pixels uint8 [B, N, C, H, W]."""
+    return {
+        name: torch.stack([metric(pixels[:, k], truth, measurement).double().cpu() for k in range(pixels.shape[1])], 1)
+        for name, metric in plan.metrics.items()
+    }
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,54 @@
+"""What a row of results depends on, as sixteen hexadecimal digits."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from evaluation.config import Config
+
+VERSION = 1  # raise it when the same configuration begins to give other results
+
+# Options of data sets that change how pixels are stored, loaded or used in training, not which test images there are.
+_NO_INFLUENCE = frozenset(
+    {"batch_size", "data_dir", "workers", "memory_limit_mb", "keep_on_device", "predict_images", "horizontal_flip", "seed", "download"}
+)
+
+
+def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, precision: str) -> str:
+    """A hash of all that changes the results of one cell: seed, images, task, method, the bytes of its prior, precision.
+
+    Not in it: limit, batch size, devices, metrics, other cells. So an evaluation may be extended by images, tasks and methods, and a cell
+    whose own settings changed is noticed. prior: the fingerprint of the checkpoint, None where the method uses none.
+    """
+    asked, cell = config.methods[method], config.tasks[task]
+    data = {k: v for k, v in config.data["init_args"].items() if k not in _NO_INFLUENCE and not (k == "limit" and config.split != "train")}
+    parts: dict[str, Any] = {
+        "version": VERSION,
+        "seed": config.seed,
+        "data": {"class_path": config.data["class_path"], "init_args": data},
+        "split": config.split,
+        "degradation": cell.degradation,
+        "noise": cell.noise,
+        "method": {"class_path": asked.class_path, "init_args": asked.init_args, "num_samples": asked.num_samples},
+        "prior": prior,
+        "precision": precision,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Which entries of two nested dictionaries differ, as "methods.dps.init_args.scale: 0.3 -> 0.5"."""
+    found = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(f"{prefix}{key}: {_short(a)} -> {_short(b)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str) if not dataclasses.is_dataclass(value) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,138 @@
+"""The objects that a configuration names, built and checked: images, priors, tasks, methods, metrics."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import torch
+
+from checkpoints.prior import load_prior
+from common.build import build, find_class
+from common.errors import UserError, nearest
+from common.random_streams import RandomStreams
+from datamodules.base import ImageDataModule
+from datamodules.store import ImageSet
+from degradations.base import Degradation, Shape
+from degradations.noise import Noise
+from diffusion.denoiser import Denoiser
+from evaluation.config import Config
+from evaluation.fingerprint import cell_fingerprint
+from evaluation.precision import Autocast
+from metrics.base import Metric
+from restoration.base import Method
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class BuiltTask:
+    """A task by name: its degradation, its noise, and the rows of the image set that it is about."""
+
+    name: str
+    degradation: Degradation
+    noise: Noise
+    rows: range
+
+
+@dataclass(frozen=True)
+class BuiltMethod:
+    """A method by name; num_samples is 1 for a deterministic one, whatever was asked for."""
+
+    name: str
+    method: Method
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation, ready to run on one device. names: of the images by row, usable as file names and unique. cells: (task, method) in
+    order.
+    """
+
+    config: Config
+    images: ImageSet
+    names: tuple[str, ...]
+    tasks: dict[str, BuiltTask]
+    methods: dict[str, BuiltMethod]
+    metrics: dict[str, Metric]
+    cells: tuple[Key, ...]
+    fingerprints: dict[Key, str]
+    random: RandomStreams
+    device: torch.device
+
+    def shapes(self, rows: Sequence[int]) -> dict[Shape, list[int]]:
+        """The rows by image shape."""
+        found: dict[Shape, list[int]] = {}
+        for row in rows:
+            found.setdefault(tuple(self.images.shape(row)), []).append(row)
+        return found
+
+
+def make_plan(config: Config, *, precision: str = "32", device: torch.device | str = "cpu", prepare: bool = True) -> Plan:
+    """Build all that a configuration names; prepare: download data where they are missing. Raises UserError for whatever does not fit."""
+    device = torch.device(device)
+    data = build(config.data, ImageDataModule, where="data")
+    metrics = {name: build(spec, Metric, where=f"metrics.{name}") for name, spec in config.metrics.items()}
+    degradations = {name: build(task.degradation, Degradation, where=f"tasks.{name}.degradation") for name, task in config.tasks.items()}
+    noises = {name: build(task.noise, Noise, where=f"tasks.{name}.noise") for name, task in config.tasks.items()}
+    methods, fingerprint_of_prior = _methods(config, precision, device)
+    if prepare:
+        data.prepare_data()
+    images = data.images(config.split)
+    if not len(images):
+        raise UserError(f"the {config.split} split of {config.data['class_path']} has no images: choose another split")
+    tasks = {}
+    for name, task in config.tasks.items():
+        limits = [n for n in (config.limit, task.limit, len(images)) if n is not None]
+        tasks[name] = BuiltTask(name, degradations[name], noises[name], range(min(limits)))
+    cells = tuple((t, m) for t in tasks for m, entry in config.methods.items() if entry.tasks is None or t in entry.tasks)
+    if not cells:
+        raise UserError("no method is to be used on any task: look at the 'tasks' entries of methods")
+    fingerprints = {(t, m): cell_fingerprint(config, t, m, fingerprint_of_prior.get(m), precision) for t, m in cells}
+    return Plan(
+        config=config,
+        images=images,
+        names=_image_names(images),
+        tasks=tasks,
+        methods=methods,
+        metrics=metrics,
+        cells=cells,
+        fingerprints=fingerprints,
+        random=RandomStreams(config.seed),
+        device=device,
+    )
+
+
+def _methods(config: Config, precision: str, device: torch.device) -> tuple[dict[str, BuiltMethod], dict[str, str]]:
+    """The methods, each with its prior; the fingerprint of the prior by method. A checkpoint is read once, whoever shares it."""
+    loaded: dict[str, tuple[Denoiser, str]] = {}
+    methods, fingerprints = {}, {}
+    for name, entry in config.methods.items():
+        where = f"methods.{name}"
+        found = find_class(entry.class_path, Method, where=where)
+        injected = {}
+        if found.needs_prior:
+            if entry.prior not in config.priors:
+                known = f"there are {', '.join(config.priors)}" if config.priors else "there are none, give --prior PATH"
+                raise UserError(f"{where} needs the prior '{entry.prior}', which priors does not have{nearest(entry.prior, config.priors)}; {known}")
+            if entry.prior not in loaded:
+                prior = config.priors[entry.prior]
+                one = load_prior(prior.path, weights=prior.weights, device=device)
+                loaded[entry.prior] = (Autocast(one.denoiser) if precision == "bf16" else one.denoiser, one.fingerprint)
+            injected["prior"], fingerprints[name] = loaded[entry.prior]
+        method = build({"class_path": entry.class_path, "init_args": entry.init_args}, Method, where=where, **injected)
+        methods[name] = BuiltMethod(name, method, 1 if method.deterministic else entry.num_samples)
+    return methods, fingerprints
+
+
+def _image_names(images: ImageSet) -> tuple[str, ...]:
+    """A name of every image of the set that is a usable file name; images that would share one get their row behind it, whatever the
+    limit.
+    """
+    plain = []
+    for row in range(len(images)):
+        name = "__".join(part for part in PurePosixPath(images.name(row)).parts if part not in ("/", "..", "."))
+        plain.append("".join(c if c.isalnum() or c in "-_.+" else "-" for c in name).lstrip(".")[:120] or f"{row:05d}")
+    count = Counter(plain)
+    return tuple(f"{name}~{row}" if count[name] > 1 else name for row, name in enumerate(plain))

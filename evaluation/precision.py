@@ -1,0 +1,26 @@
+"""The network in bfloat16, everything else in float32."""
+
+import torch
+from torch import Tensor
+
+from diffusion.denoiser import Condition, Denoiser, Prediction
+
+
+class Autocast(Denoiser):
+    """The same denoiser with its convolutions and matrix products in bfloat16; inputs, outputs and the arithmetic around it stay float32.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.data_shape = denoiser.data_shape
+        self.sigma_min, self.sigma_max, self.times = denoiser.sigma_min, denoiser.sigma_max, denoiser.times
+
+    def level_at(self, time: Tensor) -> Tensor:
+        return self.denoiser.level_at(time)
+
+    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            found = self.denoiser.predict(x, sigma, condition)
+        variance = None if found.variance is None else found.variance.to(x.dtype)
+        return Prediction(x0=found.x0.to(x.dtype), eps=found.eps.to(x.dtype), variance=variance)

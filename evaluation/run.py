@@ -1,0 +1,195 @@
+"""One evaluation from beginning to end: what evaluate.py and notebooks call."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from rich.table import Table
+
+from common.errors import UserError
+from common.files import require_writable_folder, write_atomically
+from evaluation.cells import Cell, estimate, make_cells, refuse
+from evaluation.config import Config
+from evaluation.engine import Engine
+from evaluation.fingerprint import differences
+from evaluation.plan import Plan, make_plan
+from evaluation.progress import Display, duration, say
+from evaluation.recompute import recompute
+from evaluation.report import write_report
+from evaluation.rows import Row, RowFile, gather, only_one, read_rows, write_rows
+from evaluation.sets import update_sets
+from evaluation.sheets import write_sheets
+from evaluation.tables import Results, console, summarise, terminal_table, write_table
+from evaluation.workers import device_of, run_workers
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says besides the configuration. accelerator: "auto", "cpu" or "cuda"; precision: "32" or "bf16"."""
+
+    output: Path
+    devices: int = 1
+    accelerator: str = "auto"
+    precision: str = "32"
+    metrics_only: bool = False
+
+    def resolved_accelerator(self) -> str:
+        """ "cuda" or "cpu"; UserError where the one asked for, or so many devices of it, are not there."""
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if self.accelerator == "auto" else self.accelerator
+        if chosen == "cuda" and not torch.cuda.is_available():
+            raise UserError("--accelerator cuda: there is no CUDA device here; use --accelerator cpu")
+        if chosen == "cuda" and self.devices > torch.cuda.device_count():
+            raise UserError(f"--devices {self.devices}: there are {torch.cuda.device_count()} CUDA devices here")
+        return chosen
+
+
+def dry_run(config: Config, options: Options) -> None:
+    """Print the cells: images, samples, network calls, estimated time, and what cannot work and why. UserError where a cell is refused."""
+    plan = make_plan(config, precision=options.precision, device=device_of(0, options.resolved_accelerator()))
+    done = frozenset(row.key for row in read_rows(options.output / "rows.csv"))
+    cells = estimate(plan, make_cells(plan, done))
+    table = Table(title=f"{len(cells)} cells, nothing was run", title_justify="left")
+    for name in ("task", "method", "images", "done", "samples", "NFE", "backwards", "estimated time", "what cannot work"):
+        table.add_column(name, justify="left" if name in ("task", "method", "what cannot work") else "right", overflow="fold")
+    for cell in cells:
+        seconds = "–" if cell.seconds is None else duration(cell.seconds / options.devices)
+        counts = (cell.total, cell.total - cell.images, cell.num_samples, cell.nfe, cell.backwards)
+        table.add_row(cell.task, cell.method, *map(str, counts), seconds, cell.refusal or "")
+    out = console()
+    out.print(table)
+    known = [c.seconds for c in cells if c.seconds is not None]
+    if known:
+        out.print(f"about {duration(sum(known) / options.devices)} for the methods with a network, on {options.devices} x {plan.device.type}")
+    refuse(cells, skip=config.skip_unsupported)
+
+
+def evaluate(config: Config, options: Options) -> Results:
+    """Restore what is missing in the folder, then write every table, sheet and the report. Raises UserError for what a user can mend."""
+    accelerator = options.resolved_accelerator()
+    plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
+    folder = require_writable_folder(options.output, "--output")
+    with only_one(folder), _plain_warnings():
+        if options.metrics_only:
+            rows = _own(recompute(plan, folder), plan)
+            cells: list[Cell] = [c for c in make_cells(plan) if c.refusal is None]
+        else:
+            rows = gather(folder, tuple(config.metrics))
+            _same_fingerprints(plan, rows, folder)
+            _keep_config(config, folder)
+            done = frozenset(row.key for row in rows)
+            cells = refuse(make_cells(plan, done), skip=config.skip_unsupported)
+            _restore(plan, config, folder, cells, done, options, accelerator)
+            rows = _in_order(plan, folder, gather(folder, tuple(config.metrics)))
+        results = _write_results(plan, folder, rows, cells, options)
+    console().print(terminal_table(results))
+    say(f"report: {folder / 'report.html'}")
+    return results
+
+
+def _restore(plan: Plan, config: Config, folder: Path, cells: list[Cell], done: frozenset, options: Options, accelerator: str) -> None:
+    left = [cell for cell in cells if cell.images]
+    if not left:
+        say(f"everything is done already in '{folder}': nothing is restored again, tables and report are rebuilt")
+        return
+    finished = sum((c.total - c.images) * c.num_samples for c in cells)
+    if finished:
+        say(f"going on in '{folder}': {finished} samples are there already")
+    with Display(left) as display:
+        world = min(options.devices, max(cell.total for cell in left))
+        if world > 1:
+            run_workers(config, folder, left, done, world=world, accelerator=accelerator, precision=options.precision, display=display)
+        else:
+            with RowFile(folder / "rows.csv", tuple(config.metrics)) as rows:
+                Engine(plan, folder, rows, on_progress=display.advance).run(left, done)
+    say(display.summary())
+
+
+def _write_results(plan: Plan, folder: Path, rows: list[Row], cells: list[Cell], options: Options) -> Results:
+    sets = update_sets(plan, folder, rows, anew=options.metrics_only)
+    results = summarise(plan, rows, sets)
+    write_table(results, folder / "table.csv")
+    sheets = write_sheets(plan, folder, rows, shown={name: results.shown(name) for name in plan.methods})
+    title = plan.config.title or f"Restoration of {plan.config.data['class_path'].rpartition('.')[2]}"
+    ran = {(cell.task, cell.method) for cell in cells}
+    out = [f"{t} x {m}" for t, m in plan.cells if (t, m) not in ran]
+    note = f"Left out, because the method cannot do it: {', '.join(out)}." if out else ""
+    write_report(plan, results, sheets, folder / "report.html", title=title, precision=options.precision, note=note)
+    return results
+
+
+def _own(rows: list[Row], plan: Plan) -> list[Row]:
+    """The rows of the configuration's cells and images: a folder may hold more, from a larger limit or from methods that are not asked
+    for now.
+    """
+    wanted = {task: {plan.names[row] for row in built.rows} for task, built in plan.tasks.items()}
+    cells = set(plan.cells)
+    return [
+        r for r in rows if (r.task, r.method) in cells and r.image in wanted[r.task] and r.sample < plan.methods[r.method].num_samples
+    ]
+
+
+def _in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:
+    """The plan's rows; rows.csv is put into the order of the configuration, so that it does not depend on processes and interruptions."""
+    cell = {key: number for number, key in enumerate(plan.cells)}
+    image = {name: number for number, name in enumerate(plan.names)}
+    last = (len(cell), len(image))
+    ordered = sorted(rows, key=lambda r: (cell.get((r.task, r.method), last[0]), image.get(r.image, last[1]), r.sample))
+    if ordered != rows:
+        write_rows(folder / "rows.csv", ordered, tuple(plan.metrics))
+    return _own(ordered, plan)
+
+
+def _same_fingerprints(plan: Plan, rows: list[Row], folder: Path) -> None:
+    """Refuse to continue cells that were begun with other settings, and say which."""
+    changed = {}
+    for row in rows:
+        expected = plan.fingerprints.get((row.task, row.method))
+        if expected is not None and row.fingerprint != expected:
+            changed.setdefault((row.task, row.method), (row.fingerprint, expected))
+    if not changed:
+        return
+    (task, method), (old, new) = next(iter(changed.items()))
+    before = _kept_config(folder)
+    ignored = ("limit", "batch_size", "metrics", "title", "skip_unsupported")
+    reasons = [d for d in differences(before, plan.config.plain()) if not d.startswith(ignored)] if before else []
+    why = f" ({'; '.join(reasons[:4])})" if reasons else " (a checkpoint or --precision changed)"
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    raise UserError(
+        f"'{folder}' holds results of {task} x {method}{more} with other settings{why}, fingerprint {old}, now {new}: "
+        "give another --output, or remove the folder"
+    )
+
+
+def _keep_config(config: Config, folder: Path) -> None:
+    write_atomically(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True))
+
+
+def _kept_config(folder: Path) -> dict | None:
+    try:
+        kept = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return None
+    return kept if isinstance(kept, dict) else None
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings as one line each, the same one once."""
+    seen: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in seen:
+            seen.add(text)
+            say(f"warning: {text}")
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before

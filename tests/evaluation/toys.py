@@ -1,0 +1,90 @@
+"""Small stand-ins: methods that are quick, slow, wrong, refusing or oracular, so that the engine is tested without the real ones."""
+
+import os
+import signal
+import time
+
+import torch
+
+from degradations.measurement import Measurement
+from restoration.base import Cost, Method, Restoration, Unsupported, repeat_samples
+
+
+class Back(Method):
+    """x = A^T y, after `seconds` of sleep per image; kill_at: end the own process at that image, the hard way."""
+
+    deterministic = True
+
+    def __init__(self, *, gain: float = 1.0, seconds: float = 0.0, kill_at: int | None = None) -> None:
+        self.gain, self.seconds, self.kill_at = gain, seconds, kill_at
+
+    def calls(self) -> Cost:
+        return Cost()
+
+    def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
+        if self.kill_at is not None and self.kill_at in measurement.index:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds * len(measurement.index))
+        return Restoration(samples=(self.gain * measurement.operator.adjoint(measurement.y))[:, None])
+
+
+class Dither(Method):
+    """x = A^T y + scale * noise, one noise per (image, sample)."""
+
+    def __init__(self, *, scale: float = 0.2) -> None:
+        self.scale = scale
+
+    def calls(self) -> Cost:
+        return Cost(nfe=2)
+
+    def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
+        assert measurement.truth is None
+        x = measurement.operator.adjoint(measurement.y)
+        index, sample = repeat_samples(measurement, num_samples)
+        noise = random.normal_batch("dither", index, sample, x.shape[1:], x.device)
+        if on_step is not None:
+            on_step(0, 1, x)
+        return Restoration(samples=x[:, None] + self.scale * noise.unflatten(0, (len(x), num_samples)), cost=Cost(nfe=2))
+
+
+class Oracle(Back):
+    """The truth itself."""
+
+    uses_truth = True
+
+    def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
+        return Restoration(samples=measurement.truth[:, None])
+
+
+class NotFinite(Back):
+    """NaN in the second image of a batch."""
+
+    def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
+        x = measurement.y.clone()
+        x[1] = torch.nan
+        return Restoration(samples=x[:, None])
+
+
+class Refusing(Back):
+    """Can do nothing."""
+
+    def check(self, operator, noise) -> None:
+        raise Unsupported("it needs an operator with four legs")
+
+
+class OnePass(Method):
+    """x = the prior's estimate from y at sigma = 0.5, one network call."""
+
+    needs_prior = True
+    deterministic = True
+
+    def __init__(self, *, prior) -> None:
+        self.prior = prior
+
+    def calls(self) -> Cost:
+        return Cost(nfe=1)
+
+    @torch.no_grad()
+    def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
+        x = measurement.operator.adjoint(measurement.y)
+        return Restoration(samples=self.prior.predict(x, torch.full((len(x),), 0.5)).x0[:, None], cost=Cost(nfe=1))
