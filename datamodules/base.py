@@ -161,13 +161,18 @@ class ImageDataModule(pl.LightningDataModule, ABC):
     def _placed(self, images: ImageSet) -> ImageSet:
         """The same set with its pixels on the accelerator, where that is wanted and they fit."""
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        if not isinstance(images.store, MemoryStore) or self.keep_on_device is False or device.type == "cpu":
+        if not isinstance(images.store, MemoryStore) or device.type == "cpu":
             return images
         key = id(images.store)
         if key not in self._on_device:
-            if self.keep_on_device == "auto" and (
-                device.type != "cuda" or images.store.pixels.nbytes > torch.cuda.mem_get_info(device)[0] / 4
-            ):
+            if not _keeps(self.keep_on_device, device, images.store.pixels.nbytes):
                 return images
             self._on_device[key] = (images.store, images.store.to(device))  # the host's store is kept too: it owns the id
         return ImageSet(self._on_device[key][1], images.positions.to(device))
+
+
+def _keeps(wanted: bool | str, device: torch.device, size: int) -> bool:
+    """Whether `size` bytes of pixels go to the accelerator; how much of its memory is free is known of CUDA devices alone."""
+    if wanted == "auto":
+        return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 4
+    return bool(wanted)

@@ -1,5 +1,6 @@
 """One picture file to uint8 pixels: any format and mode that Pillow reads, resized with a filter that does not alias."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,18 +58,24 @@ def extensions() -> frozenset[str]:
 
 def find_pictures(folder: Path) -> list[Path]:
     """Paths relative to `folder` of all pictures in it and below it, in natural order (2 before 10), without hidden ones."""
-    endings, found = extensions(), []
-    for path in folder.rglob("*"):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() in endings and not any(p.startswith((".", "__MACOSX")) for p in relative.parts) and path.is_file():
-            found.append(relative)
+    endings, found, visited = tuple(extensions()), [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in visited else [f for f in folders if not f.startswith((".", "__MACOSX"))]  # a link may lead back upwards
+        if real not in visited:
+            visited.add(real)
+            here = Path(place).relative_to(folder)
+            found += [here / name for name in names if name.lower().endswith(endings) and not name.startswith(".")]
     return sorted(found, key=natural_key)
 
 
 def natural_key(path: Path) -> tuple:
-    """Sort key: folders before their parts, digits as numbers, letters without case, the exact name last."""
-    parts = tuple(tuple((int(t), "") if t.isdigit() else (-1, t) for t in re.split(r"([0-9]+)", p.lower()) if t) for p in path.parts)
-    return (parts, path.as_posix())
+    """Sort key: part by part, numbers by value and before letters, letters without case, the exact name last."""
+
+    def pieces(part: str) -> tuple:
+        return tuple((0, int(t), "") if t.isdecimal() else (1, 0, t) for t in re.split(r"([0-9]+)", part.lower()) if t)
+
+    return tuple(pieces(part) for part in path.parts), path.as_posix()
 
 
 def header(path: Path) -> tuple[int, int, str]:

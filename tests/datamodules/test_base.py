@@ -1,10 +1,12 @@
 """Splits, range, options."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from common.errors import UserError
-from datamodules.base import ImageDataModule
+from datamodules.base import ImageDataModule, _keeps
 from datamodules.digits import Digits
 from datamodules.split import held_out_by_name, held_out_rows
 
@@ -91,3 +93,34 @@ def test_a_new_name_moves_at_most_one_other():
     more = ["a.png", *names]
     after = {more[r] for r in held_out_by_name(more, 20)[0]}
     assert len(before - after) <= 1
+
+
+def attached(data: ImageDataModule, device: str) -> ImageDataModule:
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), global_rank=0, world_size=1)
+    return data
+
+
+def test_pixels_move_to_the_accelerator_once_for_all_splits():
+    data = attached(Digits(keep_on_device=True), "meta")  # "meta" stands in for an accelerator: it has shapes, no memory
+    train, validation = (data._placed(data.images(s)) for s in ("train", "validation"))
+    assert train.store is validation.store and train.store.pixels.device.type == "meta" == train.positions.device.type
+    assert data.images("train").store.pixels.device.type == "cpu", "plain access stays on the CPU"
+    for keep, device in ((False, "meta"), (True, "cpu"), ("auto", "cpu"), ("auto", "meta")):
+        data = attached(Digits(keep_on_device=keep), device)
+        assert data._placed(data.images("train")) is data.images("train")
+
+
+def test_auto_is_a_quarter_of_the_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (400, 10**9))
+    cuda, other = torch.device("cuda"), torch.device("mps")
+    assert _keeps("auto", cuda, 100) and not _keeps("auto", cuda, 101) and not _keeps("auto", other, 1)
+    assert _keeps(True, cuda, 10**9) and not _keeps(False, cuda, 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_the_batches_are_the_same():
+    plain, moved = Digits(), attached(Digits(keep_on_device=True), "cuda")
+    for split in ("train", "test"):
+        rows = torch.arange(9)
+        a, b = plain.images(split).take(rows), moved._placed(moved.images(split)).take(rows)
+        assert b.image.is_cuda and all(torch.equal(x, y.cpu()) for x, y in zip(a, b, strict=True))

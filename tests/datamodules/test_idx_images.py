@@ -105,7 +105,7 @@ def test_real_files(real_data, kind, train, test):
     data.prepare_data()
     images, held_out = data.images("train"), data.images("test")
     assert (len(images), len(held_out)) == (60000, 10000)
-    assert images.get(list(range(10))).label.tolist() == train
+    assert images.get(list(range(len(train)))).label.tolist() == train
     assert held_out.get(list(range(len(test)))).label.tolist() == test
     if kind is MNIST:
         assert abs(images.store.pixels.double().mean().item() / 255 - 0.1307) < 5e-5
