@@ -46,7 +46,7 @@ class DDPM(PriorModule):
         betas: tuple[float, float] = (0.9, 0.999),
         warmup_steps: int = 1000,
         seed: int = 0,
-        channels_last: bool = True,
+        channels_last: bool = False,
         compile: bool = False,
     ) -> None:
         super().__init__(

@@ -45,14 +45,16 @@ class UNet(Recorded, nn.Module):
         dropout: in every residual block, 0..1.
         num_classes: K classes add a table of K + 1 vectors to the time embedding, row K standing for "no class".
         norm_eps: added to the variance in every normalisation.
+        patch: P > 1 folds P x P pixels into channels before the first convolution and unfolds them after the last: about P^2 times less work, at the
+            price of the finest detail (Luhman and Luhman 2022, arXiv 2207.04316).
 
     Raises:
         UserError: a size that is not positive, an attention level that does not exist, heads that do not divide the width.
 
     Three sizes:
         32x32, Ho et al. for CIFAR-10, 35,746,307 parameters: `UNet(in_channels=3, dropout=0.1)`.
-        28x28, 1,805,121 parameters (3.6 MB in half precision; levels of 28, 14 and 7 pixels; trains on about 190 images a second
-        on two CPU cores in bfloat16): `UNet(in_channels=1, channels=32, multipliers=[1, 2, 3], blocks=1, attention=[2], groups=8)`.
+        28x28, 1,576,084 parameters (3.2 MB in half precision; levels of 14 and 7 patches; trains on about 330 images a second on two
+        CPU cores in bfloat16, twice as many as without patches): `UNet(in_channels=1, channels=48, multipliers=[1, 2], blocks=1, groups=8, patch=2)`.
         8x8, 701,345 parameters (about 1500 a second): `UNet(in_channels=1, channels=32, multipliers=[1, 2], blocks=1, groups=8)`.
 
     Memory format: channels_last on CUDA; contiguous on a CPU, where group normalisation of channels_last bfloat16 is slow (torch 2.13).
@@ -73,6 +75,7 @@ class UNet(Recorded, nn.Module):
         dropout: float = 0.0,
         num_classes: int | None = None,
         norm_eps: float = 1e-6,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
@@ -80,7 +83,10 @@ class UNet(Recorded, nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_classes = num_classes
-        self.multiple = 2 ** (len(multipliers) - 1)  # height and width are padded to multiples of this
+        if patch < 1:
+            raise UserError(f"patch must be at least 1, got {patch}")
+        self.patch = patch
+        self.multiple = patch * 2 ** (len(multipliers) - 1)  # height and width are padded to multiples of this
 
         widths = [channels * m for m in multipliers]
         condition = 4 * channels
@@ -96,7 +102,7 @@ class UNet(Recorded, nn.Module):
         if num_classes is not None:
             self.label_embedding = nn.Embedding(num_classes + 1, condition)
             nn.init.normal_(self.label_embedding.weight, std=0.2)  # about the size of the time embedding at the start
-        self.stem = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.stem = nn.Conv2d(in_channels * patch**2, channels, 3, padding=1)
         spread(self.stem)
 
         self.down = nn.ModuleList()
@@ -121,7 +127,7 @@ class UNet(Recorded, nn.Module):
             self.up.append(Level(level, [attend(outputs) for _ in level if i in attention], Upsample(outputs) if i > 0 else None))
 
         self.head_norm = norm(channels * multipliers[0], groups, norm_eps)
-        self.head = nn.Conv2d(channels * multipliers[0], out_channels, 3, padding=1)
+        self.head = nn.Conv2d(channels * multipliers[0], out_channels * patch**2, 3, padding=1)
         silence(self.head)
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
@@ -142,7 +148,7 @@ class UNet(Recorded, nn.Module):
             x = F.pad(x, (0, right, 0, down), mode="replicate")
 
         condition = F.silu(self._condition(time, label))
-        x = self.stem(x)
+        x = self.stem(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         skips = [x]
         for level in self.down:
             for j in range(len(level.blocks)):
@@ -163,6 +169,8 @@ class UNet(Recorded, nn.Module):
                 x = level.resample(x)
 
         x = self.head(F.silu(self.head_norm(x))).to(self.head_norm.weight.dtype)
+        if self.patch > 1:
+            x = F.pixel_shuffle(x, self.patch)
         return F.pad(x, (0, -right, 0, -down)) if down or right else x  # a crop that keeps the memory format
 
     def _condition(self, time: Tensor, label: Tensor | None) -> Tensor:
