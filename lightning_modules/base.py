@@ -77,7 +77,7 @@ class PriorModule(pl.LightningModule, ABC):
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and stage in ("fit", "validate", "test") and tuple(datamodule.shape) != tuple(self.data_shape):
             raise UserError(
-                f"model.data_shape is {list(self.data_shape)}, but the images of {type(datamodule).__name__} have shape {list(datamodule.shape)}: make them equal"
+                f"model.data_shape is {list(self.data_shape)}, but {type(datamodule).__name__} has images of {list(datamodule.shape)}: make them equal"
             )
 
     def configure_model(self) -> None:

@@ -1,5 +1,6 @@
 """Trains a diffusion prior: Ho et al. 2020 (2006.11239) and its variants by config."""
 
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -68,7 +69,7 @@ class DDPM(PriorModule):
         except ValueError as error:
             raise UserError(f"model.sampling_steps or model.spacing does not fit: {error}") from error
         edges = torch.linspace(0, len(schedule), levels + 1).round().long().tolist()
-        self.level_names = [f"val/loss_t{a:03d}-{b - 1:03d}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        self.level_names = [f"val/loss_t{a:03d}-{b - 1:03d}" for a, b in pairwise(edges)]
         self.validation_losses = nn.ModuleList(MeanMetric() for _ in range(levels + 1))  # the last one is over all levels
 
     @property

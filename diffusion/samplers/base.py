@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ class Sampler(ABC):
             raise ValueError(f"{type(self).__name__} is stochastic: give it noise=random.sequence(...)")
         predict = predictor(denoiser, condition=condition, clip=clip)
         memory = None
-        for i, (sigma, sigma_next) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
+        for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
             outcome = self.step(predict, x, sigma, sigma_next, memory, noise)
             x, memory = outcome.x, outcome.memory
             if on_step is not None:
@@ -86,6 +87,6 @@ def predictor(denoiser: Denoiser, *, condition: Condition | None = None, clip: b
 def check_levels(sigmas: Tensor) -> list[float]:
     """The list of levels as numbers; ValueError where it is not finite, strictly decreasing and ending in 0."""
     levels = torch.as_tensor(sigmas, dtype=torch.float64).tolist()
-    if len(levels) < 2 or levels[-1] != 0 or any(not a > b for a, b in zip(levels, levels[1:], strict=False)) or levels[0] == float("inf"):
+    if len(levels) < 2 or levels[-1] != 0 or any(not a > b for a, b in pairwise(levels)) or levels[0] == float("inf"):
         raise ValueError(f"sigmas must be finite, strictly decreasing and end in 0, got {levels[:4]} ... {levels[-2:]}")
     return levels
