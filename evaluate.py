@@ -34,14 +34,23 @@ def make_parser() -> Parser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        epilog="Any entry of the configuration can be changed: --tasks.NAME.noise.sigma_255=6, --methods.NAME.num_samples=4, --methods.NAME=null "
-        "(removes it), --seed=1, --batch_size=16, --skip_unsupported=true (leaves out what cannot work). Values are YAML.",
+        epilog="Any entry of the configuration can be changed: --tasks.NAME.noise.sigma_255=6, --methods.NAME.num_samples=4, "
+        "--methods.NAME=null (removes it), --seed=1, --batch_size=16, --skip_unsupported=true "
+        "(leaves out what cannot work). Values are YAML.",
     )
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="a YAML file; given several times, later ones change earlier ones")
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="a YAML file; given several times, later ones change earlier ones"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where results go (default: results/<name of the last config>)")
     parser.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N images")
     parser.add_argument("--prior", metavar="PATH", help="the checkpoint of the prior 'default' (.ckpt or .safetensors)")
-    parser.add_argument("--devices", type=_at_least_one, default=1, metavar="N", help="processes on this machine, each with its own share of images (default: 1)")
+    parser.add_argument(
+        "--devices",
+        type=_at_least_one,
+        default=1,
+        metavar="N",
+        help="processes on this machine, each with its own share of images (default: 1)",
+    )
     parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda where there is one")
     parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the network (default: 32)")
     parser.add_argument("--dry_run", action="store_true", help="list the cells, refuse what cannot work, estimate the cost; run nothing")
@@ -92,7 +101,9 @@ def main() -> None:
         raise UserError(_with_nearest(str(error), known)) from error
     last = Path(args.config[-1])
     output = args.output or Path("results") / (last.parent.name if last.stem == "evaluate" else last.stem)
-    options = Options(output=output, devices=args.devices, accelerator=args.accelerator, precision=args.precision, metrics_only=args.metrics_only)
+    options = Options(
+        output=output, devices=args.devices, accelerator=args.accelerator, precision=args.precision, metrics_only=args.metrics_only
+    )
     if args.dry_run:
         dry_run(config, options)
     else:

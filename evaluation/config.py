@@ -81,13 +81,13 @@ def read_config(paths: Sequence[str | Path], overrides: Sequence[tuple[str, str]
     for path in paths:
         content = read_yaml(path)
         _known(content, Config, f"--config '{path}'")
-        merged = merge(merged, content)
+        merged = _written_out(merge(merged, content))
     for dotted, text in overrides:
         head = dotted.split(".")[0]
         known = [f.name for f in dataclasses.fields(Config)]
         if head not in known:
             raise UserError(f"there is no option --{dotted}{nearest(head, known)}; see --help")
-        merged = override(merged, dotted, text)
+        merged = _written_out(override(merged, dotted, text))
     return parse_config(merged, " + ".join(f"'{p}'" for p in paths) or "the configuration")
 
 
@@ -143,6 +143,28 @@ def spec_of(value: Any, where: str) -> Spec:
     return {"class_path": value["class_path"], "init_args": _mapping(value.get("init_args") or {}, f"{where}.init_args")}
 
 
+def _written_out(raw: dict[str, Any]) -> dict[str, Any]:
+    """A bare class path, or path of a prior, as the mapping that it stands for, so that a later file or option can change an entry of it."""
+
+    def mapping(value: Any, key: str) -> Any:
+        return {key: value} if isinstance(value, str) else value
+
+    def entries(section: str, key: str) -> None:
+        if isinstance(raw.get(section), dict):
+            raw[section] = {name: mapping(value, key) for name, value in raw[section].items()}
+
+    if "data" in raw:
+        raw["data"] = mapping(raw["data"], "class_path")
+    entries("methods", "class_path")
+    entries("metrics", "class_path")
+    entries("priors", "path")
+    for task in raw["tasks"].values() if isinstance(raw.get("tasks"), dict) else ():
+        for key in ("degradation", "noise"):
+            if isinstance(task, dict) and key in task:
+                task[key] = mapping(task[key], "class_path")
+    return raw
+
+
 def _task(value: Any, where: str) -> Task:
     value = _known(_mapping(value, where), Task, where)
     if "degradation" not in value:
@@ -187,8 +209,7 @@ def _prior(value: Any, where: str) -> Prior:
 
 
 def _named(raw: dict[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
-    """The entries of a mapping by name; an entry that is null was removed by a later file. Names become folders, so they are plain words.
-    """
+    """The entries of a mapping by name; one that is null was removed by a later file. Names become folders, so they are plain words."""
     entries = _mapping(raw.get(key) or {}, f"{where}, {key}")
     for name in entries:
         if not NAME.fullmatch(name):

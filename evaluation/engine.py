@@ -77,8 +77,8 @@ class Engine:
         if not finite.all():
             first = plan.names[rows[int((~finite).nonzero()[0])]]
             raise UserError(
-                f"{cell.task} x {cell.method}: the restoration of image '{first}' is not finite (NaN or infinity): lower the step or guidance scale "
-                "of the method, or look at the prior"
+                f"{cell.task} x {cell.method}: the restoration of image '{first}' is not finite (NaN or infinity): lower the "
+                "step or guidance scale of the method, or look at the prior"
             )
         pixels = to_uint8(samples)
         values = evaluate_metrics(plan, pixels, truth, measurement)
@@ -161,8 +161,7 @@ def measured(plan: Plan, task: str, rows: list[int]) -> tuple[Tensor, Measuremen
 def evaluate_metrics(plan: Plan, pixels: Tensor, truth: Tensor, measurement: Measurement) -> dict[str, Tensor]:
     """Every metric of every sample, [B, N] on the CPU; pixels uint8 [B, N, C, H, W]."""
     return {
-        name: torch.stack([metric(pixels[:, k], truth, measurement).double().cpu() for k in range(pixels.shape[1])], 1)
-        for name, metric in plan.metrics.items()
+        name: torch.stack([metric(pixels[:, k], truth, measurement).double().cpu() for k in range(pixels.shape[1])], 1) for name, metric in plan.metrics.items()
     }
 
 

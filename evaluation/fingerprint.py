@@ -10,9 +10,7 @@ from evaluation.config import Config
 VERSION = 1  # raise it when the same configuration begins to give other results
 
 # Options of data sets that change how pixels are stored, loaded or used in training, not which test images there are.
-_NO_INFLUENCE = frozenset(
-    {"batch_size", "data_dir", "workers", "memory_limit_mb", "keep_on_device", "predict_images", "horizontal_flip", "seed", "download"}
-)
+_NO_INFLUENCE = frozenset({"batch_size", "data_dir", "workers", "memory_limit_mb", "keep_on_device", "predict_images", "horizontal_flip", "seed", "download"})
 
 
 def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, precision: str) -> str:

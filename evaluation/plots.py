@@ -34,7 +34,7 @@ def intervals(groups: Sequence[tuple[str, Sequence[tuple[str, int, Interval]]]],
         parts.append(_text(4, y, task, "start", "group"))
         for method, colour, v in lines:
             y += LINE
-            parts.append(_text(LEFT - 10, y + 4, method, "end"))
+            parts.append(_text(LEFT - 10, y + 4, _name(method), "end"))
             if math.isnan(v.mean):
                 parts.append(_text(LEFT + 4, y + 4, "missing", "start", "axis"))
                 continue
@@ -57,7 +57,7 @@ def strips(groups: Sequence[tuple[str, Sequence[tuple[str, int, Sequence[float]]
         for method, colour, values in lines:
             y += LINE
             values = sorted(v for v in values if not math.isnan(v))
-            parts.append(_text(LEFT - 10, y + 4, method, "end"))
+            parts.append(_text(LEFT - 10, y + 4, _name(method), "end"))
             if not values:
                 continue
             step = max(1, len(values) // 200)  # at most 200 dots a line: the page stays small
@@ -104,9 +104,11 @@ def scatter(points: Sequence[tuple[str, int, float, float, str]], *, x_label: st
         while any(abs(a - c) < 110 and abs(label - d) < 13 for c, d in placed):  # names that would overlap move down
             label += 3
         placed.append((a, label))
-        parts.append(f'<g><title>{escape(hint)}</title><circle class="f{colour}" cx="{a:.1f}" cy="{b:.1f}" r="5"/>{_text(a + 9, label, name, "start")}</g>')
+        dot = f'<circle class="f{colour}" cx="{a:.1f}" cy="{b:.1f}" r="5"/>'
+        parts.append(f"<g><title>{escape(hint)}</title>{dot}{_text(a + 9, label, _name(name), 'start')}</g>")
     parts.append(_text((60 + WIDTH - RIGHT) / 2, height - 8, x_label, "middle", "axis"))
-    parts.append(f'<text class="axis" text-anchor="middle" transform="translate(14 {(top + height - bottom) / 2:.0f}) rotate(-90)">{escape(y_label)}</text>')
+    turned = f'transform="translate(14 {(top + height - bottom) / 2:.0f}) rotate(-90)"'
+    parts.append(f'<text class="axis" text-anchor="middle" {turned}>{escape(y_label)}</text>')
     return _svg(parts, height, title)
 
 
@@ -139,8 +141,13 @@ def _svg(parts: Sequence[str], height: float, title: str) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{name}">{"".join(parts)}</svg>'
 
 
+def _name(text: str) -> str:
+    """A name that fits into the margin."""
+    return text if len(text) <= 20 else text[:19] + "…"
+
+
 def _text(x: float, y: float, text: str, anchor: str, cls: str = "name") -> str:
-    return f'<text class="{cls}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text if len(text) <= 24 else text[:23] + "…")}</text>'
+    return f'<text class="{cls}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _quantile(ordered: Sequence[float], q: float) -> float:

@@ -7,8 +7,7 @@ from diffusion.denoiser import Condition, Denoiser, Prediction
 
 
 class Autocast(Denoiser):
-    """The same denoiser with its convolutions and matrix products in bfloat16; inputs, outputs and the arithmetic around it stay float32.
-    """
+    """The same denoiser with convolutions and matrix products in bfloat16; inputs, outputs and the arithmetic around it stay float32."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()

@@ -22,7 +22,14 @@ class Display:
         self._work, self._finished = 0.0, 0.0
         self._start = self._last = time.monotonic()
         self._console = Console(stderr=True)
-        columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        ]
         self._bar = Progress(*columns, console=self._console, transient=True) if sys.stderr.isatty() else None
         self._task = self._bar.add_task("starting", total=self._total) if self._bar else None
 

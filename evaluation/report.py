@@ -34,7 +34,8 @@ def write_report(plan: Plan, results: Results, sheets: Mapping[str, Path], path:
         ]
     )
     page = (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
     write_atomically(path, page)
@@ -45,8 +46,8 @@ def _headline(plan: Plan, results: Results) -> str:
     column = _main_column(results)
     images = max(len(task.rows) for task in plan.tasks.values())
     text = (
-        f"{len(plan.methods)} methods on {len(plan.tasks)} tasks, the same measurements for all: {images} {escape(plan.config.split)} images of "
-        f"{escape(plan.config.data['class_path'].rpartition('.')[2])}, seed {plan.config.seed}."
+        f"{len(plan.methods)} methods on {len(plan.tasks)} tasks, the same measurements for all: {images} "
+        f"{escape(plan.config.split)} images of {escape(plan.config.data['class_path'].rpartition('.')[2])}, seed {plan.config.seed}."
     )
     if column is None:
         return text
@@ -85,9 +86,11 @@ def _table(plan: Plan, results: Results) -> str:
     star = " * reads the truth (an oracle): not comparable, and never marked as best." if results.oracles else ""
     return (
         f"<section><h2>Table</h2><div class=wide><table><thead><tr><th scope=col>task</th><th scope=col>method</th>{head}"
-        f"<th scope=col>time<small>s / sample</small></th><th scope=col>NFE<small>network calls</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f"<p class=fine>Means over images, the samples of one image averaged first; in brackets 95 % percentile bootstrap intervals over images. Metrics are "
-        "computed on the saved 8-bit images; PSNR has range 255 and a cap of 100 dB. Bold: the best mean of a task, which is not a test of significance. "
+        f"<th scope=col>time<small>s / sample</small></th><th scope=col>NFE<small>network calls</small></th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        "<p class=fine>Means over images, the samples of one image averaged first; in brackets 95 % percentile bootstrap intervals over "
+        "images. Metrics are computed on the saved 8-bit images; PSNR has range 255 and a cap of 100 dB. Bold: the best mean of a task, "
+        "which is not a test of significance. "
         f"Exact samples of the posterior have an RMSE of Ax − y equal to σ. – is missing.{star}</p></section>"
     )
 
@@ -106,7 +109,8 @@ def _sheets(plan: Plan, results: Results, sheets: Mapping[str, Path]) -> str:
         methods = ", ".join(results.shown(m) for t, m in plan.cells if t == task)
         alt = escape(f"Sheet of {task}: rows are images; columns are truth, measurement, {methods}", quote=True)
         data = base64.b64encode(path.read_bytes()).decode()
-        figures.append(f'<figure><figcaption>{escape(task)}</figcaption><div class=wide><img alt="{alt}" src="data:image/png;base64,{data}"></div></figure>')
+        picture = f'<div class=wide><img alt="{alt}" src="data:image/png;base64,{data}"></div>'
+        figures.append(f"<figure><figcaption>{escape(task)}</figcaption>{picture}</figure>")
     fine = "The first images of the set, not chosen. Small images are enlarged pixel by pixel. Blue: pixels that were not measured."
     return f"<section><h2>Images</h2>{''.join(figures)}<p class=fine>{fine}</p></section>"
 
@@ -131,7 +135,10 @@ def _plots(plan: Plan, results: Results) -> str:
             groups.append((task, lines))
         svg = plots.strips(groups, label=f"{main.label}, {main.unit}", title=f"{main.label} of every image by task and method")
         parts.append(f"<figure><figcaption>{escape(main.label)} of single images</figcaption>{svg}</figure>")
-        for cost, values, unit in (("time", results.seconds, "seconds per sample"), ("network calls", results.nfe, "network calls per sample")):
+        for cost, values, unit in (
+            ("time", results.seconds, "seconds per sample"),
+            ("network calls", results.nfe, "network calls per sample"),
+        ):
             for task in plan.tasks:
                 points = []
                 for (t, m), v in results.table.items():
@@ -157,6 +164,8 @@ def _settings(plan: Plan, precision: str) -> str:
     return (
         f"<section><h2>How this was made</h2><details open><summary>Configuration</summary><pre>{escape(config)}</pre></details>"
         f"<details><summary>Versions</summary><table class=facts>{rows}</table></details>"
-        "<details><summary>Fingerprints</summary><p class=fine>Of all that changes a result: seed, images, task, method, the bytes of its prior, precision.</p>"
-        f"<table class=facts><tr><th scope=col>task</th><th scope=col>method</th><th scope=col>fingerprint</th></tr>{prints}</table></details></section>"
+        "<details><summary>Fingerprints</summary>"
+        "<p class=fine>Of all that changes a result: seed, images, task, method, the bytes of its prior, precision.</p>"
+        "<table class=facts><tr><th scope=col>task</th><th scope=col>method</th><th scope=col>fingerprint</th></tr>"
+        f"{prints}</table></details></section>"
     )

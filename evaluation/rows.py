@@ -64,11 +64,16 @@ class RowFile:
 
     def _mend(self) -> None:
         content = self.path.read_bytes()
+        header = _header(self.metrics).encode()
         whole = content.rfind(b"\n") + 1
+        if content[:whole].count(b"\n") == 1 and content[:whole] != header:
+            whole = 0  # no rows yet, and other metrics are asked for now
         if whole < len(content):
             self._file.truncate(whole)
         if whole == 0:
-            self._write(",".join((*BEFORE, *self.metrics, *AFTER)) + "\n")
+            self._write(header.decode())
+        elif not content.startswith(header):
+            raise ValueError(f"'{self.path}' has rows of other metrics")
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write rows, all of them in one go, and wait until they are on the disk."""
@@ -87,6 +92,10 @@ class RowFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _header(metrics: Sequence[str]) -> str:
+    return ",".join((*BEFORE, *metrics, *AFTER)) + "\n"
 
 
 def _lines(rows: Iterable[Row], metrics: Sequence[str]) -> str:
@@ -114,7 +123,7 @@ def read_rows(path: Path, metrics: Sequence[str] | None = None) -> list[Row]:
     names = header[len(BEFORE) : -len(AFTER)]
     if tuple(header[: len(BEFORE)]) != BEFORE or tuple(header[-len(AFTER) :]) != AFTER:
         raise UserError(f"'{path}' is not a file of rows that this version wrote: give another --output")
-    if metrics is not None and tuple(names) != tuple(metrics):
+    if metrics is not None and tuple(names) != tuple(metrics) and lines.count(b"\n") > 1:
         raise UserError(
             f"'{path}' has the metrics {', '.join(names) or 'none'}, the configuration asks for {', '.join(metrics)}: "
             "run once with --metrics_only, which computes them anew from the restored images, or give another --output"
@@ -137,8 +146,7 @@ def read_rows(path: Path, metrics: Sequence[str] | None = None) -> list[Row]:
 
 def write_rows(path: Path, rows: Iterable[Row], metrics: Sequence[str]) -> None:
     """Replace a file of rows as a whole."""
-    header = ",".join((*BEFORE, *metrics, *AFTER)) + "\n"
-    write_atomically(path, header + _lines(rows, metrics))
+    write_atomically(path, _header(metrics) + _lines(rows, metrics))
 
 
 def part_path(folder: Path, rank: int) -> Path:

@@ -127,9 +127,7 @@ def _own(rows: list[Row], plan: Plan) -> list[Row]:
     """
     wanted = {task: {plan.names[row] for row in built.rows} for task, built in plan.tasks.items()}
     cells = set(plan.cells)
-    return [
-        r for r in rows if (r.task, r.method) in cells and r.image in wanted[r.task] and r.sample < plan.methods[r.method].num_samples
-    ]
+    return [r for r in rows if (r.task, r.method) in cells and r.image in wanted[r.task] and r.sample < plan.methods[r.method].num_samples]
 
 
 def _in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:

@@ -59,7 +59,7 @@ class Results:
 
 SET_COLUMNS = (
     Column("psnr_mean", "PSNR of the mean of N", "dB", 1),
-    Column("pairwise_rmse", "pairwise RMSE", "of [-1, 1]", 0),
+    Column("pairwise_rmse", "pairwise RMSE", "in [-1, 1]", 0),
     Column("calibration", "calibration V/B", "1 is right", 0),
 )
 
@@ -78,9 +78,7 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets) -> Results:
         sigma[row.task] = (row.sigma, row.sigma_255)
         for name in plan.metrics:
             samples[key][name][row.image].append(row.values[name])
-    per_image = {
-        key: {name: {i: sum(v) / len(v) for i, v in images.items()} for name, images in metrics.items()} for key, metrics in samples.items()
-    }
+    per_image = {key: {name: {i: sum(v) / len(v) for i, v in images.items()} for name, images in metrics.items()} for key, metrics in samples.items()}
     table: dict[Key, dict[str, Interval]] = {}
     for key in plan.cells:
         if key not in per_image:

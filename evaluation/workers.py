@@ -1,5 +1,4 @@
-"""Several processes on one node: each restores every W-th image into a row file of its own; the files are merged by whoever started them.
-"""
+"""Several processes on one node: each restores every W-th image into a row file of its own; whoever started them merges the files."""
 
 import os
 import queue
@@ -21,7 +20,15 @@ from evaluation.rows import RowFile, RowKey, part_path
 
 
 def run_workers(
-    config: Config, folder: Path, cells: list[Cell], done: frozenset[RowKey], *, world: int, accelerator: str, precision: str, display: Display
+    config: Config,
+    folder: Path,
+    cells: list[Cell],
+    done: frozenset[RowKey],
+    *,
+    world: int,
+    accelerator: str,
+    precision: str,
+    display: Display,
 ) -> None:
     """Run `world` processes until all cells are done. Raises UserError where one of them ends early; what was restored is kept."""
     context = mp.get_context("spawn")

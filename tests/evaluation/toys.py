@@ -11,18 +11,18 @@ from restoration.base import Cost, Method, Restoration, Unsupported, repeat_samp
 
 
 class Back(Method):
-    """x = A^T y, after `seconds` of sleep per image; kill_at: end the own process at that image, the hard way."""
+    """x = A^T y, after `seconds` of sleep per image. The variable TOY_KILL_AT names an image at which the own process ends, the hard way."""
 
     deterministic = True
 
-    def __init__(self, *, gain: float = 1.0, seconds: float = 0.0, kill_at: int | None = None) -> None:
-        self.gain, self.seconds, self.kill_at = gain, seconds, kill_at
+    def __init__(self, *, gain: float = 1.0, seconds: float = 0.0) -> None:
+        self.gain, self.seconds = gain, seconds
 
     def calls(self) -> Cost:
         return Cost()
 
     def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
-        if self.kill_at is not None and self.kill_at in measurement.index:
+        if os.environ.get("TOY_KILL_AT") in map(str, measurement.index):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(self.seconds * len(measurement.index))
         return Restoration(samples=(self.gain * measurement.operator.adjoint(measurement.y))[:, None])

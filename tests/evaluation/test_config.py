@@ -1,0 +1,98 @@
+import pytest
+
+from common.errors import UserError
+from evaluation.config import Prior, parse_config, read_config
+
+BASE = """
+data: {class_path: datamodules.digits.Digits}
+tasks:
+  box: {degradation: {class_path: degradations.box_mask.BoxMask, init_args: {size: 3}}, noise: {sigma_255: 6}}
+methods:
+  back: tests.evaluation.toys.Back
+  dither: {class_path: tests.evaluation.toys.Dither, init_args: {scale: 1e-1}, num_samples: 4}
+"""
+
+
+@pytest.fixture
+def base(tmp_path):
+    path = tmp_path / "base.yaml"
+    path.write_text(BASE)
+    return path
+
+
+def test_defaults_and_shorthands(base):
+    config = read_config([base])
+    assert list(config.metrics) == ["psnr", "ssim", "consistency"]
+    assert config.tasks["box"].noise == {"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_255": 6}}
+    assert config.methods["back"].class_path == "tests.evaluation.toys.Back"
+    assert config.methods["dither"].init_args == {"scale": 0.1}  # 1e-1 is a number
+    assert parse_config(config.plain(), "itself") == config
+
+
+def test_later_files_and_options_change_single_entries(base, tmp_path):
+    later = tmp_path / "later.yaml"
+    later.write_text("methods: {dither: {num_samples: 2}, back: null}\nseed: 7\n")
+    overrides = [
+        ("methods.dither.init_args.scale", "0.3"),
+        ("tasks.box.noise.sigma_unit", "0.05"),
+        ("priors.default.path", "'some where.ckpt'"),
+        ("tasks.free", "{degradation: degradations.identity.Identity}"),
+    ]
+    config = read_config([base, later], overrides)
+    assert list(config.methods) == ["dither"]
+    assert (config.methods["dither"].num_samples, config.methods["dither"].init_args, config.seed) == (2, {"scale": 0.3}, 7)
+    assert config.tasks["box"].noise["init_args"] == {"sigma_unit": 0.05}  # another unit replaces the level, it does not stand beside it
+    assert config.tasks["box"].degradation["init_args"] == {"size": 3}
+    assert config.priors == {"default": Prior("some where.ckpt", "ema")}
+    assert list(config.tasks) == ["box", "free"]
+
+
+def test_another_class_starts_without_the_options_of_the_old_one(base):
+    config = read_config([base], [("tasks.box.degradation.class_path", "degradations.identity.Identity")])
+    assert config.tasks["box"].degradation == {"class_path": "degradations.identity.Identity", "init_args": {}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("method: {}\n", r"base.yaml': unknown key 'method' \(did you mean 'methods'\?\)"),
+        ("seed: 1\nseed: 2\n", r"line 9: the key 'seed' is given twice"),
+        ("seed: x\n", r"seed must be a whole number of at least 0, got 'x'"),
+        ("limit: 0\n", r"limit must be a whole number of at least 1"),
+        ("split: tset\n", r"split must be test, validation or train"),
+        ("priors: {default: {path: a.ckpt, adapters: [b]}}\n", r"priors.default.adapters: adapters are not supported yet"),
+        ("priors: {default: {path: a.ckpt, weigths: raw}}\n", r"unknown key 'weigths' \(did you mean 'weights'\?\)"),
+        ("metrics: {psnr: {class_pth: a.B}}\n", r"metrics.psnr: unknown key 'class_pth' \(did you mean 'class_path'\?\)"),
+        ("metrics: {../x: a.B}\n", r"'../x' is not a usable name"),
+        ("seed: [1\n", r"line \d+"),
+        ("- a\n", r"line"),
+    ],
+)
+def test_mistakes_are_one_sentence(base, change, message):
+    base.write_text(BASE + change)
+    with pytest.raises(UserError, match=message) as error:
+        read_config([base])
+    assert "\n" not in str(error.value)
+    assert "base.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "text", "message"),
+    [
+        ("metods.back", "x", r"no option --metods.back \(did you mean 'methods'\?\)"),
+        ("methods.back.scale", "1", r"unknown key 'scale'"),
+        ("seed.a", "1", r"goes into 'seed', which is 3"),
+        ("methods.back.tasks", "[bix]", r"there is no task 'bix' \(did you mean 'box'\?\)"),
+        ("tasks.box", "null", r"every entry of 'tasks' was removed"),
+        ("methods.back.num_samples", "0", r"methods.back.num_samples must be a whole number of at least 1"),
+    ],
+)
+def test_mistakes_on_the_command_line(base, dotted, text, message):
+    base.write_text(BASE + "seed: 3\n")
+    with pytest.raises(UserError, match=message):
+        read_config([base], [(dotted, text)])
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_config([tmp_path / "no.yaml"])

@@ -1,0 +1,192 @@
+"""The whole evaluation in one process, with small stand-ins for methods."""
+
+import csv
+import dataclasses
+import math
+import re
+
+import pytest
+import torch
+from PIL import Image
+
+from common.errors import UserError
+from common.image_range import to_float
+from degradations.measurement import measure
+from evaluation.config import parse_config
+from evaluation.plan import make_plan
+from evaluation.run import Options, dry_run, evaluate
+
+TOYS = "tests.evaluation.toys."
+
+
+def config(**changes):
+    raw = {
+        "data": "datamodules.digits.Digits",
+        "limit": 10,
+        "batch_size": 8,
+        "tasks": {
+            "box": {"degradation": {"class_path": "degradations.box_mask.BoxMask", "init_args": {"size": 3}}, "noise": {"sigma_255": 6}},
+            "denoise": {"degradation": "degradations.identity.Identity", "noise": {"sigma": 0.1}, "limit": 5},
+        },
+        "methods": {
+            "back": {"class_path": TOYS + "Back"},
+            "dither": {"class_path": TOYS + "Dither", "num_samples": 3},
+        },
+    }
+    return parse_config(raw | changes, "test")
+
+
+def rows_of(folder, name="rows.csv"):
+    with open(folder / name, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_time(folder):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows_of(folder)]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    evaluate(config(), Options(output=folder))
+    return folder
+
+
+def test_every_key_once_and_every_file(done):
+    rows = rows_of(done)
+    keys = [(r["task"], r["method"], r["image"], r["sample"]) for r in rows]
+    assert len(set(keys)) == len(keys) == 10 * (1 + 3) + 5 * (1 + 3)
+    assert list(rows[0]) == [
+        *("task", "method", "image", "sample", "seed", "sigma", "sigma_255", "seconds", "nfe"),
+        *("psnr", "ssim", "consistency", "fingerprint"),
+    ]
+    for task, method, image, sample in keys:
+        assert (done / "restored" / task / method / f"{image}_{sample}.png").is_file()
+    assert {r["ssim"] for r in rows} == {""}  # 8x8: too small, missing and not a number
+    assert float(rows[0]["sigma_255"]) == pytest.approx(127.5 * float(rows[0]["sigma"])) == pytest.approx(6)
+    assert sorted(p.name for p in (done / "images").iterdir()) == ["box.png", "denoise.png"]
+    assert Image.open(done / "images" / "box.png").width > 300
+    assert list(rows_of(done, "table.csv")[0]) == ["task", "method", "metric", "mean", "ci_low", "ci_high", "n"]
+    assert len(rows_of(done, "sets.csv")) == 15
+
+
+def test_numbers_are_those_of_the_saved_images(done):
+    plan = make_plan(config())
+    truth = plan.images.get([3]).image
+    task = plan.tasks["box"]
+    index = plan.images.get([3]).index.tolist()
+    measurement = measure(to_float(truth), degradation=task.degradation, noise=task.noise, index=index, random=plan.random)
+    row = next(r for r in rows_of(done) if (r["task"], r["method"], r["image"]) == ("box", "back", plan.names[3]))
+    with Image.open(done / "restored" / "box" / "back" / f"{plan.names[3]}_0.png") as image:
+        saved = torch.tensor(list(image.tobytes())).view(8, 8)
+    expected = measurement.operator.adjoint(measurement.y)[0, 0].clamp(-1, 1).add(1).mul(127.5).round()
+    assert torch.equal(saved.float(), expected)
+    mse = (saved - truth[0, 0].double()).square().mean().item()
+    assert float(row["psnr"]) == pytest.approx(10 * math.log10(255**2 / mse), rel=1e-8)
+
+
+def test_table_averages_samples_first_and_marks_the_missing(done):
+    table = {(r["task"], r["method"], r["metric"]): r for r in rows_of(done, "table.csv")}
+    rows = [r for r in rows_of(done) if (r["task"], r["method"]) == ("denoise", "dither")]
+    assert float(table["denoise", "dither", "psnr"]["mean"]) == pytest.approx(sum(float(r["psnr"]) for r in rows) / len(rows))
+    assert table["denoise", "dither", "psnr"]["n"] == "5"
+    assert table["box", "back", "ssim"] | {} == dict(zip(table["box", "back", "ssim"], ["box", "back", "ssim", "", "", "", "0"], strict=True))
+    assert ("box", "back", "calibration") not in table
+    sets = [r for r in rows_of(done, "sets.csv") if r["task"] == "denoise"]
+    ratio = sum(float(r["variance"]) for r in sets) / sum(float(r["bias"]) for r in sets)
+    assert float(table["denoise", "dither", "calibration"]["mean"]) == pytest.approx(ratio, rel=1e-6)
+
+
+def test_report_is_self_contained(done):
+    page = (done / "report.html").read_text()
+    assert not re.search(r"""(src|href)=["']?(https?:|//|/)""", page)
+    assert "<script" not in page and "@import" not in page and "url(" not in page
+    assert page.count("<img alt=") == 2 and "data:image/png;base64," in page
+    assert page.count('role="img" aria-label=') == page.count("<svg")
+    assert "BoxMask" in page and "torch" in page and rows_of(done)[0]["fingerprint"] in page
+    assert len(page) < 2_000_000
+
+
+def test_again_restores_nothing(done, capsys):
+    before = (done / "rows.csv").read_bytes()
+    evaluate(config(), Options(output=done))
+    assert "everything is done already" in capsys.readouterr().err
+    assert (done / "rows.csv").read_bytes() == before
+
+
+def test_batches_and_interruptions_do_not_matter(done, tmp_path):
+    """Batch size 2 instead of 8, and a run that had got only a part: the same rows as in one go."""
+    evaluate(config(batch_size=2, limit=3), Options(output=tmp_path))
+    text = (tmp_path / "rows.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "rows.csv").write_text("".join(text[:5]) + text[5][:20])
+    evaluate(config(batch_size=3), Options(output=tmp_path))
+    assert without_time(tmp_path) == without_time(done)
+
+
+def test_a_method_may_be_added_but_not_changed(tmp_path):
+    one = config(methods={"back": {"class_path": TOYS + "Back"}}, limit=2)
+    evaluate(one, Options(output=tmp_path))
+    evaluate(config(limit=2), Options(output=tmp_path))
+    changed = config(methods={"back": {"class_path": TOYS + "Back", "init_args": {"gain": 0.5}}}, limit=2)
+    with pytest.raises(UserError, match=r"back.*methods.back.init_args.gain: null -> 0.5.*another --output"):
+        evaluate(changed, Options(output=tmp_path))
+    with pytest.raises(UserError, match="seed: 0 -> 1"):
+        evaluate(config(limit=2, seed=1), Options(output=tmp_path))
+    with pytest.raises(UserError, match="--metrics_only"):
+        evaluate(config(limit=2, metrics={"mae": "metrics.mae.MAE"}), Options(output=tmp_path))
+
+
+def test_metrics_are_added_without_restoring(tmp_path, monkeypatch):
+    evaluate(config(limit=3), Options(output=tmp_path))
+    before = rows_of(tmp_path)
+    monkeypatch.setattr("tests.evaluation.toys.Back.restore", None)
+    monkeypatch.setattr("tests.evaluation.toys.Dither.restore", None)
+    evaluate(config(limit=3, metrics={"mae": "metrics.mae.MAE"}), Options(output=tmp_path, metrics_only=True))
+    after = rows_of(tmp_path)
+    assert all(float(row["mae"]) > 0 for row in after)
+    assert [{k: v for k, v in row.items() if k != "mae"} for row in after] == before
+
+
+def test_refused_cells_are_all_named_before_anything_runs(tmp_path, capsys):
+    methods = {"no": {"class_path": TOYS + "Refusing"}, "back": {"class_path": TOYS + "Back"}}
+    large = {"degradation": {"class_path": "degradations.box_mask.BoxMask", "init_args": {"size": 9}}}
+    both = config(methods=methods, tasks=dict(config().plain()["tasks"], large=large))
+    for run in (evaluate, dry_run):
+        with pytest.raises(UserError, match=r"4 of 6 cells cannot work.*box x no: .*four legs.*denoise x no.*large x no.*large x back: .*9"):
+            run(both, Options(output=tmp_path))
+    assert rows_or_none(tmp_path) is None
+    results = evaluate(dataclasses.replace(both, skip_unsupported=True), Options(output=tmp_path))
+    assert set(results.table) == {("box", "back"), ("denoise", "back")}
+    assert "Left out" in (tmp_path / "report.html").read_text()
+
+
+def rows_or_none(folder):
+    return rows_of(folder) if (folder / "rows.csv").exists() else None
+
+
+def test_the_truth_is_for_oracles_alone(tmp_path):
+    methods = {"oracle": {"class_path": TOYS + "Oracle"}, "back": {"class_path": TOYS + "Back"}, "dither": {"class_path": TOYS + "Dither"}}
+    results = evaluate(config(methods=methods, limit=2), Options(output=tmp_path))  # Dither itself asserts that it is given none
+    assert {r["psnr"] for r in rows_of(tmp_path) if r["method"] == "oracle"} == {"100"}
+    assert results.shown("oracle") == "oracle*"
+    assert "oracle" not in results.best("box", results.columns[0])
+
+
+def test_not_finite_is_an_error_that_names_the_image(tmp_path):
+    plan = make_plan(config())
+    with pytest.raises(UserError, match=f"denoise x bad: the restoration of image '{plan.names[1]}' is not finite"):
+        evaluate(config(methods={"bad": {"class_path": TOYS + "NotFinite", "tasks": ["denoise"]}}), Options(output=tmp_path))
+
+
+def test_prior_is_missing(tmp_path):
+    methods = {"one": {"class_path": TOYS + "OnePass"}}
+    with pytest.raises(UserError, match=r"methods.one needs the prior 'default'.*--prior PATH"):
+        evaluate(config(methods=methods), Options(output=tmp_path))
+    with pytest.raises(UserError, match="there is no prior at 'no.ckpt'"):
+        evaluate(config(methods=methods, priors={"default": {"path": "no.ckpt"}}), Options(output=tmp_path))
+
+
+def test_folder_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--output"):
+        evaluate(config(), Options(output=tmp_path / "file" / "out"))
