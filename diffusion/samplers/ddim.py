@@ -10,10 +10,10 @@ from diffusion.samplers.base import Predict, Sampler, Step
 
 
 class DDIM(Sampler):
-    """x' = x0 + sigma' (sqrt(1 - u^2) eps + u z), u = eta sqrt((1 - sigma'^2 / sigma^2) / (1 + sigma'^2))... in the units x = x0 + sigma * noise.
+    """x' = x0 + sqrt(sigma'^2 - s^2) eps + s z with s = eta (sigma' / sigma) sqrt(sigma^2 - sigma'^2), in the units x = x0 + sigma * noise.
 
-    With alpha_bar = 1 / (1 + sigma^2) the paper's standard deviation is s = eta sqrt((1 - ab') / (1 - ab)) sqrt(1 - ab / ab'), divided by sqrt(ab') in these
-    units. eta = 0 is Euler's method for dx/dsigma = eps: order 1, one call a step. Song et al. 2020 (2010.02502), equations 12 and 16.
+    s is the paper's standard deviation divided by sqrt(alpha_bar'). eta = 0 is Euler's method for dx/dsigma = eps: order 1, one call a step; eta = 1 is
+    the ancestral chain with the small variance. Song et al. 2020 (2010.02502), equations 12 and 16.
     eta: 0..1; ValueError outside.
     """
 
@@ -27,7 +27,6 @@ class DDIM(Sampler):
 
     def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
         prediction = predict(x, sigma)
-        # sqrt((1 - ab') / (1 - ab)) sqrt(1 - ab / ab') / sqrt(ab') = (sigma' / sigma) sqrt(sigma^2 - sigma'^2), all in sigma
         fresh = self.eta * sigma_next / sigma * math.sqrt(sigma**2 - sigma_next**2)
         kept = math.sqrt(max(sigma_next**2 - fresh**2, 0.0))
         x_next = prediction.x0 + kept * prediction.eps

@@ -1,0 +1,95 @@
+"""The honest baseline with a classical prior: total variation."""
+
+import numpy as np
+import torch
+from skimage.restoration import denoise_tv_chambolle
+from torch import Tensor
+
+from common.random_streams import RandomStreams
+from degradations.base import Operator
+from degradations.measurement import Measurement
+from degradations.noise import Noise
+from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
+
+
+class TotalVariation(Method):
+    """min_x |A x - y|^2 / 2 + weight TV(x), TV the sum over pixels and channels of the length of the forward-difference gradient.
+
+    Accelerated proximal gradient: z - A^T(A z - y) / L with L = |A|^2, then the library's TV proximal step (scikit-image, Chambolle's dual method, whose
+    `weight` is the factor of TV beside |u - f|^2 / 2), from A^+ y, with a restart of the momentum where the objective rises; works for every linear
+    operator. Beck and Teboulle 2009 (FISTA, equations 4.1 to 4.3); Chambolle 2004. Deterministic, no network call.
+
+    weight: null for 0.01 + sigma, which was near the best on digits and natural images for noise of sigma_255 0 to 25 and all operators here. iterations:
+    at most so many; tolerance: stop when x moves less than this, relative to its length. ValueError for options out of range.
+    """
+
+    deterministic = True
+
+    def __init__(self, *, weight: float | None = None, iterations: int = 200, tolerance: float = 1e-4) -> None:
+        if (weight is not None and weight <= 0) or iterations < 1 or tolerance < 0:
+            raise ValueError(f"weight must be positive, iterations at least 1 and tolerance at least 0, got {weight}, {iterations}, {tolerance}")
+        self.weight, self.iterations, self.tolerance = weight, iterations, tolerance
+
+    def check(self, operator: Operator, noise: Noise) -> None:
+        super().check(operator, noise)
+        if not operator.linear:
+            raise Unsupported(f"total_variation needs a linear operator, {operator.description or type(operator).__name__} is not")
+
+    def calls(self) -> Cost:
+        return Cost()
+
+    @torch.no_grad()
+    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
+        operator, y = measurement.operator, measurement.y
+        self.check(operator, measurement.noise)
+        weight = self.weight if self.weight is not None else 0.01 + measurement.sigma
+        step = 1 / operator.norm() ** 2
+        x = z = operator.pseudo_inverse(y)
+        active = torch.ones(len(x), dtype=torch.bool)
+        momentum = torch.ones(len(x), 1, 1, 1, dtype=x.dtype, device=x.device)
+        objective = self._objective(operator, x, y, weight)
+        trace = [float(objective.mean())]
+        for i in range(self.iterations):
+            proposal = _tv_proximal(z - step * operator.adjoint(operator(z) - y), step * weight, active, x)
+            value = self._objective(operator, proposal, y, weight)
+            # Per image, so that a batch equals its images one by one: momentum restarts where the objective rose, finished images rest.
+            rose = (value > objective).view(-1, 1, 1, 1)
+            faster = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
+            z = torch.where(rose, x, proposal + (momentum - 1) / faster * (proposal - x))
+            plain = momentum == 1  # a rise without momentum is the inexactness of the proximal step: this is as far as it goes
+            moved = torch.linalg.vector_norm((proposal - x).flatten(1), dim=1) / torch.linalg.vector_norm(x.flatten(1), dim=1).clamp(min=1e-12)
+            momentum = torch.where(rose, torch.ones_like(momentum), faster)
+            x = torch.where(rose, x, proposal)
+            objective = torch.where(rose.flatten(), objective, value)
+            done = torch.where(rose.flatten(), plain.flatten(), moved < self.tolerance).cpu()
+            active &= ~done
+            trace.append(float(objective.mean()))
+            if on_step is not None:
+                on_step(i, self.iterations, x)
+            if not active.any():
+                break
+        return Restoration(samples=x.unsqueeze(1), trace={"objective": trace})
+
+    @staticmethod
+    def _objective(operator: Operator, x: Tensor, y: Tensor, weight: float) -> Tensor:
+        """|A x - y|^2 / 2 + weight TV(x) of every image, [B]."""
+        return (operator(x) - y).flatten(1).square().sum(1) / 2 + weight * total_variation(x)
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """TV(x) = sum over pixels and channels of sqrt(d_h^2 + d_v^2), forward differences, 0 at the far border: [B, C, H, W] to [B]."""
+    down = torch.zeros_like(x)
+    right = torch.zeros_like(x)
+    down[..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]
+    right[..., :-1] = x[..., 1:] - x[..., :-1]
+    return (down.square() + right.square()).sqrt().flatten(1).sum(1)
+
+
+def _tv_proximal(z: Tensor, weight: float, active: Tensor, x: Tensor) -> Tensor:
+    """argmin_u |u - z|^2 / 2 + weight TV(u) for the active images; the others stay as they are in x."""
+    out = x.clone()
+    for b in torch.nonzero(active).flatten().tolist():
+        image = z[b].detach().cpu().double().numpy()
+        channels = [denoise_tv_chambolle(c, weight=weight, eps=1e-6, max_num_iter=100) for c in image]
+        out[b] = torch.from_numpy(np.stack(channels)).to(x)
+    return out
