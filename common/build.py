@@ -72,7 +72,7 @@ def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Itera
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, skip=set(skip), sub_configs=False)
     try:
-        return dict(parser.instantiate_classes(parser.parse_object(options)))
+        return dict(parser.instantiate(parser.parse_object(options)))
     except jsonargparse.ArgumentError as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{where}: an option of {cls.__name__} does not fit: {reason}") from error

@@ -182,7 +182,7 @@ def test_prior_is_missing(tmp_path):
     methods = {"one": {"class_path": TOYS + "OnePass"}}
     with pytest.raises(UserError, match=r"methods.one needs the prior 'default'.*--prior PATH"):
         evaluate(config(methods=methods), Options(output=tmp_path))
-    with pytest.raises(UserError, match="there is no prior at 'no.ckpt'"):
+    with pytest.raises(UserError, match=r"there is no prior at 'no\.ckpt'"):
         evaluate(config(methods=methods, priors={"default": {"path": "no.ckpt"}}), Options(output=tmp_path))
 
 

@@ -1,0 +1,125 @@
+"""The command: killed and continued, two processes, mistakes."""
+
+import csv
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError, run_cli
+from datamodules.digits import Digits
+from evaluation.config import read_config
+from evaluation.run import Options, evaluate
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = """
+data: {class_path: datamodules.digits.Digits}
+limit: 9
+batch_size: 1
+tasks:
+  box: {degradation: {class_path: degradations.box_mask.BoxMask, init_args: {size: 3}}, noise: {sigma_255: 6}}
+methods:
+  back: tests.evaluation.toys.Back
+  dither: {class_path: tests.evaluation.toys.Dither, num_samples: 2}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def start(*arguments, **environment):
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    command = [sys.executable, "evaluate.py", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*arguments, **environment):
+    process = start(*arguments, **environment)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def rows_of(folder):
+    with open(folder / "rows.csv", newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def keys_of(folder):
+    return [(r["task"], r["method"], r["image"], r["sample"]) for r in rows_of(folder)]
+
+
+def test_killed_and_continued_with_two_processes(config, tmp_path, monkeypatch):
+    """SIGKILL after five images; then two processes, one of which is killed too; then two that end: every image once, as in one go."""
+    sixth = str(int(Digits().images("test").get([5]).index))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    code, _, _ = finish("--config", config, "--output", broken, TOY_KILL_AT=sixth)
+    assert code == -signal.SIGKILL
+    before = (broken / "rows.csv").read_text()
+    restored = {p: p.stat().st_mtime_ns for p in (broken / "restored").rglob("*.png")}
+    assert 4 <= before.count("\n") - 1 <= 5
+    with open(broken / "rows.csv", "a") as file:
+        file.write("box,back,000")  # as if torn
+
+    asked = read_config([config])
+    monkeypatch.setenv("TOY_KILL_AT", sixth)
+    with pytest.raises(UserError, match=r"worker [01] was ended by signal 9 \(SIGKILL\).*run the same command again"):
+        evaluate(asked, Options(output=broken, devices=2))
+    monkeypatch.delenv("TOY_KILL_AT")
+    evaluate(asked, Options(output=broken, devices=2))
+    evaluate(asked, Options(output=whole))
+    assert keys_of(broken) == keys_of(whole)
+    assert len(set(keys_of(whole))) == len(keys_of(whole)) == 27
+    for a, b in zip(rows_of(whole), rows_of(broken), strict=True):
+        assert abs(float(a["psnr"]) - float(b["psnr"])) < 1e-3
+        assert a["fingerprint"] == b["fingerprint"]
+    for row in before.splitlines()[1:]:
+        path = broken / "restored" / "box" / "back" / f"{row.split(',')[2]}_0.png"
+        assert path.stat().st_mtime_ns == restored[path]  # not restored again
+    assert not list(broken.glob("rows.*.csv"))
+
+
+def test_sigterm_keeps_what_is_done(config, tmp_path):
+    process = start("--config", config, "--output", tmp_path / "out", "--methods.back.init_args.seconds=0.3")
+    rows = tmp_path / "out" / "rows.csv"
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (rows.exists() and rows.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "run the same command again" in err and "Traceback" not in err
+    assert rows.read_text().endswith("\n")
+    assert 2 <= len(keys_of(tmp_path / "out")) < 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--config is missing"),
+        (["--config", "no.yaml"], "--config 'no.yaml' does not exist"),
+        (["--config", "CONFIG", "--ouput=x"], "there is no option --ouput (did you mean '--output'?)"),
+        (["--config", "CONFIG", "--limit", "0"], "must be a whole number of at least 1"),
+        (["--config", "CONFIG", "--methods.back.init_args.gian=1"], "Back has no option 'gian' (did you mean 'gain'?)"),
+        (["--config", "CONFIG", "--tasks.box.degradation.init_args.size=12"], "1 of"),
+    ],
+)
+def test_mistakes_are_one_sentence(config, tmp_path, arguments, message, monkeypatch, capsys):
+    command = importlib.import_module("evaluate")
+    arguments = [str(config) if a == "CONFIG" else a for a in arguments]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, *(["--output", str(tmp_path / "out")] if arguments else [])])
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        run_cli(command.main)
+    err = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message.replace("1 of", "2 of 2 cells cannot work") in err
+    assert err.count("\n") == 1 and err.startswith("error: ")
