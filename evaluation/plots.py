@@ -79,7 +79,7 @@ def scatter(points: Sequence[tuple[str, int, float, float, str]], *, x_label: st
     height, top, bottom = 300, 14, 46
     logs, values = [math.log10(p[2]) for p in points], [p[3] for p in points]
     low, high = min(logs) - 0.25, max(logs) + 0.6  # room for the names, which stand to the right of the points
-    least, most = _padded(values)
+    least, most = _padded(values, 0.12)
 
     def x(cost: float) -> float:
         return 60 + (math.log10(cost) - low) / (high - low) * (WIDTH - 60 - RIGHT)
@@ -121,9 +121,9 @@ def _axis(values: Sequence[float]):
     return x, ticks(low, high)
 
 
-def _padded(values: Sequence[float]) -> tuple[float, float]:
+def _padded(values: Sequence[float], share: float = 0.05) -> tuple[float, float]:
     low, high = min(values), max(values)
-    room = 0.05 * (high - low) or max(1e-3, 0.05 * abs(high))
+    room = share * (high - low) or max(1e-3, 0.05 * abs(high))
     return low - room, high + room
 
 

@@ -134,21 +134,27 @@ def _plots(plan: Plan, results: Results) -> str:
             lines = [(results.shown(m), colour[m], list(v[main.name].values())) for (t, m), v in results.per_image.items() if t == task]
             groups.append((task, lines))
         svg = plots.strips(groups, label=f"{main.label}, {main.unit}", title=f"{main.label} of every image by task and method")
-        parts.append(f"<figure><figcaption>{escape(main.label)} of single images</figcaption>{svg}</figure>")
-        for cost, values, unit in (
-            ("time", results.seconds, "seconds per sample"),
-            ("network calls", results.nfe, "network calls per sample"),
-        ):
-            for task in plan.tasks:
-                points = []
-                for (t, m), v in results.table.items():
-                    if t == task:
-                        hint = f"{m}: {values[t, m]:.4g} {unit}, {v[main.name].mean:.4g} {main.unit}"
-                        points.append((results.shown(m), colour[m], values[t, m], v[main.name].mean, hint))
-                svg = plots.scatter(points, x_label=unit, y_label=f"{main.label}, {main.unit}", title=f"{main.label} over {cost}, {task}")
-                if svg and sum(p[2] > 0 for p in points) > 1:
-                    parts.append(f"<figure><figcaption>{escape(main.label)} over {cost}: {escape(task)}</figcaption>{svg}</figure>")
+        parts.append(f"<figure><figcaption>{escape(main.label)} of single images</figcaption>{svg}</figure>" if svg else "")
+        parts.append(_costs(plan, results, main, colour))
     return f"<section><h2>Plots</h2>{''.join(parts)}</section>"
+
+
+def _costs(plan: Plan, results: Results, main: Column, colour: Mapping[str, int]) -> str:
+    """Quality over time and over network calls, task by task; only where two methods have such a cost."""
+    costs = (("time", results.seconds, "seconds per sample"), ("network calls", results.nfe, "network calls per sample"))
+    figures = []
+    for task in plan.tasks:
+        for cost, values, unit in costs:
+            points = []
+            for (t, m), v in results.table.items():
+                if t == task:
+                    hint = f"{m}: {values[t, m]:.4g} {unit}, {v[main.name].mean:.4g} {main.unit}"
+                    points.append((results.shown(m), colour[m], values[t, m], v[main.name].mean, hint))
+            if sum(p[2] > 0 for p in points) < 2:
+                continue
+            svg = plots.scatter(points, x_label=unit, y_label=f"{main.label}, {main.unit}", title=f"{main.label} over {cost}, {task}")
+            figures.append(f"<figure><figcaption>{escape(main.label)} over {cost}: {escape(task)}</figcaption>{svg}</figure>" if svg else "")
+    return f"<div class=pairs>{''.join(figures)}</div>"
 
 
 def _settings(plan: Plan, precision: str) -> str:

@@ -114,10 +114,12 @@ def write_table(results: Results, path: Path) -> None:
 
 
 def show(value: float) -> str:
-    """A number for a person: four significant digits, a dash for what is missing."""
+    """A number for a person: two decimals from 1 on, four below, a dash for what is missing."""
     if math.isnan(value):
         return "–"
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}" if abs(value) < 1 else f"{value:.3f}"
+    if value == 0:
+        return "0"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def terminal_table(results: Results) -> Table:

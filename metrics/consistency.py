@@ -16,8 +16,8 @@ class Consistency(Metric):
     x to 8 bits adds up to .0023 in quadrature. Source: reference 4.7.
     """
 
-    label = "RMSE of Ax - y"
-    unit = "of [-1, 1]"
+    label = "RMSE of Ax − y"
+    unit = "in [-1, 1]"
     higher_is_better = None
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
