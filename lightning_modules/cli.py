@@ -1,8 +1,10 @@
 """The command line of train.py: Lightning's, with run folders that continue, short errors and W&B that never asks."""
 
+import inspect
 import netrc
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,13 +29,27 @@ from lightning_modules.base import PriorModule
 
 
 class Parser(LightningArgumentParser):
-    """Refuses with one sentence and the nearest name, instead of forty lines of usage."""
+    """Refuses with one sentence and the nearest name, instead of forty lines of usage; takes no abbreviated options, which hide a typing mistake."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         text = " ".join(str(message).split())
-        names = [a.dest for a in self._actions if a.dest and not a.dest.startswith("_")]
-        unknown = re.search(r"(?:does not accept|Unrecognized|not accepted|option) .*?'?(?:--)?([\w.]+)'?", text)
-        raise UserError(f"{text}{nearest(unknown.group(1), names) if unknown else ''}") from ex
+        # A subclass option is tried as each type of a union; what matters is the first trial's reason, the others say "Expected NoneType".
+        inner = re.search(r"^(Parser key \"[\w.]+\"): Does not validate .*? Errors: - (.*?)(?: - Expected a <class 'NoneType'>| Given value type|$)", text)
+        text = f"{inner.group(1)}: {inner.group(2)}" if inner else text
+        unknown = re.search(r"(?:Option|unrecognized arguments:|does not accept option) '?(?:--)?([\w.]+)", text)
+        raise UserError(f"{text}{nearest(unknown.group(1), self._known_names()) if unknown else ''}") from ex
+
+    def _known_names(self) -> list[str]:
+        """Options of this parser and of the classes of this project that a config has loaded."""
+        names = [a.dest for a in self._actions]
+        for name, module in list(sys.modules.items()):
+            if name.split(".")[0] in ("lightning_modules", "datamodules", "networks", "diffusion", "callbacks"):
+                classes = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == name and not issubclass(c, BaseException)]
+                names += [p for c in classes for p in inspect.signature(c).parameters]
+        return names
 
 
 class WandbOptions:

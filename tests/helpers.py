@@ -1,0 +1,110 @@
+"""Small things that several tests need: a tiny training config and a way to call the entry points as a user does."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import yaml
+
+from checkpoints.prior import describe_prior, write_safetensors
+from diffusion.denoiser import DiscreteDenoiser
+from diffusion.schedules import Cosine
+from networks.unet import UNet
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def tiny_config(**trainer: object) -> dict:
+    """Embedded digits, a network of a few thousand parameters, no progress bar, no W&B."""
+    return {
+        "seed_everything": 0,
+        "model": {
+            "class_path": "lightning_modules.ddpm.DDPM",
+            "init_args": {
+                "data_shape": [1, 8, 8],
+                "network": {
+                    "class_path": "networks.unet.UNet",
+                    "init_args": {"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [], "groups": 4, "dropout": 0.1},
+                },
+                "schedule": {"class_path": "diffusion.schedules.Cosine"},
+                "prediction": "v",
+                "weighting": "target",
+                "warmup_steps": 2,
+                "sampler": {"class_path": "diffusion.samplers.ddim.DDIM"},
+                "sampling_steps": 3,
+            },
+        },
+        "data": {"class_path": "datamodules.digits.Digits", "init_args": {"batch_size": 16, "limit": 96, "validation": 21}},
+        "trainer": {
+            "accelerator": "cpu", "max_steps": 8, "check_val_every_n_epoch": None, "val_check_interval": 4, "log_every_n_steps": 1,
+            "enable_progress_bar": False, "enable_model_summary": False, "gradient_clip_val": 1.0, **trainer,
+        },
+        "samples": {"count": 4},
+        "checkpoint": {"every_n_steps": 4},
+        "wandb": {"mode": "disabled"},
+    }  # fmt: skip
+
+
+def write_config(folder: Path, config: dict) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": os.environ.get("WANDB_MODE", "offline"), "PYTHONUNBUFFERED": "1"}
+
+
+def call(*args: object, cwd: Path = ROOT, timeout: float = 240, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    """python ARGS in a process of its own, output captured."""
+    command = [sys.executable, *map(str, args)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=env or environment())
+
+
+def call_and_stop(number: signal.Signals, *args: object, ready: Path, timeout: float = 240) -> int:
+    """python ARGS, sent the signal as soon as the file `ready` exists; the exit code."""
+    process = subprocess.Popen([sys.executable, *map(str, args)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + timeout
+    try:
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{ready} did not appear: {process.communicate(timeout=10)[0]}")
+            time.sleep(0.02)
+        process.send_signal(number)
+        process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    return process.returncode
+
+
+def one_sentence(result: subprocess.CompletedProcess, *words: str) -> None:
+    """The call ended as a user's mistake should: exit code 2, one `error:` line with these words, no stack trace."""
+    assert result.returncode == 2, (result.returncode, result.stderr[-2000:])
+    assert "Traceback" not in result.stderr, result.stderr[-2000:]
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr[-2000:]
+    for word in words:
+        assert word in lines[0], (word, lines[0])
+
+
+def tiny_denoiser(shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> DiscreteDenoiser:
+    """A random, untrained denoiser whose output is not zero."""
+    generator = torch.random.fork_rng()
+    with generator:
+        torch.manual_seed(seed)
+        network = UNet(in_channels=shape[0], channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+        with torch.no_grad():
+            for p in network.parameters():
+                p.add_(0.05 * torch.randn_like(p))
+    return DiscreteDenoiser(network=network, schedule=Cosine(), prediction="v", data_shape=shape).eval()
+
+
+def write_tiny_prior(path: Path, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0) -> Path:
+    """A released prior file of :func:`tiny_denoiser`."""
+    denoiser = tiny_denoiser(shape, seed)
+    write_safetensors(path, denoiser.network, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
+    return path
