@@ -40,7 +40,8 @@ class Parser(LightningArgumentParser):
         inner = re.search(r"^(Parser key \"[\w.]+\"): Does not validate .*? Errors: - (.*?)(?: - Expected a <class 'NoneType'>| Given value type|$)", text)
         text = f"{inner.group(1)}: {inner.group(2)}" if inner else text
         unknown = re.search(r"(?:Option|unrecognized arguments:|does not accept option) '?(?:--)?([\w.]+)", text)
-        raise UserError(f"{text}{nearest(unknown.group(1), self._known_names()) if unknown else ''}") from ex
+        suggestion = nearest(unknown.group(1), self._known_names()) if unknown and "did you mean" not in text else ""
+        raise UserError(text + suggestion) from ex
 
     def _known_names(self) -> list[str]:
         """Options of this parser and of the classes of this project that a config has loaded."""
