@@ -23,14 +23,14 @@ class Schedule(Recorded, ABC):
         log_alphas_bar = torch.log1p(-self.betas).cumsum(0)
         self.alphas_bar = log_alphas_bar.exp()
         self.sigmas = torch.expm1(-log_alphas_bar).sqrt()
-        self._log_sigmas: dict[torch.device, Tensor] = {}
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}  # alpha-bar and log sigma where they were asked for
 
     def __len__(self) -> int:
         return len(self.betas)
 
     def time_of(self, sigma: Tensor) -> Tensor:
         """t(sigma), float64 of sigma's shape: linear in log sigma between the table's entries, exact on them, clamped to 0 .. T - 1."""
-        table = self._log_sigmas.setdefault(sigma.device, self.sigmas.log().to(sigma.device))
+        _, table = self._on(sigma.device)
         log_sigma = sigma.double().log().contiguous()
         upper = torch.searchsorted(table, log_sigma).clamp(1, len(table) - 1)
         low, high = table[upper - 1], table[upper]
@@ -40,10 +40,21 @@ class Schedule(Recorded, ABC):
         return torch.where((time - nearest).abs() < 1e-4, nearest, time)
 
     def sigma_of(self, time: Tensor) -> Tensor:
-        """sigma(t) in float64, the inverse of :meth:`time_of` on 0 .. T - 1."""
-        table = self.sigmas.log().to(time.device)
+        """sigma(t) in float64, the inverse of :meth:`time_of` on 0 .. T - 1; ValueError outside."""
+        if time.numel() and not 0 <= float(time.min()) <= float(time.max()) <= len(self) - 1:
+            raise ValueError(f"time must lie in 0 .. {len(self) - 1}, got {float(time.min()):.6g} .. {float(time.max()):.6g}")
+        _, table = self._on(time.device)
         low = time.double().floor().long().clamp(0, len(table) - 2)
         return torch.lerp(table[low], table[low + 1], time.double() - low).exp()
+
+    def alpha_bar_of(self, time: Tensor) -> Tensor:
+        """alpha_bar_t in float64 for int64 times 0 .. T - 1 of any shape, on the device of `time`; what training needs."""
+        return self._on(time.device)[0][time]
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._tables:
+            self._tables[device] = (self.alphas_bar.to(device), self.sigmas.log().to(device))
+        return self._tables[device]
 
 
 class Linear(Schedule):
@@ -53,6 +64,7 @@ class Linear(Schedule):
     """
 
     def __init__(self, *, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> None:
+        _check(steps)
         scale = 1000 / steps
         super().__init__(torch.linspace(scale * beta_start, scale * beta_end, steps, dtype=torch.float64))
 
@@ -64,6 +76,13 @@ class Cosine(Schedule):
     """
 
     def __init__(self, *, steps: int = 1000, offset: float = 0.008) -> None:
+        _check(steps)
         u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         f = torch.cos((u + offset) / (1 + offset) * math.pi / 2).square()
         super().__init__((1 - f[1:] / f[:-1]).clamp(max=0.999))
+
+
+def _check(steps: int) -> None:
+    # Between the levels of the table sigma is interpolated, which takes two.
+    if steps < 2:
+        raise ValueError(f"steps must be at least 2, got {steps}")

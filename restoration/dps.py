@@ -60,7 +60,7 @@ class DPS(Method):
         shape, steps = tuple(operator.input_shape), len(self.sigmas) - 1
         scale = self._scales(operator, y, steps)
         predict = predictor(self.prior, clip=self.clip)
-        residuals, memory = [], None
+        residuals, memory = [], self.sampler.start(self.sigmas.tolist())
         x = float(self.sigmas[0]) * random.normal_batch("dps start", index, sample, shape, y.device).to(y.dtype)
         with random.sequence("dps", index, sample, shape, y.device) as noise:
             for i, (sigma, sigma_next) in enumerate(pairwise(self.sigmas.tolist())):

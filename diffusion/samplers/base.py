@@ -1,7 +1,7 @@
 """What all samplers share: an explicit list of levels, a step from one to the next, and no hidden randomness."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -37,7 +37,14 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
-        """One step from sigma to sigma_next < sigma for x [B, C, H, W] in x0 + sigma * noise units; memory is None on the first step."""
+        """One step from sigma to sigma_next < sigma for x [B, C, H, W] in x0 + sigma * noise units; memory is what the step before left.
+
+        Before the first step it is what :meth:`start` gives, or None, which is the same for all samplers but Heun's with churn.
+        """
+
+    def start(self, levels: Sequence[float]) -> Any:
+        """The memory of the first step for a list of levels [S + 1]."""
+        return None
 
     def calls(self, steps: int) -> int:
         """Network calls (NFE) that `steps` steps cost."""
@@ -58,13 +65,14 @@ class Sampler(ABC):
 
         x: the start, x0 + sigmas[0] * noise (for pure noise: sigmas[0] * standard normal). sigmas: levels [S + 1], strictly decreasing, the last is 0.
         noise: needed by stochastic samplers. clip: clip every x0 to [-1, 1] and derive eps again. on_step(i, x0) is called after each step.
+        Call it under torch.no_grad() unless the gradient through all steps is wanted.
         Raises ValueError for a list that is not strictly decreasing or does not end in 0, and where noise is missing.
         """
         levels = check_levels(sigmas)
         if self.stochastic and noise is None:
             raise ValueError(f"{type(self).__name__} is stochastic: give it noise=random.sequence(...)")
         predict = predictor(denoiser, condition=condition, clip=clip)
-        memory = None
+        memory = self.start(levels)
         for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
             outcome = self.step(predict, x, sigma, sigma_next, memory, noise)
             x, memory = outcome.x, outcome.memory

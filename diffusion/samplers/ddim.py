@@ -27,9 +27,12 @@ class DDIM(Sampler):
 
     def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
         prediction = predict(x, sigma)
-        fresh = self.eta * sigma_next / sigma * math.sqrt(sigma**2 - sigma_next**2)
-        kept = math.sqrt(max(sigma_next**2 - fresh**2, 0.0))
+        if sigma_next == 0:
+            return Step(x=prediction.x0, prediction=prediction)
+        # sigma'^2 - s^2 without cancellation: sigma'^2 (1 - eta^2 + eta^2 (sigma' / sigma)^2).
+        kept = sigma_next * math.sqrt(1 - self.eta**2 + (self.eta * sigma_next / sigma) ** 2)
         x_next = prediction.x0 + kept * prediction.eps
-        if fresh > 0:
+        if self.eta > 0:
+            fresh = self.eta * sigma_next / sigma * math.sqrt((sigma - sigma_next) * (sigma + sigma_next))
             x_next = x_next + fresh * noise.next().to(x.dtype)
         return Step(x=x_next, prediction=prediction)

@@ -1,6 +1,7 @@
 """Heun's method for the probability flow in sigma, with optional churn: the sampler of EDM."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,34 +15,37 @@ class Heun(Sampler):
 
     s = sigma without churn. With churn c, a step at s_min <= sigma <= s_max of a list of S steps first raises the noise to s = (1 + min(c / S, sqrt(2) - 1))
     sigma with noise of standard deviation s_noise. Order 2 down to the smallest sigma; two calls a step, one on the last.
-    Karras et al. 2022 (2206.00364), algorithms 1 and 2. steps: S, needed with churn. ValueError for options out of range.
+    Karras et al. 2022 (2206.00364), algorithms 1 and 2.
+    churn: 0 is deterministic. s_min, s_max: levels in [-1, 1] units between which noise is added. s_noise: about 1. ValueError for options out of range.
     """
 
     order = 2
 
-    def __init__(
-        self, *, churn: float = 0.0, steps: int | None = None, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0
-    ) -> None:
+    def __init__(self, *, churn: float = 0.0, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0) -> None:
         if churn < 0 or s_noise <= 0 or not 0 <= s_min <= s_max:
             raise ValueError(f"churn must be at least 0, s_noise positive and s_min <= s_max, got {churn}, {s_noise}, {s_min}, {s_max}")
-        if churn > 0 and not steps:
-            raise ValueError("churn needs steps, the number of steps that it is divided over")
-        self.gamma = min(churn / steps, math.sqrt(2) - 1) if churn else 0.0
+        self.churn = churn
         self.s_min, self.s_max, self.s_noise = s_min, s_max, s_noise
         self.stochastic = churn > 0
 
     def calls(self, steps: int) -> int:
         return 2 * steps - 1
 
+    def start(self, levels: Sequence[float]) -> float:
+        """By how much a step raises its level: min(churn / S, sqrt(2) - 1)."""
+        return min(self.churn / (len(levels) - 1), math.sqrt(2) - 1)
+
     def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
-        if self.gamma and self.s_min <= sigma <= self.s_max:
-            raised = (1 + self.gamma) * sigma
+        if self.churn and memory is None:
+            raise ValueError("churn is divided over the steps of the list: begin with memory=start(levels)")
+        if memory and self.s_min <= sigma <= self.s_max:
+            raised = (1 + memory) * sigma
             x = x + self.s_noise * math.sqrt(raised**2 - sigma**2) * noise.next().to(x.dtype)
             sigma = raised
         prediction = predict(x, sigma)
         if sigma_next == 0:
-            return Step(x=prediction.x0, prediction=prediction)
+            return Step(x=prediction.x0, prediction=prediction, memory=memory)
         euler = x + (sigma_next - sigma) * prediction.eps
         corrected = predict(euler, sigma_next)
         x_next = x + (sigma_next - sigma) / 2 * (prediction.eps + corrected.eps)
-        return Step(x=x_next, prediction=prediction)
+        return Step(x=x_next, prediction=prediction, memory=memory)
