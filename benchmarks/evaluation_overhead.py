@@ -105,7 +105,7 @@ def _wait() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=100)
     args = parser.parse_args()
     methods = {
         "sdedit": {"class_path": "restoration.sdedit.SDEdit", "init_args": {"start": 1.0, "steps": args.steps}},

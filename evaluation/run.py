@@ -1,6 +1,7 @@
 """One evaluation from beginning to end: what evaluate.py and notebooks call."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Options:
 
     def resolved_accelerator(self) -> str:
         """ "cuda" or "cpu"; UserError where the one asked for, or so many devices of it, are not there."""
+        if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UserError("evaluate.py starts its own processes: run it without torchrun, with --devices N")
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if self.accelerator == "auto" else self.accelerator
         if chosen == "cuda" and not torch.cuda.is_available():
             raise UserError("--accelerator cuda: there is no CUDA device here; use --accelerator cpu")

@@ -1,7 +1,18 @@
+from pathlib import Path
+
 import pytest
 
+from checkpoints.prior import describe_prior, write_safetensors
 from common.errors import UserError
+from diffusion.denoiser import DiscreteDenoiser
+from diffusion.schedules import Cosine
+from evaluation.cells import make_cells
 from evaluation.config import Prior, parse_config, read_config
+from evaluation.plan import make_plan
+from evaluation.yaml_files import read_yaml
+from networks.unet import UNet
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 BASE = """
 data: {class_path: datamodules.digits.Digits}
@@ -96,3 +107,21 @@ def test_mistakes_on_the_command_line(base, dotted, text, message):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_config([tmp_path / "no.yaml"])
+
+
+SHIPPED = sorted([*(ROOT / "configs" / "evaluate").glob("*.yaml"), ROOT / "configs" / "demo" / "evaluate.yaml"])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_configurations_are_built_and_no_cell_is_refused(path, tmp_path):
+    """With a tiny prior in the place of the trained one, and random images where the data set is not here."""
+    raw = read_yaml(path)
+    shape = (1, 8, 8) if "digits" in str(raw["data"]) else (1, 28, 28)
+    network = UNet(in_channels=shape[0], channels=8, multipliers=[1, 1], blocks=1, attention=[], groups=4)
+    denoiser = DiscreteDenoiser(network=network, schedule=Cosine(), prediction="v", data_shape=shape)
+    write_safetensors(tmp_path / "prior.safetensors", network, describe_prior(denoiser, data="test"))
+    raw["priors"]["default"]["path"] = str(tmp_path / "prior.safetensors")
+    if shape[1] == 28:
+        raw["data"] = "tests.evaluation.toys.Grey28"
+    plan = make_plan(parse_config(raw, path.name))
+    assert [c.refusal for c in make_cells(plan)] == [None] * len(plan.tasks) * len(plan.methods)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import math
 import re
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from common.errors import UserError
+from common.errors import UserError, disk_message
 from common.image_range import to_float
 from degradations.measurement import measure
+from evaluation import engine
 from evaluation.config import parse_config
 from evaluation.plan import make_plan
 from evaluation.run import Options, dry_run, evaluate
@@ -184,6 +186,27 @@ def test_prior_is_missing(tmp_path):
         evaluate(config(methods=methods), Options(output=tmp_path))
     with pytest.raises(UserError, match=r"there is no prior at 'no\.ckpt'"):
         evaluate(config(methods=methods, priors={"default": {"path": "no.ckpt"}}), Options(output=tmp_path))
+
+
+def test_full_disk_leaves_only_whole_rows_and_goes_on(done, tmp_path, monkeypatch):
+    """The disk is full at the twelfth image: the rows that are there have their image, and the next run ends as one in one go."""
+    count = iter(range(1000))
+
+    def full(path, pixels, write=engine.write_png):
+        if next(count) == 11:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "write_png", full)
+        with pytest.raises(OSError) as error:
+            evaluate(config(), Options(output=tmp_path))
+    assert "the disk is full" in disk_message(error.value)
+    rows = rows_of(tmp_path)
+    assert 0 < len(rows) < 60
+    assert all((tmp_path / "restored" / r["task"] / r["method"] / f"{r['image']}_{r['sample']}.png").is_file() for r in rows)
+    evaluate(config(), Options(output=tmp_path))
+    assert without_time(tmp_path) == without_time(done)
 
 
 def test_folder_cannot_be_written(tmp_path):

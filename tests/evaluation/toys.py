@@ -6,6 +6,8 @@ import time
 
 import torch
 
+from datamodules.base import ImageDataModule
+from datamodules.store import ImageSet, MemoryStore, everything
 from degradations.measurement import Measurement
 from restoration.base import Cost, Method, Restoration, Unsupported, repeat_samples
 
@@ -88,3 +90,26 @@ class OnePass(Method):
     def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
         x = measurement.operator.adjoint(measurement.y)
         return Restoration(samples=self.prior.predict(x, torch.full((len(x),), 0.5)).x0[:, None], cost=Cost(nfe=1))
+
+
+class Colours(ImageDataModule):
+    """Four random colour images of 24x32 pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (3, 24, 32)
+
+    def _training_images(self) -> ImageSet:
+        return self._test_images()
+
+    def _test_images(self) -> ImageSet:
+        generator = torch.Generator().manual_seed(0)
+        return everything(MemoryStore(torch.randint(0, 256, (4, *self.shape), dtype=torch.uint8, generator=generator)))
+
+
+class Grey28(Colours):
+    """Four random grey images of 28x28 pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (1, 28, 28)
