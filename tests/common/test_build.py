@@ -1,0 +1,55 @@
+import copy
+
+import pytest
+
+from common.build import build
+from common.errors import UserError
+from degradations.noise import GaussianNoise, Noise
+from diffusion.schedules import Linear, Schedule
+from networks.unet import UNet
+
+
+def test_builds_what_the_config_names():
+    noise = build({"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_255": 10}}, Noise, where="tasks.a.noise")
+    assert isinstance(noise, GaussianNoise) and noise.sigma == pytest.approx(10 / 127.5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"class_path": "degradations.noise.GaussianNois"}, ["did you mean 'GaussianNoise'"]),
+        ({"class_path": "degradations.nose.GaussianNoise"}, ["no module", "degradations.noise"]),
+        ({"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_25": 1}}, ["no option 'sigma_25'", "sigma_255"]),
+        ({"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma": "loud"}}, ["sigma", "loud"]),
+        ({"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma": -1}}, ["sigma", "-1"]),
+        ({"class_path": "degradations.noise.GaussianNoise", "init_arg": {}}, ["init_arg"]),
+        ({"class_path": "degradations.noise.Noise"}, ["not a usable Noise"]),
+        ({"class_path": "diffusion.schedules.Linear"}, ["not a usable Noise"]),
+        ("noise", ["package.module.Class"]),
+    ],
+)
+def test_mistakes_are_named_with_their_place(spec, words):
+    with pytest.raises(UserError) as error:
+        build(spec, Noise, where="tasks.a.noise")
+    for word in ["tasks.a.noise", *words]:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["numpy.ndarray", "os.system", "subprocess.Popen", "builtins.eval"])
+def test_a_checkpoint_builds_own_classes_only(path):
+    with pytest.raises(UserError, match="not one of this project's own"):
+        build({"class_path": path}, object, where="checkpoint", own_only=True)
+
+
+def test_a_foreign_class_that_an_own_module_imported_is_refused():
+    with pytest.raises(UserError, match="outside of this project"):
+        build({"class_path": "networks.unet.Tensor"}, object, where="checkpoint", own_only=True)
+
+
+def test_a_recorded_object_builds_its_equal_again():
+    schedule = Linear(steps=100, beta_end=0.03)
+    again = build(schedule.spec, Schedule, where="x", own_only=True)
+    assert again.betas.equal(schedule.betas)
+    network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[])
+    assert copy.deepcopy(network).spec == network.spec
+    assert network.spec["init_args"]["multipliers"] == [1, 2]
