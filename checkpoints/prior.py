@@ -112,7 +112,7 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"the checkpoint '{path}' holds more than tensors and plain values, or is not a checkpoint: nothing of it was run") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise UserError(f"the checkpoint '{path}' cannot be read: it is damaged or not a checkpoint; take another one") from error
     except OSError as error:
         raise UserError(disk_message(error) or f"the checkpoint '{path}' cannot be read ({error})") from error

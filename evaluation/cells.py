@@ -75,10 +75,29 @@ def refuse(cells: list[Cell], *, skip: bool) -> list[Cell]:
     usable = [cell for cell in cells if cell.refusal is None]
     bad = [cell for cell in cells if cell.refusal is not None]
     if bad and not (skip and usable):
-        listed = "; ".join(f"{cell.task} x {cell.method}: {cell.refusal}" for cell in bad)
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for cell in bad:
+            reasons.setdefault((cell.task, str(cell.refusal)), []).append(cell.method)
+        listed = "; ".join(f"{task} x {', '.join(methods)}: {reason}" for (task, reason), methods in reasons.items())
         remedy = "every cell is refused, change the tasks or methods" if not usable else "change or remove them, or set --skip_unsupported=true"
         raise UserError(f"{len(bad)} of {len(cells)} cells cannot work ({listed}); {remedy}")
     return usable
+
+
+def size_warnings(plan: Plan) -> list[str]:
+    """A sentence for every prior that was trained on images of another size: it runs, and what it gives may be poor."""
+    found = {}
+    shapes = {shape for task in plan.tasks.values() for shape in plan.shapes(task.rows)}
+    for name, built in plan.methods.items():
+        if built.method.prior is None:
+            continue
+        trained = tuple(built.method.prior.data_shape)
+        other = sorted(shape for shape in shapes if shape != trained and shape[0] == trained[0])
+        if other:
+            sizes = ", ".join(f"{h}x{w}" for _, h, w in other[:3])
+            entry = plan.config.methods[name].prior
+            found[entry] = f"the prior '{entry}' was trained on images of {trained[1]}x{trained[2]}, the images here have {sizes}"
+    return list(found.values())
 
 
 def estimate(plan: Plan, cells: list[Cell]) -> list[Cell]:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from common.errors import UserError
 from common.files import require_writable_folder, write_atomically
-from evaluation.cells import Cell, estimate, make_cells, refuse
+from evaluation.cells import Cell, estimate, make_cells, refuse, size_warnings
 from evaluation.config import Config
 from evaluation.engine import Engine
 from evaluation.fingerprint import differences
@@ -67,6 +67,8 @@ def dry_run(config: Config, options: Options) -> None:
     known = [c.seconds for c in cells if c.seconds is not None]
     if known:
         out.print(f"about {duration(sum(known) / options.devices)} for the methods with a network, on {options.devices} x {plan.device.type}")
+    for warning in size_warnings(plan):
+        say(f"warning: {warning}")
     refuse(cells, skip=config.skip_unsupported)
 
 
@@ -85,6 +87,8 @@ def evaluate(config: Config, options: Options) -> Results:
             _keep_config(config, folder)
             done = frozenset(row.key for row in rows)
             cells = refuse(make_cells(plan, done), skip=config.skip_unsupported)
+            for warning in size_warnings(plan):
+                say(f"warning: {warning}")
             _restore(plan, config, folder, cells, done, options, accelerator)
             rows = _in_order(plan, folder, gather(folder, tuple(config.metrics)))
         results = _write_results(plan, folder, rows, cells, options)

@@ -10,13 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
+from checkpoints.prior import describe_prior, write_safetensors
 from common.errors import UserError, disk_message
 from common.image_range import to_float
 from degradations.measurement import measure
+from diffusion.denoiser import DiscreteDenoiser
+from diffusion.schedules import Cosine
 from evaluation import engine
 from evaluation.config import parse_config
 from evaluation.plan import make_plan
 from evaluation.run import Options, dry_run, evaluate
+from networks.unet import UNet
 
 TOYS = "tests.evaluation.toys."
 
@@ -154,7 +158,7 @@ def test_refused_cells_are_all_named_before_anything_runs(tmp_path, capsys):
     large = {"degradation": {"class_path": "degradations.box_mask.BoxMask", "init_args": {"size": 9}}}
     both = config(methods=methods, tasks=dict(config().plain()["tasks"], large=large))
     for run in (evaluate, dry_run):
-        with pytest.raises(UserError, match=r"4 of 6 cells cannot work.*box x no: .*four legs.*denoise x no.*large x no.*large x back: .*9"):
+        with pytest.raises(UserError, match=r"4 of 6 cells cannot work.*box x no: .*four legs.*denoise x no.*large x no, back: .*9"):
             run(both, Options(output=tmp_path))
     assert rows_or_none(tmp_path) is None
     results = evaluate(dataclasses.replace(both, skip_unsupported=True), Options(output=tmp_path))
@@ -213,3 +217,18 @@ def test_folder_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--output"):
         evaluate(config(), Options(output=tmp_path / "file" / "out"))
+
+
+def test_a_prior_of_another_size_is_used_with_a_warning(tmp_path, capsys):
+    network = UNet(in_channels=1, channels=8, multipliers=[1, 1], blocks=1, attention=[], groups=4)
+    denoiser = DiscreteDenoiser(network=network, schedule=Cosine(), prediction="v", data_shape=(1, 16, 16))
+    write_safetensors(tmp_path / "prior.safetensors", network, describe_prior(denoiser, data="test"))
+    priors = {"default": {"path": str(tmp_path / "prior.safetensors")}}
+    asked = config(methods={"one": {"class_path": TOYS + "OnePass"}}, priors=priors, limit=2)
+    dry_run(asked, Options(output=tmp_path / "out"))
+    for precision in ("32", "bf16"):
+        evaluate(asked, Options(output=tmp_path / precision, precision=precision))
+    assert capsys.readouterr().err.count("the prior 'default' was trained on images of 16x16, the images here have 8x8") == 3
+    a, b = rows_of(tmp_path / "32"), rows_of(tmp_path / "bf16")
+    assert a[0]["fingerprint"] != b[0]["fingerprint"] and a[0]["nfe"] == "1"
+    assert float(a[0]["psnr"]) == pytest.approx(float(b[0]["psnr"]), abs=0.5)
