@@ -7,12 +7,16 @@ import sys
 import time
 from pathlib import Path
 
+import lightning.pytorch as pl
 import torch
 import yaml
 
 from checkpoints.prior import describe_prior, write_safetensors
+from datamodules.digits import Digits
 from diffusion.denoiser import DiscreteDenoiser
+from diffusion.samplers.ddim import DDIM
 from diffusion.schedules import Cosine
+from lightning_modules.ddpm import DDPM
 from networks.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,3 +112,25 @@ def write_tiny_prior(path: Path, shape: tuple[int, int, int] = (1, 8, 8), seed: 
     denoiser = tiny_denoiser(shape, seed)
     write_safetensors(path, denoiser.network, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
     return path
+
+
+def tiny_module(**options: object) -> DDPM:
+    """A DDPM on 8x8 images whose initial weights are always the same."""
+    torch.manual_seed(0)
+    network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+    fixed = {"schedule": Cosine(), "data_shape": [1, 8, 8], "sampler": DDIM(), "prediction": "v", "sampling_steps": 2, "warmup_steps": 1}
+    return DDPM(network=network, **{**fixed, **options})
+
+
+def tiny_trainer(folder: Path, *callbacks: pl.Callback, **options: object) -> pl.Trainer:
+    """A quiet trainer of 4 steps that validates after every second one."""
+    fixed = {
+        "accelerator": "cpu", "default_root_dir": folder, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
+        "enable_model_summary": False, "use_distributed_sampler": False, "num_sanity_val_steps": 0, "check_val_every_n_epoch": None,
+        "val_check_interval": 2, "max_steps": 4,
+    }  # fmt: skip
+    return pl.Trainer(callbacks=list(callbacks), **{**fixed, **options})
+
+
+def tiny_digits(**options: object) -> Digits:
+    return Digits(**{"batch_size": 16, "limit": 64, "validation": 20, "predict_images": 4, **options})

@@ -157,7 +157,7 @@ def test_wandb_offline_keeps_its_id(tmp_path):
         (["--model.learning_rate", "fast"], ["learning_rate", "fast"]),
         (["--model.network.class_path", "networks.unet.Unet"], ["Unet"]),
         (["--model.data_shape", "[3, 8, 8]"], ["data_shape", "[3, 8, 8]", "[1, 8, 8]"]),
-        (["--data.data_dir", "/nowhere", "--data.class_path", "datamodules.mnist.MNIST", "--data.init_args", "{download: false}", "--model.data_shape", "[1, 28, 28]"],
+        (["--data", "{class_path: datamodules.mnist.MNIST, init_args: {data_dir: /nowhere, download: false}}", "--model.data_shape", "[1, 28, 28]"],
          ["/nowhere", "MNIST"]),
         (["--model.learning_rate", "1e30", "--trainer.gradient_clip_val", "null"], ["training loss", "learning_rate"]),
         (["--ckpt_path", "x.ckpt"], ["ckpt_path", "--run"]),

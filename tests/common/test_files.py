@@ -27,5 +27,5 @@ def test_sha256(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     assert require_writable_folder(tmp_path / "new", "output").is_dir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="output .*file/x.* cannot be written"):
+    with pytest.raises(UserError, match=r"output .*file/x.* cannot be written"):
         require_writable_folder(tmp_path / "file" / "x", "output")

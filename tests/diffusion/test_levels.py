@@ -1,0 +1,67 @@
+import pytest
+import torch
+
+from diffusion.levels import SPACINGS, below, karras_sigmas, spaced_sigmas
+from diffusion.schedules import Cosine
+from tests.diffusion.tools import gaussian
+
+# Reference sheet 1.8, ten of a thousand training times.
+TIMES = {
+    "trailing": [999, 899, 799, 699, 599, 499, 399, 299, 199, 99],
+    "leading": [900, 800, 700, 600, 500, 400, 300, 200, 100, 0],
+    "linspace": [999, 888, 777, 666, 555, 444, 333, 222, 111, 0],
+}
+
+
+@pytest.mark.parametrize("spacing", TIMES)
+def test_spacings(spacing):
+    denoiser = gaussian()
+    levels = spaced_sigmas(denoiser, 10, spacing)
+    assert levels.dtype == torch.float64 and float(levels[-1]) == 0
+    assert denoiser.schedule.time_of(levels[:-1]).tolist() == TIMES[spacing]
+
+
+def test_karras():
+    levels = karras_sigmas(18, 0.002, 80)
+    assert levels.shape == (19,) and float(levels[-1]) == 0
+    assert float(levels[0]) == pytest.approx(80, rel=1e-12) and float(levels[17]) == pytest.approx(0.002, rel=1e-12)
+    torch.testing.assert_close(levels[:-1].pow(1 / 7).diff().diff(), torch.zeros(16, dtype=torch.float64), rtol=0, atol=1e-12)  # even in sigma^(1/7)
+    assert float(karras_sigmas(1, 0.002, 80)[0]) == pytest.approx(80)
+
+
+def test_karras_of_a_denoiser_starts_at_80_at_most():
+    cosine = gaussian(Cosine())
+    levels = spaced_sigmas(cosine, 20, "karras")
+    assert float(levels[0]) == pytest.approx(80) and float(levels[-2]) == pytest.approx(cosine.sigma_min)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("steps", [1, 2, 7, 333, 1000])
+def test_every_list_falls_strictly_to_zero(spacing, steps):
+    levels = spaced_sigmas(gaussian(), steps, spacing)
+    assert len(levels) == steps + 1 and bool((levels.diff() < 0).all()) and float(levels[-1]) == 0
+
+
+def test_refusals():
+    denoiser = gaussian()
+    for steps in (0, 1001):
+        with pytest.raises(ValueError, match=f"1 .. 1000.*got {steps}"):
+            spaced_sigmas(denoiser, steps)
+    with pytest.raises(ValueError, match="at least 1"):
+        spaced_sigmas(denoiser, 0, "karras")
+    with pytest.raises(ValueError, match="trailing, leading"):
+        spaced_sigmas(denoiser, 10, "quad")
+    for low, high in ((0, 80), (1, 1), (1, float("inf"))):
+        with pytest.raises(ValueError, match="sigma_min < sigma_max"):
+            karras_sigmas(10, low, high)
+
+
+def test_below():
+    levels = torch.tensor([4.0, 2.0, 1.0, 0.0], dtype=torch.float64)
+    assert below(levels, 3.0).tolist() == [3, 2, 1, 0]
+    assert below(levels, 2.0).tolist() == [2, 1, 0]
+    assert below(levels, 4.0).tolist() == [4, 2, 1, 0]
+    assert below(levels, 0.5).tolist() == [0.5, 0]
+    for start in (0.0, 4.1):
+        with pytest.raises(ValueError, match="start must lie in"):
+            below(levels, start)

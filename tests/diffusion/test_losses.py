@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torch import nn
+
+from diffusion.denoiser import DiscreteDenoiser
+from diffusion.losses import WEIGHTINGS, denoising_loss, weight
+from diffusion.schedules import Cosine, Linear
+from tests.diffusion.tools import SHAPE, normal
+
+PREDICTIONS = ("epsilon", "x0", "v")
+
+
+class FromOneX0(nn.Module):
+    """The same guess of x0 given as epsilon, x0 or v."""
+
+    def __init__(self, schedule, prediction):
+        super().__init__()
+        self.schedule, self.prediction = schedule, prediction
+
+    def forward(self, x, time, label=None):
+        alpha_bar = self.schedule.alpha_bar_of(time.long()).view(-1, 1, 1, 1)
+        a, b = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        x0 = torch.tanh(x) + 0.1
+        return {"epsilon": (x - a * x0) / b, "x0": x0, "v": (a * x - x0) / b}[self.prediction]
+
+
+def denoiser(prediction, schedule):
+    return DiscreteDenoiser(network=FromOneX0(schedule, prediction), schedule=schedule, prediction=prediction, data_shape=SHAPE)
+
+
+@pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
+@pytest.mark.parametrize("weighting", ["simple", "min_snr"])
+def test_the_weighted_losses_of_one_x0_are_equal(weighting, schedule):
+    time = torch.tensor([0, 1, 50, 130, 258, 500, 750, 998, 999])
+    x0, noise = normal(9, *SHAPE).clamp(-1, 1), normal(9, *SHAPE, seed=1)
+    losses = [denoising_loss(denoiser(p, schedule), x0, noise, time, weighting=weighting) for p in PREDICTIONS]
+    assert losses[0].shape == (9,) and losses[0].dtype == torch.float64
+    # float64; at t = 0 epsilon is a difference divided by b = 0.006, squared: 1e-16 / b^2.
+    for other in losses[1:]:
+        torch.testing.assert_close(other, losses[0], rtol=1e-9, atol=1e-12)
+
+
+def test_the_reference_table():
+    snr = torch.logspace(-6, 6, 25, dtype=torch.float64)
+    expected = {
+        ("simple", "epsilon"): torch.ones_like(snr),
+        ("simple", "x0"): snr,
+        ("simple", "v"): snr / (snr + 1),
+        ("min_snr", "epsilon"): snr.clamp(max=5) / snr,
+        ("min_snr", "x0"): snr.clamp(max=5),
+        ("min_snr", "v"): snr.clamp(max=5) / (snr + 1),
+        **{("target", p): torch.ones_like(snr) for p in PREDICTIONS},
+    }
+    for (weighting, prediction), value in expected.items():
+        torch.testing.assert_close(weight(snr, prediction=prediction, weighting=weighting), value, rtol=1e-12, atol=0)
+    assert {w for w, _ in expected} == set(WEIGHTINGS)
+    # gamma without a bound is the simple weight.
+    torch.testing.assert_close(weight(snr, prediction="v", weighting="min_snr", gamma=1e9), weight(snr, prediction="v", weighting="simple"))
+
+
+def test_loss_is_the_mean_square_on_the_own_target():
+    schedule, time = Linear(), torch.tensor([10, 600])
+    x0, noise = normal(2, *SHAPE), normal(2, *SHAPE, seed=1)
+    a, b = (v.view(-1, 1, 1, 1) for v in (schedule.alphas_bar[time].sqrt(), (1 - schedule.alphas_bar[time]).sqrt()))
+    for prediction, target in (("epsilon", noise), ("x0", x0), ("v", a * noise - b * x0)):
+        d = denoiser(prediction, schedule)
+        expected = (d.network(a * x0 + b * noise, time) - target).square().mean((1, 2, 3))
+        torch.testing.assert_close(denoising_loss(d, x0, noise, time, weighting="target"), expected, rtol=1e-10, atol=0)
+
+
+def test_bfloat16_reaches_neither_time_nor_loss():
+    class Half(nn.Module):
+        def forward(self, x, time, label=None):
+            self.time = time
+            return torch.zeros_like(x)
+
+    d = DiscreteDenoiser(network=Half(), schedule=Linear(), prediction="epsilon", data_shape=SHAPE)
+    x0, noise = normal(2, *SHAPE).bfloat16(), normal(2, *SHAPE, seed=1).bfloat16()
+    loss = denoising_loss(d, x0, noise, torch.tensor([998, 999]))
+    assert d.network.time.tolist() == [998, 999]
+    torch.testing.assert_close(loss, noise.float().square().mean((1, 2, 3)))
+
+
+def test_gradients_reach_the_network():
+    network = nn.Conv2d(1, 1, 1)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = network
+
+        def forward(self, x, time, label=None):
+            return self.conv(x)
+
+    d = DiscreteDenoiser(network=Net(), schedule=Linear(), prediction="v", data_shape=SHAPE)
+    denoising_loss(d, normal(2, *SHAPE).float(), normal(2, *SHAPE).float(), torch.tensor([5, 900]), weighting="min_snr").mean().backward()
+    assert network.weight.grad is not None and bool(network.weight.grad.isfinite().all())
+
+
+def test_refusals():
+    for options in ({"weighting": "p2"}, {"weighting": "min_snr", "gamma": 0.0}):
+        with pytest.raises(ValueError, match="simple, target, min_snr and gamma positive"):
+            weight(torch.ones(1), prediction="v", **options)
