@@ -114,7 +114,5 @@ class DiscreteDenoiser(Denoiser):
             raise ValueError(f"sigma must be positive, got {least}: at 0 the image is clean and nothing is to be predicted")
         if (least < 0.999 * self.sigma_min or most > 1.001 * self.sigma_max) and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"sigma in [{least:.4g}, {most:.4g}] leaves the levels the network knows, [{self.sigma_min:.4g}, {self.sigma_max:.4g}]: clamped"
-            )
+            warnings.warn(f"sigma in [{least:.4g}, {most:.4g}] leaves the levels the network knows, [{self.sigma_min:.4g}, {self.sigma_max:.4g}]: clamped")
         return self.schedule.time_of(sigma)

@@ -66,7 +66,7 @@ def theirs(scheduler, network, x, **options):
     return path
 
 
-def close(found, expected, atol=1e-4):
+def close(found, expected, atol=3e-5):
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=atol)
@@ -81,18 +81,29 @@ def setting(schedule, prediction):
 
 @pytest.mark.parametrize("prediction", TYPES)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("steps", "spacing"), [(1000, "leading"), (25, "leading"), (25, "linspace")])
+@pytest.mark.parametrize("spacing", ["leading", "linspace"])
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
-def test_ddpm(variance, steps, spacing, schedule, prediction):
-    if steps == 1000 and (prediction, schedule) not in (("epsilon", "linear"), ("v", "cosine")):
-        pytest.skip("a thousand steps for two pairs only")
+def test_ddpm(variance, spacing, schedule, prediction):
     network, denoiser, options, start = setting(schedule, prediction)
     scheduler = DDPMScheduler(variance_type=variance, clip_sample=True, timestep_spacing=spacing, **options)
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(25)
     # On a subset it steps to the next time of its list, as we do. Its generator is asked for a batch at every step but the one from t = 0.
     expected = theirs(scheduler, network, start, generator=torch.Generator().manual_seed(1))
-    levels = spaced_sigmas(denoiser, steps, spacing)
-    close(ours(AncestralDDPM(variance=variance), denoiser, levels, start, noise=random_batches(steps - 1)), expected)
+    levels = spaced_sigmas(denoiser, 25, spacing)
+    close(ours(AncestralDDPM(variance=variance), denoiser, levels, start, noise=random_batches(24)), expected)
+
+
+@pytest.mark.parametrize(("prediction", "schedule", "variance"), [("epsilon", "linear", "fixed_large"), ("v", "cosine", "fixed_small")])
+def test_ddpm_over_all_training_times(prediction, schedule, variance):
+    """With its table in float64, diffusers agrees to 1e-5 after a thousand steps; its own float32 table has 1 - ab_0 of the cosine schedule to 1e-3 only
+    and puts the two paths 3e-4 apart."""
+    network, denoiser, options, start = setting(schedule, prediction)
+    scheduler = DDPMScheduler(variance_type=variance, clip_sample=True, **options)
+    scheduler.alphas_cumprod, scheduler.one = denoiser.schedule.alphas_bar.clone(), scheduler.one.double()
+    scheduler.set_timesteps(1000)
+    expected = theirs(scheduler, network, start, generator=torch.Generator().manual_seed(1))
+    noise = random_batches(999)
+    close(ours(AncestralDDPM(variance=variance), denoiser, spaced_sigmas(denoiser, 1000), start, noise=noise), expected, atol=3e-5)
 
 
 def test_ddpm_adds_noise_to_its_result_where_the_list_ends_above_time_0():
@@ -108,14 +119,11 @@ def test_ddpm_adds_noise_to_its_result_where_the_list_ends_above_time_0():
     close([found[-1] + beta**0.5 * noise[-1]], expected[-1:])
 
 
-@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize(("schedule", "clip"), [("linear", True), ("linear", False), ("cosine", True)])  # 1 / a = 2e4 of cosine needs clipping on both sides
 @pytest.mark.parametrize("prediction", TYPES)
-@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize(("steps", "spacing"), [(20, "leading"), (20, "trailing"), (50, "trailing")])
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 def test_ddim(eta, steps, spacing, schedule, prediction, clip):
-    if not clip and schedule == "cosine":
-        pytest.skip("x0 = x / a at a = 5e-5 without clipping is rounding noise on both sides")
     network, denoiser, options, start = setting(schedule, prediction)
     scheduler = DDIMScheduler(clip_sample=clip, timestep_spacing=spacing, **options)
     scheduler.set_timesteps(steps)
@@ -125,7 +133,7 @@ def test_ddim(eta, steps, spacing, schedule, prediction, clip):
 
 
 def test_ddim_of_diffusers_steps_to_a_level_it_does_not_visit():
-    """Its target is t - T // S for every spacing. With linspace it goes from 999 to the level of 949 and asks the network about 946 next; we go to 946."""
+    """Its target is t - T // S for every spacing (an open issue there). With linspace it goes from 999 to the level of 949 and asks the network about 946 next; we go to 946."""
     network, denoiser, options, start = setting("linear", "epsilon")
     scheduler = DDIMScheduler(clip_sample=True, timestep_spacing="linspace", **options)
     scheduler.set_timesteps(20)
@@ -133,10 +141,9 @@ def test_ddim_of_diffusers_steps_to_a_level_it_does_not_visit():
     expected = theirs(scheduler, network, start, use_clipped_model_output=True)
     levels = spaced_sigmas(denoiser, 20, "linspace")
     found = ours(DDIM(), denoiser, levels, start)
-    print([float((f-e).abs().max()) for f,e in zip(found,expected)])
+    assert float((found[-1] - expected[-1]).abs().max()) > 0.1
     wrong = torch.stack([levels[0], denoiser.schedule.sigmas[949]])
-    close(ours(DDIM(), denoiser, wrong, start), expected[:1], atol=1e-6)
-    assert 0
+    close(ours(DDIM(), denoiser, wrong, start), expected[:1])
 
 
 @pytest.mark.parametrize("clip", [True, False])
