@@ -35,7 +35,7 @@ def test_levels_to_times():
     rows = table("| sigma | sigma_255 | linear t | cosine t | |")
     assert len(rows) == 12 and all(len(row) == 4 for row in rows)
     for sigma, sigma_255, linear, cosine in rows:
-        assert sigma_255 / 127.5 == pytest.approx(sigma, rel=4e-4)
+        assert sigma_255 / 127.5 == pytest.approx(sigma, rel=6e-4)
         exact = torch.tensor(sigma_255 / 127.5, dtype=torch.float64)
         # sigma_255 is exact but for the row of SNR 5, where its four digits move the time by 0.01.
         assert float(Linear().time_of(exact)) == pytest.approx(linear, abs=0.02)
