@@ -40,6 +40,11 @@ def test_karras_of_a_denoiser_starts_at_80_at_most():
 def test_every_list_falls_strictly_to_zero(spacing, steps):
     levels = spaced_sigmas(gaussian(), steps, spacing)
     assert len(levels) == steps + 1 and bool((levels.diff() < 0).all()) and float(levels[-1]) == 0
+    if spacing != "karras":  # whole training times, so that a network is asked only what it was trained on
+        time = gaussian().schedule.time_of(levels[:-1])
+        assert torch.equal(time, time.round())
+    if spacing == "leading":
+        assert float(time[0]) == (steps - 1) * (1000 // steps)
 
 
 def test_refusals():
