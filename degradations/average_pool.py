@@ -72,6 +72,10 @@ class AveragePool(Degradation):
         check_factor(factor)
         self.factor = factor
 
+    def clean_shape(self, measured: Shape) -> Shape:
+        channels, height, width = measured
+        return (channels, self.factor * height, self.factor * width)
+
     def bind(self, params: Params, shape: Shape) -> AveragePooling:
         del params
         return AveragePooling(self.factor, shape)

@@ -113,6 +113,10 @@ class Degradation(ABC):
         Raises UserError where the shape does not fit (a factor that does not divide the side, a grey image where colour is needed).
         """
 
+    def clean_shape(self, measured: Shape) -> Shape:
+        """The shape of the image whose measurement has shape `measured` (C, H, W), which a person's own picture is: the same unless a leaf says otherwise."""
+        return measured
+
     def operator_for(self, shape: Shape, index: Sequence[int], random: RandomStreams) -> Operator:
         """The operator for a batch of images with these indices."""
         drawn = [self.draw(random, int(i), shape) for i in index]

@@ -43,6 +43,10 @@ class Bicubic(Degradation):
         check_factor(factor)
         self.factor = factor
 
+    def clean_shape(self, measured: Shape) -> Shape:
+        channels, height, width = measured
+        return (channels, self.factor * height, self.factor * width)
+
     def bind(self, params: Params, shape: Shape) -> Separable:
         del params
         check_divides(self.factor, shape)

@@ -82,6 +82,11 @@ class Grey(Degradation):
             raise UserError(f"weights must be three finite numbers (red, green, blue), not all zero, got {weights}")
         self.weights = tuple(float(w) for w in weights)
 
+    def clean_shape(self, measured: Shape) -> Shape:
+        if measured[0] != 1:
+            raise UserError(f"the grey task restores the colours of a grey picture with 1 channel, this one has {measured[0]}: give a grey picture")
+        return (3, *measured[1:])
+
     def bind(self, params: Params, shape: Shape) -> GreyOperator:
         del params
         if shape[0] != 3:
