@@ -24,8 +24,8 @@ class DPS(Method):
     square; scale is twice the paper's zeta'. Only forward A is needed, so non-linear operators work. Known pixels are not pasted into the result.
 
     prior: the denoiser. steps, spacing: levels, see diffusion/levels.py; null for all training times. scale: of every step; null for
-    relative_scale * sqrt(m) / steps, m measured values an image: the gradient of the norm has length O(1) whatever m is, so that an equal correction per
-    pixel over the run needs this. clip: clip x0 to [-1, 1] before the residual is taken (no gradient flows through clipped pixels). sampler: ancestral
+    relative_scale * sqrt(m) / (steps * |A|), m measured values an image: the gradient of the norm has length |A| at most, whatever m is, so that an equal
+    correction per pixel over the run needs this; 8 was the best compromise of 3, 6, 10 over five operators on MNIST's validation images. clip: clip x0 to [-1, 1] before the residual is taken (no gradient flows through clipped pixels). sampler: ancestral
     DDPM where it is null. ValueError for options out of range.
     """
 
@@ -38,7 +38,7 @@ class DPS(Method):
         steps: int | None = None,
         spacing: str = "linspace",
         scale: float | None = None,
-        relative_scale: float = 3.0,
+        relative_scale: float = 8.0,
         clip: bool = True,
         sampler: Sampler | None = None,
     ) -> None:
@@ -46,7 +46,7 @@ class DPS(Method):
             raise ValueError(f"scale and relative_scale must be positive, got {scale} and {relative_scale}")
         self.prior, self.scale, self.relative_scale, self.clip = prior, scale, relative_scale, clip
         self.sampler = sampler or AncestralDDPM()
-        self.sigmas = spaced_sigmas(prior, steps or prior.times, spacing)
+        self.sigmas = spaced_sigmas(prior, prior.times if steps is None else steps, spacing)
 
     def calls(self) -> Cost:
         nfe = self.sampler.calls(len(self.sigmas) - 1)
@@ -87,7 +87,7 @@ class DPS(Method):
             measured = torch.full((len(y),), float(y[0].numel()), device=y.device)
         else:
             measured = (operator.mask.flatten(1).sum(1) * y.shape[1]).expand(len(y))
-        return (self.relative_scale / steps * measured.to(y.dtype).sqrt()).view(-1, 1, 1, 1)
+        return (self.relative_scale / (steps * operator.norm()) * measured.to(y.dtype).sqrt()).view(-1, 1, 1, 1)
 
 
 def _detached(memory: object) -> object:
