@@ -20,19 +20,27 @@ class SDEdit(Method):
     at a small start. Meng et al. 2021 (2108.01073), algorithm 1, in x = x0 + sigma * noise units.
 
     prior: the denoiser. start: fraction of the training times in (0, 1], the paper's t0. repeats: the paper's K. steps: levels over all training times, null
-    for each of them; those below the start are walked. spacing: see diffusion/levels.py. sampler: ancestral DDPM where it is null.
-    ValueError for options out of range.
+    for each of them; those below the start are walked. spacing: see diffusion/levels.py. clip: clip every x0 to [-1, 1]. sampler: ancestral DDPM where it
+    is null. ValueError for options out of range.
     """
 
     needs_prior = True
 
     def __init__(
-        self, *, prior: Denoiser, start: float = 0.4, repeats: int = 1, steps: int | None = None, spacing: str = "linspace", sampler: Sampler | None = None
+        self,
+        *,
+        prior: Denoiser,
+        start: float = 0.4,
+        repeats: int = 1,
+        steps: int | None = None,
+        spacing: str = "linspace",
+        clip: bool = True,
+        sampler: Sampler | None = None,
     ) -> None:
         if not 0 < start <= 1 or repeats < 1:
             raise ValueError(f"start must lie in (0, 1] and repeats be at least 1, got start={start}, repeats={repeats}")
-        self.prior, self.repeats, self.sampler = prior, repeats, sampler or AncestralDDPM()
-        grid = spaced_sigmas(prior, steps or prior.times, spacing)
+        self.prior, self.repeats, self.clip, self.sampler = prior, repeats, clip, sampler or AncestralDDPM()
+        grid = spaced_sigmas(prior, prior.times if steps is None else steps, spacing)
         time = torch.tensor([round(start * prior.times) - 1.0], dtype=torch.float64).clamp(min=0)
         # min: a spacing such as "leading" may begin below the level asked for.
         self.sigmas = below(grid, min(float(prior.level_at(time)), float(grid[0])))
@@ -59,5 +67,5 @@ class SDEdit(Method):
                     if on_step is not None:
                         on_step(done + i, self.repeats * steps, x0)
 
-                x = self.sampler.sample(self.prior, x, self.sigmas, noise=noise, on_step=report)
+                x = self.sampler.sample(self.prior, x, self.sigmas, noise=noise, clip=self.clip, on_step=report)
         return Restoration(samples=x.unflatten(0, (-1, num_samples)), cost=self.calls())

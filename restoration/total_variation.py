@@ -11,16 +11,21 @@ from degradations.measurement import Measurement
 from degradations.noise import Noise
 from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
 
+# Iterations of the library's proximal step, at first and at most: doubled where a step of it was too inexact to lower the objective.
+INNER, MOST_INNER = 30, 480
+
 
 class TotalVariation(Method):
     """min_x |A x - y|^2 / 2 + weight TV(x), TV the sum over pixels and channels of the length of the forward-difference gradient.
 
     Accelerated proximal gradient: z - A^T(A z - y) / L with L = |A|^2, then the library's TV proximal step (scikit-image, Chambolle's dual method, whose
     `weight` is the factor of TV beside |u - f|^2 / 2), from A^+ y, with a restart of the momentum where the objective rises; works for every linear
-    operator. Beck and Teboulle 2009 (FISTA, equations 4.1 to 4.3); Chambolle 2004. Deterministic, no network call.
+    operator. The trace has the objective after each iteration, which never rises. Beck and Teboulle 2009 (FISTA, equations 4.1 to 4.3); Chambolle 2004.
+    Deterministic, no network call.
 
-    weight: null for 0.01 + sigma, which was near the best on digits and natural images for noise of sigma_255 0 to 25 and all operators here. iterations:
-    at most so many; tolerance: stop when x moves less than this, relative to its length. ValueError for options out of range.
+    weight: null for |A| (0.006 + 0.3 sigma), which on natural images, MNIST and 8x8 digits, for every operator here and noise of sigma_255 0 to 50, loses
+    half a decibel of PSNR on average against the best weight of each case. iterations: at most so many. tolerance: an image is finished when it moves less
+    than this, relative to its length. ValueError for options out of range.
     """
 
     deterministic = True
@@ -42,27 +47,30 @@ class TotalVariation(Method):
     def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
         operator, y = measurement.operator, measurement.y
         self.check(operator, measurement.noise)
-        weight = self.weight if self.weight is not None else 0.01 + measurement.sigma
+        weight = self.weight if self.weight is not None else operator.norm() * (0.006 + 0.3 * measurement.sigma)
         step = 1 / operator.norm() ** 2
         x = z = operator.pseudo_inverse(y)
         active = torch.ones(len(x), dtype=torch.bool)
+        inner = torch.full((len(x),), INNER)
         momentum = torch.ones(len(x), 1, 1, 1, dtype=x.dtype, device=x.device)
         objective = self._objective(operator, x, y, weight)
         trace = [float(objective.mean())]
         for i in range(self.iterations):
-            proposal = _tv_proximal(z - step * operator.adjoint(operator(z) - y), step * weight, active, x)
+            proposal = _tv_proximal(z - step * operator.adjoint(operator(z) - y), step * weight, inner, active, x)
             value = self._objective(operator, proposal, y, weight)
             # Per image, so that a batch equals its images one by one: momentum restarts where the objective rose, finished images rest.
             rose = (value > objective).view(-1, 1, 1, 1)
             faster = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
             z = torch.where(rose, x, proposal + (momentum - 1) / faster * (proposal - x))
-            plain = momentum == 1  # a rise without momentum is the inexactness of the proximal step: this is as far as it goes
+            # A rise without momentum is the inexactness of the proximal step: it gets twice the iterations, up to a limit.
+            inexact = (rose & (momentum == 1)).flatten().cpu() & active
+            exhausted = inexact & (inner >= MOST_INNER)
+            inner = torch.where(inexact, 2 * inner, inner)
             moved = torch.linalg.vector_norm((proposal - x).flatten(1), dim=1) / torch.linalg.vector_norm(x.flatten(1), dim=1).clamp(min=1e-12)
             momentum = torch.where(rose, torch.ones_like(momentum), faster)
             x = torch.where(rose, x, proposal)
             objective = torch.where(rose.flatten(), objective, value)
-            done = torch.where(rose.flatten(), plain.flatten(), moved < self.tolerance).cpu()
-            active &= ~done
+            active &= ~(exhausted | (~rose.flatten() & (moved < self.tolerance)).cpu())
             trace.append(float(objective.mean()))
             if on_step is not None:
                 on_step(i, self.iterations, x)
@@ -85,11 +93,11 @@ def total_variation(x: Tensor) -> Tensor:
     return (down.square() + right.square()).sqrt().flatten(1).sum(1)
 
 
-def _tv_proximal(z: Tensor, weight: float, active: Tensor, x: Tensor) -> Tensor:
+def _tv_proximal(z: Tensor, weight: float, inner: Tensor, active: Tensor, x: Tensor) -> Tensor:
     """argmin_u |u - z|^2 / 2 + weight TV(u) for the active images; the others stay as they are in x."""
     out = x.clone()
     for b in torch.nonzero(active).flatten().tolist():
         image = z[b].detach().cpu().double().numpy()
-        channels = [denoise_tv_chambolle(c, weight=weight, eps=1e-6, max_num_iter=100) for c in image]
+        channels = [denoise_tv_chambolle(c, weight=weight, eps=1e-9, max_num_iter=int(inner[b])) for c in image]
         out[b] = torch.from_numpy(np.stack(channels)).to(x)
     return out
