@@ -1,0 +1,78 @@
+"""The closed-form world of reference 2.14, tiny random priors, and a source of noise that is quick for very many chains."""
+
+import torch
+from torch import Tensor
+
+from common.random_streams import RandomStreams
+from degradations.base import Operator, Shape
+from degradations.measurement import Measurement
+from degradations.noise import GaussianNoise
+from diffusion.closed_form import GaussianDenoiser
+
+COVARIANCE = [[1.0, 0.8], [0.8, 1.0]]
+
+
+class FirstPixel(Operator):
+    """A = [1, 0] on images of two pixels: y is the first of them alone (not a mask, which is image-shaped)."""
+
+    input_shape: Shape = (1, 1, 2)
+    output_shape: Shape = (1, 1, 1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x[..., :1]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return torch.cat([y, torch.zeros_like(y)], -1)
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        return self.adjoint(y)
+
+
+class Cubed(Operator):
+    """A(x) = x^3: not linear, forward only."""
+
+    linear = False
+
+    def __init__(self, shape: Shape) -> None:
+        self.input_shape = self.output_shape = shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x**3
+
+
+def correlated_pair() -> GaussianDenoiser:
+    """Data ~ N(0, S) on two pixels with the linear schedule, T = 1000."""
+    return GaussianDenoiser(mean=0.0, covariance=COVARIANCE, data_shape=(1, 1, 2))
+
+
+def observed_first() -> Measurement:
+    """y = 1.5 with noise of 0.1."""
+    return Measurement(y=torch.full((1, 1, 1, 1), 1.5, dtype=torch.float64), operator=FirstPixel(), noise=GaussianNoise(sigma=0.1), index=(0,))
+
+
+class _OneGenerator:
+    def __init__(self, generator: torch.Generator, shape: tuple[int, ...]) -> None:
+        self._generator, self._shape = generator, shape
+
+    def next(self) -> Tensor:
+        return torch.randn(self._shape, generator=self._generator, dtype=torch.float64)
+
+    def __enter__(self) -> "_OneGenerator":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class OneStream(RandomStreams):
+    """Not keyed by row: one generator draws whole batches, for statistics over ten thousands of chains."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def normal_batch(self, stream, index, sample, shape, device="cpu") -> Tensor:
+        return torch.randn(len(index), *shape, generator=self._generator, dtype=torch.float64)
+
+    def sequence(self, stream, index, sample, shape, device="cpu") -> _OneGenerator:
+        return _OneGenerator(self._generator, (len(index), *shape))
