@@ -28,7 +28,7 @@ demo: $(VENV)/.installed
 	@echo "Look at results/demo/report.html, and at runs/demo/samples for digits that the prior generated."
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 bench: $(VENV)/.installed-dev
 	@for b in benchmarks/*.py; do echo "== $$b"; $(VENV)/bin/python -m benchmarks.$$(basename $$b .py) || exit 1; done
