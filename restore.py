@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 from common.errors import UserError, nearest, run_cli
 
+PRIOR = Path(__file__).resolve().parent / "assets" / "ddpm_mnist.safetensors"
+
 
 class Parser(argparse.ArgumentParser):
     """Mistakes in one sentence, without the usage in front of it."""
@@ -35,7 +37,7 @@ def make_parser() -> Parser:
     parser.add_argument("--mask", type=Path, metavar="FILE", help="pixels of it are missing: a picture, white = known, black = missing")
     parser.add_argument("--sigma_255", type=float, default=0.0, metavar="S", help="standard deviation of its noise in grey levels (default: 0)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go")
-    parser.add_argument("--prior", type=Path, default=Path("assets/ddpm_mnist.safetensors"), metavar="PATH", help="a checkpoint (default: %(default)s)")
+    parser.add_argument("--prior", type=Path, default=PRIOR, metavar="PATH", help="a .ckpt or .safetensors (default: the project's MNIST prior)")
     parser.add_argument("--num_samples", type=int, default=1, metavar="N", help="how many restorations to draw (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws others (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: cuda where there is one)")

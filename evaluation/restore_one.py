@@ -55,6 +55,8 @@ def restore_one(request: Request) -> list[Path]:
     pixels, remark = fit_channels(pixels, degradation, None if prior is None else prior.data_shape[0])
     measurement = own_measurement(pixels, degradation, noise, device)
     method.check(measurement.operator, noise)
+    if request.picture.resolve().parent == request.output.resolve() and request.picture.stem.startswith(("restored", "comparison")):
+        raise UserError(f"--output {request.output} holds the picture '{request.picture}' itself, which would be written over: give another folder")
     require_writable_folder(request.output, "--output")
     _, height, width = measurement.operator.input_shape
     if remark:

@@ -1,0 +1,261 @@
+"""restore.py: one's own picture, from the command line, with every method; every mistake is one sentence."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import call, one_sentence, write_tiny_prior
+from PIL import Image
+
+import restore
+from common.build import PROJECT
+from common.errors import run_cli
+from common.image_range import to_float
+from degradations.average_pool import AveragePool
+from degradations.bicubic import Bicubic
+from degradations.grey import Grey
+from degradations.identity import Identity
+from evaluation.own_picture import read_picture
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """restore.py with these words, in this process: (exit code, standard output, standard error)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["restore.py", *map(str, words)])
+        with pytest.raises(SystemExit) as outcome:
+            run_cli(restore.main)
+        out, err = capsys.readouterr()
+        return outcome.value.code, out, err
+
+    return run
+
+
+def save(path: Path, pixels: np.ndarray, **options) -> Path:
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.array(picture)
+
+
+@pytest.fixture
+def grey_prior(tmp_path) -> Path:
+    return write_tiny_prior(tmp_path / "grey.safetensors", (1, 8, 8))
+
+
+def test_masked_picture_keeps_what_is_known(cli, tmp_path):
+    """pseudo_inverse of a mask: known pixels come back bit for bit, missing ones are mid-grey whatever was painted there."""
+    picture, mask = pixels(10, 12), np.full((10, 12), 255, np.uint8)
+    mask[3:6, 4:9] = 0
+    save(tmp_path / "in.png", picture), save(tmp_path / "mask.png", mask)
+    code, out, err = cli(tmp_path / "in.png", "--mask", tmp_path / "mask.png", "--method", "pseudo_inverse", "--output", tmp_path / "out")
+    assert code == 0, err
+    restored = read(tmp_path / "out/restored.png")
+    assert np.array_equal(restored[mask == 255], picture[mask == 255]) and set(restored[mask == 0].tolist()) == {128}
+    assert out.splitlines() == [str(tmp_path / "out/restored.png"), str(tmp_path / "out/comparison.png")]
+    comparison = read(tmp_path / "out/comparison.png")
+    assert comparison.ndim == 3 and comparison.shape[1] > 2 * 120  # two tiles, enlarged
+    assert ((comparison == (92, 124, 168)).all(-1)).any()  # holes are shown as holes
+
+
+@pytest.mark.parametrize(("name", "factor"), [("average_pool", 2), ("bicubic", 4)])
+def test_super_resolution_gives_the_larger_picture(cli, tmp_path, name, factor):
+    """The picture is the small one; the restored one, made small again, is it."""
+    picture = pixels(8, 12, 3)
+    save(tmp_path / "in.png", picture)
+    code, _, err = cli(
+        tmp_path / "in.png", "--degradation", name, f"--degradation.factor={factor}", "--method", "total_variation", "--method.weight", "1e-4",
+        "--method.iterations=20", "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0, err
+    restored = read(tmp_path / "out/restored.png")
+    assert restored.shape == (8 * factor, 12 * factor, 3)
+    if name == "average_pool":
+        again = restored.reshape(8, factor, 12, factor, 3).mean((1, 3))
+        assert np.abs(again - picture).max() < 1.0
+
+
+def test_colours_of_a_grey_picture(cli, tmp_path):
+    save(tmp_path / "in.png", pixels(8, 8))
+    code, _, err = cli(tmp_path / "in.png", "--degradation", "grey", "--method", "pseudo_inverse", "--output", tmp_path / "out")
+    assert code == 0, err
+    assert np.array_equal(read(tmp_path / "out/restored.png"), np.repeat(read(tmp_path / "in.png")[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("method", ["sdedit", "dps"])
+def test_methods_with_a_prior(cli, tmp_path, grey_prior, method):
+    """Several samples, equal for equal seeds, of a size that the prior was not trained on; three equal channels are one."""
+    picture = np.repeat(pixels(9, 13)[..., None], 3, 2)
+    save(tmp_path / "in.png", picture)
+    common = [tmp_path / "in.png", "--degradation=identity", "--sigma_255=20", "--method", method, "--prior", grey_prior, "--method.steps=6", "--device=cpu"]
+    code, out, err = cli(*common, "--num_samples=3", "--output", tmp_path / "a")
+    assert code == 0, err
+    assert "three channels are equal" in err and "trained on 8x8 pixels, this picture has 13x9" in err
+    assert [Path(line).name for line in out.splitlines()] == ["restored_0.png", "restored_1.png", "restored_2.png", "comparison.png"]
+    samples = [read(tmp_path / f"a/restored_{k}.png") for k in range(3)]
+    assert all(s.shape == (9, 13) for s in samples) and not np.array_equal(samples[0], samples[1])
+    assert cli(*common, "--output", tmp_path / "b")[0] == cli(*common, "--seed=1", "--output", tmp_path / "c")[0] == 0
+    assert np.abs(read(tmp_path / "b/restored.png").astype(int) - samples[0]).max() <= 1
+    assert not np.array_equal(read(tmp_path / "c/restored.png"), samples[0])
+
+
+def test_sampler_as_an_option(cli, tmp_path, grey_prior):
+    save(tmp_path / "in.png", pixels(8, 8))
+    words = [tmp_path / "in.png", "--degradation=identity", "--method=sdedit", "--prior", grey_prior, "--method.steps=8", "--output", tmp_path / "out"]
+    code, _, err = cli(*words, "--method.sampler.class_path=diffusion.samplers.ddim.DDIM", "--method.sampler.init_args.eta=0.5")
+    assert code == 0, err
+
+
+def test_a_deterministic_method_gives_one(cli, tmp_path):
+    save(tmp_path / "in.png", pixels(8, 8))
+    code, out, err = cli(tmp_path / "in.png", "--degradation=identity", "--method=pseudo_inverse", "--num_samples=4", "--output", tmp_path / "out")
+    assert code == 0 and "it gives one restoration" in err and len(out.splitlines()) == 2
+    assert np.array_equal(read(tmp_path / "out/restored.png"), read(tmp_path / "in.png"))
+
+
+def test_lists(cli):
+    code, out, _ = cli("--list_methods")
+    assert code == 0
+    for name in ("pseudo_inverse", "total_variation", "sdedit  (needs a prior)", "dps  (needs a prior)", "--method.scale=null"):
+        assert name in out
+    code, out, _ = cli("--list_degradations")
+    assert code == 0 and "average_pool" in out and "--degradation.factor" in out
+    assert "random_mask" not in out  # nobody can draw again what happened to a picture
+
+
+@pytest.mark.parametrize("degradation", [Identity(), AveragePool(factor=3), Bicubic(factor=2), Grey()])
+def test_the_clean_shape_is_the_one_that_is_measured_so(degradation):
+    measured = (1, 5, 7)
+    assert degradation.bind({}, degradation.clean_shape(measured)).output_shape == measured
+
+
+def test_reading_pictures(tmp_path):
+    """Palettes, an opaque alpha channel, black and white, and a turned camera are read as they are shown."""
+    colour = pixels(6, 5, 3)
+    opaque = np.concatenate([colour, np.full((6, 5, 1), 255, np.uint8)], -1)
+    assert np.array_equal(read_picture(save(tmp_path / "rgba.png", opaque)), colour.transpose(2, 0, 1))
+    palette = Image.fromarray(colour).quantize(16)
+    palette.save(tmp_path / "palette.png")
+    assert np.array_equal(read_picture(tmp_path / "palette.png"), np.array(palette.convert("RGB")).transpose(2, 0, 1))
+    Image.fromarray(pixels(6, 5) > 127).save(tmp_path / "bits.png")
+    assert set(read_picture(tmp_path / "bits.png").unique().tolist()) <= {0, 255}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels(6, 5)).save(tmp_path / "turned.png", exif=exif)
+    assert tuple(read_picture(tmp_path / "turned.png").shape) == (1, 5, 6)
+    assert torch.equal(to_float(read_picture(save(tmp_path / "grey.png", pixels(6, 5))))[0], to_float(torch.from_numpy(pixels(6, 5))))
+
+
+def _bad_pictures(folder: Path) -> dict[str, tuple[Path, str]]:
+    colour = pixels(6, 5, 3)
+    clear = np.concatenate([colour, pixels(6, 5, 1)], -1)
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("not a picture")
+    save(folder / "good.png", colour)
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:70])
+    Image.fromarray(pixels(6, 5).astype(np.uint16) * 200).save(folder / "deep.png")
+    save(folder / "clear.png", clear)
+    Image.fromarray(colour).convert("CMYK").save(folder / "print.jpg")
+    Image.fromarray(pixels(6, 5)).save(folder / "film.gif", save_all=True, append_images=[Image.fromarray(pixels(6, 5, seed=1))])
+    return {
+        "missing": (folder / "nowhere.png", "there is no picture at"),
+        "folder": (folder, "is a folder"),
+        "empty": (folder / "empty.png", "is empty"),
+        "text": (folder / "text.png", "cannot be read as a picture"),
+        "cut": (folder / "cut.png", "cannot be read as a picture"),
+        "deep": (folder / "deep.png", "more than 8 bits"),
+        "clear": (folder / "clear.png", "transparent pixels"),
+        "print": (folder / "print.jpg", "colour mode CMYK"),
+        "film": (folder / "film.gif", "holds 2 pictures"),
+    }
+
+
+@pytest.mark.parametrize("case", ["missing", "folder", "empty", "text", "cut", "deep", "clear", "print", "film"])
+def test_pictures_that_cannot_be_restored(cli, tmp_path, case):
+    path, message = _bad_pictures(tmp_path)[case]
+    code, _, err = cli(path, "--degradation", "identity", "--method", "pseudo_inverse", "--output", tmp_path / "out")
+    assert code == 2 and message in err and err.count("error: ") == 1, err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--method is missing"),
+        (["--method=pseudo_inverse"], "--degradation or --mask is missing"),
+        (["--method=dpss", "--degradation=identity"], "--method 'dpss' does not exist (did you mean 'dps'?)"),
+        (["--method=pseudo_inverse", "--degradation=average_pol"], "did you mean 'average_pool'?"),
+        (["--method=pseudo_inverse", "--degradation=random_mask"], "--degradation 'random_mask' does not exist"),
+        (["--method=total_variation", "--degradation=identity", "--method.wait=2"], "has no option 'wait' (did you mean 'weight'?)"),
+        (["--method=total_variation", "--degradation=identity", "--method.weight=heavy"], "an option of TotalVariation does not fit"),
+        (["--method=total_variation", "--degradation=identity", "--method.weight=-1"], "weight must be positive"),
+        (["--method=pseudo_inverse", "--degradation=average_pool"], "AveragePool needs the option 'factor'"),
+        (["--method=pseudo_inverse", "--degradation=circular_blur", "--degradation.std=9"], "more than the image"),
+        (["--method=pseudo_inverse", "--degradation=given_mask"], "GivenMask needs the option 'path'"),
+        (["--method=pseudo_inverse", "--degradation=identity", "--mask=MASK"], "are two degradations"),
+        (["--method=pseudo_inverse", "--mask=MASK"], "has size 5x4"),
+        (["--method=pseudo_inverse", "--mask=nowhere.png"], "is not a file"),
+        (["--method=pseudo_inverse", "--degradation=identity", "--sigma_255=-1"], "must be finite and at least 0"),
+        (["--method=pseudo_inverse", "--degradation=identity", "--sigma_255=much"], "invalid float value: 'much'"),
+        (["--method=pseudo_inverse", "--degradation=identity", "--num_samples=0"], "--num_samples must be at least 1"),
+        (["--method=pseudo_inverse", "--degradation=identity", "--device=abacus"], "--device 'abacus' cannot be used"),
+        (["--method=pseudo_inverse", "--degradation=identity", "--sedd=1"], "'--sedd=1' is not known (did you mean '--seed'?)"),
+        (["--method=pseudo_inverse", "--degradation=identity", "second.png"], "one picture at a time"),
+        (["--method=dps", "--degradation=identity", "--prior=nowhere.ckpt"], "there is no prior at 'nowhere.ckpt'"),
+        (["--method=dps", "--degradation=identity", "--prior=PRIOR"], "restored in colour (3 channels), the prior knows grey pictures"),
+        (["--method=pseudo_inverse", "--degradation=grey"], "this one has 3: give a grey picture"),
+        (["--method=sdedit", "--degradation=grey", "--prior=PRIOR"], "this one has 3: give a grey picture"),
+    ],
+)
+def test_mistakes(cli, tmp_path, grey_prior, words, message):
+    save(tmp_path / "in.png", pixels(8, 8, 3)), save(tmp_path / "mask.png", np.full((4, 5), 255, np.uint8))
+    words = [w.replace("MASK", str(tmp_path / "mask.png")).replace("PRIOR", str(grey_prior)) for w in words]
+    code, _, err = cli(tmp_path / "in.png", *words, "--output", tmp_path / "out")
+    assert code == 2 and message in err and err.count("error: ") == 1, err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_picture_itself_is_not_written_over(cli, tmp_path):
+    before = pixels(8, 8)
+    save(tmp_path / "restored.png", before)
+    code, _, err = cli(tmp_path / "restored.png", "--degradation=identity", "--method=total_variation", "--output", tmp_path)
+    assert code == 2 and "would be written over" in err and np.array_equal(read(tmp_path / "restored.png"), before)
+
+
+def test_output_that_cannot_be_written(cli, tmp_path):
+    save(tmp_path / "in.png", pixels(8, 8))
+    code, _, err = cli(tmp_path / "in.png", "--degradation=identity", "--method=pseudo_inverse", "--output", tmp_path / "in.png" / "out")
+    assert code == 2 and "--output" in err and "cannot be written" in err
+
+
+def test_a_restoration_that_is_not_finite(cli, tmp_path, grey_prior):
+    save(tmp_path / "in.png", pixels(8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code, _, err = cli(
+            tmp_path / "in.png", "--degradation=identity", "--method=dps", "--prior", grey_prior, "--method.steps=4", "--method.scale=1e38",
+            "--method.clip=false", "--output", tmp_path / "out",
+        )  # fmt: skip
+    assert code == 2 and "not finite" in err, err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_as_a_command(tmp_path):
+    """In a process of its own, from another folder, without a word of Python in the answer."""
+    save(tmp_path / "in.png", pixels(8, 8))
+    words = [PROJECT / "restore.py", "in.png", "--degradation", "identity", "--method", "pseudo_inverse", "--output", "out"]
+    result = call(*words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == ["out/restored.png", "out/comparison.png"]
+    one_sentence(call(*words, "--method.scale=1", cwd=tmp_path), "has no option 'scale'")
