@@ -117,7 +117,7 @@ class TrainCLI(LightningCLI):
         options = self.config.get(self.config.get("subcommand")) or {}
         path = options.get("ckpt_path")
         if self.config.subcommand != "fit" and path and not str(path).endswith(".safetensors"):
-            read_checkpoint_file(Path(path))
+            load_prior(path, weights="raw")
 
     def before_instantiate_classes(self) -> None:
         options = self.config[self.subcommand]

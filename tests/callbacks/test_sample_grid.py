@@ -1,6 +1,6 @@
 import numpy as np
-from PIL import Image
 from helpers import tiny_digits, tiny_module, tiny_trainer
+from PIL import Image
 
 from callbacks.ema import EMA
 from callbacks.sample_grid import SampleGrid

@@ -108,7 +108,8 @@ def broken(tmp_path, denoiser, name: str):
     ("name", "words"),
     [
         ("absent", "no prior at"), ("text", "text.ckpt"), ("empty", "cannot be read"), ("torn", "cannot be read"), ("foreign", "no key 'prior'"),
-        ("tensor", "foreign"), ("future", "format"), ("incomplete", "schedule"), ("missing_key", "head.weight"), ("shape", "head.weight"), ("nan", "not finite"),
+        ("tensor", "foreign"), ("future", "format"), ("incomplete", "schedule"), ("missing_key", "head.weight"), ("shape", "head.weight"),
+        ("nan", "not finite"),
     ],
 )  # fmt: skip
 def test_files_that_are_no_priors(name, words, tmp_path, denoiser):
