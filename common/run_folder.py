@@ -48,11 +48,11 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"run folder '{self.path}' is in use by another process: wait for it, or give another --run") from error
         text = yaml.safe_dump(config, sort_keys=False)
-        if not self.config_file.is_file():
-            if self.last_checkpoint is not None:
-                raise UserError(f"run folder '{self.path}' has a checkpoint but no config.yaml: give another --run, or put the file back")
+        if self.last_checkpoint is None:  # nothing was trained yet: a run that a mistake ended at its start may be corrected
             write_atomically(self.config_file, text)
             return
+        if not self.config_file.is_file():
+            raise UserError(f"run folder '{self.path}' has a checkpoint but no config.yaml: give another --run, or put the file back")
         stored = yaml.safe_load(self.config_file.read_text())
         differences = [d for d in _differences(stored, config) if not _is_free(d[0])]
         if differences:

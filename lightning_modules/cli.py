@@ -20,7 +20,7 @@ from callbacks.progress_line import ProgressLine
 from callbacks.run_checkpoint import AtomicCheckpointIO, RunCheckpoint
 from callbacks.sample_grid import SampleGrid
 from callbacks.write_images import WriteImages
-from checkpoints.prior import load_prior, read_checkpoint_file
+from checkpoints.prior import LoadedPrior, load_prior, load_weights, read_checkpoint_file
 from common.errors import UserError, nearest
 from common.files import require_writable_folder
 from common.run_folder import RunFolder, is_first_process
@@ -39,6 +39,8 @@ class Parser(LightningArgumentParser):
         # A subclass option is tried as each type of a union; what matters is the first trial's reason, the others say "Expected NoneType".
         inner = re.search(r"^(Parser key \"[\w.]+\"): Does not validate .*? Errors: - (.*?)(?: - Expected a <class 'NoneType'>| Given value type|$)", text)
         text = f"{inner.group(1)}: {inner.group(2)}" if inner else text
+        if "arguments are required" in text and "model" in text:
+            text = "no model and no data are given: name a config, --config configs/train/NAME.yaml"
         unknown = re.search(r"(?:Option|unrecognized arguments:|does not accept option) '?(?:--)?([\w.]+)", text)
         suggestion = nearest(unknown.group(1), self._known_names()) if unknown and "did you mean" not in text else ""
         raise UserError(text + suggestion) from ex
@@ -117,7 +119,7 @@ class TrainCLI(LightningCLI):
         options = self.config.get(self.config.get("subcommand")) or {}
         path = options.get("ckpt_path")
         if self.config.subcommand != "fit" and path and not str(path).endswith(".safetensors"):
-            load_prior(path, weights="raw")
+            load_prior(path, weights="raw")  # the file is looked at early, before data and logger are
 
     def before_instantiate_classes(self) -> None:
         options = self.config[self.subcommand]
@@ -186,12 +188,33 @@ class TrainCLI(LightningCLI):
             self.run.mark_finished(step=self.trainer.global_step, images=self.model.images_seen)
             print(f"finished: {self.trainer.global_step} steps, {self.model.images_seen} images, in '{self.run.path}'")
 
+    def _refuse_another_prior(self) -> LoadedPrior:
+        """UserError where the checkpoint is of another network, schedule or prediction than the config: its images would be wrong, or its weights not fit."""
+        path = self.config_init[self.subcommand].ckpt_path
+        prior = load_prior(path, weights="raw")
+        ours = self.model.describe(prior.description["data"]["name"])
+        for key in ("network", "schedule", "prediction", "data"):
+            if ours[key] != prior.description[key]:
+                raise UserError(
+                    f"--ckpt_path '{path}' has another {key} than the config ({_first_difference(prior.description[key], ours[key])}): "
+                    "give the config that it was trained with"
+                )
+        return prior
+
+    def before_validate(self) -> None:
+        self._refuse_another_prior()
+
+    def before_test(self) -> None:
+        self._refuse_another_prior()
+
     def before_predict(self) -> None:
+        self.prior = self._refuse_another_prior()
         options = self.config_init["predict"]
         if options.num_images is not None:
             if options.num_images < 1:
                 raise UserError(f"num_images must be at least 1, got {options.num_images}")
             self.datamodule.predict_images = options.num_images
+        self.datamodule.prepare_data = lambda: None  # drawing needs no data set
         folder = require_writable_folder(options.output or self.run.path / "images", "output")
         self.trainer.callbacks.append(WriteImages(folder))
         print(f"drawing {self.datamodule.predict_images} images into '{folder}'")
@@ -199,7 +222,15 @@ class TrainCLI(LightningCLI):
     def predict(self, ckpt_path: str, **kwargs: Any) -> None:
         """Draw images from a training checkpoint, or from a released .safetensors prior."""
         if str(ckpt_path).endswith(".safetensors"):
-            prior = load_prior(ckpt_path)
-            self.model.network.load_state_dict(prior.denoiser.network.state_dict())
+            load_weights(self.model.network, self.prior.denoiser.network.state_dict(), where=f"--ckpt_path '{ckpt_path}'")
             ckpt_path = None
         self.trainer.predict(model=self.model, datamodule=self.datamodule, ckpt_path=ckpt_path, return_predictions=False)
+
+
+def _first_difference(there: Any, here: Any, key: str = "") -> str:
+    """"init_args.channels: 48 there, 32 here" for the first difference of two plain values."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in dict.fromkeys([*there, *here]):
+            if there.get(name) != here.get(name):
+                return _first_difference(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
+    return f"{key or 'it'}: {there!r} there, {here!r} here"

@@ -186,8 +186,21 @@ def test_files_that_are_not_checkpoints(tmp_path, whole):
     config, _ = whole
     (tmp_path / "text.ckpt").write_text("hello")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "foreign.ckpt")
-    for name, word in (("missing.ckpt", "no checkpoint"), ("text.ckpt", "text.ckpt"), ("foreign.ckpt", "foreign.ckpt")):
+    for name, word in (("missing.ckpt", "no prior at"), ("text.ckpt", "text.ckpt"), ("foreign.ckpt", "foreign.ckpt")):
         one_sentence(call("train.py", "predict", "--config", config, "--ckpt_path", tmp_path / name, "--output", tmp_path / "o"), word)
+
+
+def test_a_prior_of_another_config_is_refused_and_a_released_one_draws_without_data(whole, tmp_path):
+    config, run = whole
+    asset = ROOT / "assets/ddpm_mnist.safetensors"
+    last = run / "checkpoints" / "last.ckpt"
+    for path, options in ((asset, []), (last, ["--model.prediction", "epsilon"]), (last, ["--model.network.groups", "2"])):
+        result = call("train.py", "predict", "--config", config, "--ckpt_path", path, "--output", tmp_path / "o", *options)
+        one_sentence(result, path.name, "another", "there")
+    result = call("train.py", "predict", "--config", "configs/train/ddpm_mnist.yaml", "--ckpt_path", asset, "--num_images", 2, "--output", tmp_path / "digits",
+                  "--data.data_dir", "/nowhere")  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert len(list((tmp_path / "digits").glob("0*.png"))) == 2
 
 
 def test_a_run_folder_in_use_is_refused(whole, tmp_path):
