@@ -53,5 +53,5 @@ def test_a_run_that_a_mistake_ended_before_its_first_checkpoint_may_be_corrected
 
 
 def test_a_checkpoint_without_its_config_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no config.yaml"):
+    with pytest.raises(UserError, match=r"no config\.yaml"):
         RunFolder(trained(tmp_path)).open(CONFIG)
