@@ -19,7 +19,7 @@ class ProgressLine(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict, batch: object, batch_idx: int) -> None:
         now = time.monotonic()
-        if now - self._last < self.every_seconds or not trainer.is_global_zero:
+        if now - self._last < self.every_seconds or not trainer.is_global_zero or trainer.progress_bar_callback is not None:
             return
         self._last = now
         elapsed, steps = now - self._began, trainer.global_step - self._first_step

@@ -69,12 +69,12 @@ class RunFolder:
         return path.read_text().strip()
 
     def finished(self) -> dict[str, int] | None:
-        """{"step", "images"} of a run that has come to its end, else None."""
+        """{"step", "images", "max_epochs"} of a run that has come to its end, else None."""
         path = self.path / "finished.json"
         return json.loads(path.read_text()) if path.is_file() else None
 
-    def mark_finished(self, *, step: int, images: int) -> None:
-        write_atomically(self.path / "finished.json", json.dumps({"step": step, "images": images}))
+    def mark_finished(self, *, step: int, images: int, max_epochs: int) -> None:
+        write_atomically(self.path / "finished.json", json.dumps({"step": step, "images": images, "max_epochs": max_epochs}))
 
 
 def is_first_process() -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from wandb.errors import Error as WandbError
 
 from callbacks.ema import EMA
 from callbacks.finite_loss import FiniteLoss
@@ -115,16 +116,14 @@ class TrainCLI(LightningCLI):
     # The run folder.
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning would let hyper-parameters inside the file overrule config and command line; ours hold none. The file is looked at early."""
-        options = self.config.get(self.config.get("subcommand")) or {}
-        path = options.get("ckpt_path")
-        if self.config.subcommand != "fit" and path and not str(path).endswith(".safetensors"):
-            load_prior(path, weights="raw")  # the file is looked at early, before data and logger are
+        """Nothing: Lightning would let hyper-parameters inside the file overrule config and command line."""
 
     def before_instantiate_classes(self) -> None:
         options = self.config[self.subcommand]
         if not options.get("config"):
             raise UserError(f"give a config: python train.py {self.subcommand} --config configs/train/NAME.yaml")
+        if options.trainer.enable_progress_bar is None and not sys.stdout.isatty():
+            options.trainer.enable_progress_bar = False  # a log file gets lines, see callbacks/progress_line.py
         self.run = RunFolder(options.run or Path("runs") / Path(str(options.config[0])).stem)
         if self.subcommand != "fit":
             options.ckpt_path = options.get("ckpt_path") or self._last()
@@ -135,9 +134,12 @@ class TrainCLI(LightningCLI):
         if is_first_process():
             self.plain_config = self._plain()
             self.run.open(self.plain_config)
-            finished, wanted = self.run.finished(), options.trainer.max_steps
-            if finished is not None and (wanted < 0 or finished["step"] >= wanted):
-                print(f"run '{self.run.path}' is finished: {finished['step']} steps, {finished['images']} images; give another --run, or a larger max_steps")
+            finished, steps = self.run.finished(), options.trainer.max_steps
+            if finished is not None and (finished["step"] >= steps if steps >= 0 else finished["max_epochs"] >= (options.trainer.max_epochs or 0)):
+                print(
+                    f"run '{self.run.path}' is finished: {finished['step']} steps, {finished['images']} images; give another --run, "
+                    "or a larger trainer.max_steps or max_epochs"
+                )
                 raise SystemExit(0)
 
     def _last(self) -> str:
@@ -165,13 +167,17 @@ class TrainCLI(LightningCLI):
         mode = options.resolved_mode()
         if mode == "disabled":
             return []
-        identity = self.run.wandb_id() if is_first_process() else "other"
-        logger = pl.loggers.WandbLogger(
-            project=options.project, name=self.run.path.name, id=identity, save_dir=str(self.run.path), offline=mode == "offline",
-            group=options.group, tags=options.tags, job_type="train",
-        )  # fmt: skip
-        if is_first_process():
+        fixed = {"project": options.project, "name": self.run.path.name, "save_dir": str(self.run.path), "group": options.group, "tags": options.tags}
+        if not is_first_process():
+            return [pl.loggers.WandbLogger(**fixed, offline=True)]  # logs nothing: only the first process does
+        logger = pl.loggers.WandbLogger(**fixed, id=self.run.wandb_id(), job_type="train", offline=mode == "offline")
+        try:
             logger.log_hyperparams(self.plain_config)
+        except WandbError as error:
+            if mode == "offline":
+                raise
+            print(f"W&B cannot be reached ({' '.join(str(error).split())[:200]}): logging offline, send it later with wandb sync")
+            return self._wandb_logger(WandbOptions(mode="offline", project=options.project, group=options.group, tags=options.tags))
         return [logger]
 
     # The subcommands.
@@ -185,7 +191,7 @@ class TrainCLI(LightningCLI):
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            self.run.mark_finished(step=self.trainer.global_step, images=self.model.images_seen)
+            self.run.mark_finished(step=self.trainer.global_step, images=self.model.images_seen, max_epochs=self.trainer.max_epochs or 0)
             print(f"finished: {self.trainer.global_step} steps, {self.model.images_seen} images, in '{self.run.path}'")
 
     def _refuse_another_prior(self) -> LoadedPrior:

@@ -1,0 +1,29 @@
+import os
+import signal
+
+import pytest
+import torch
+from helpers import tiny_digits, tiny_module, tiny_trainer
+
+from callbacks.ema import EMA
+from callbacks.preemption import Preempted, Preemption
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_signal_in_the_middle_of_a_step_saves_after_it(number, code, tmp_path):
+    model = tiny_module()
+    inner = model.losses
+
+    def losses(batch, generator):
+        if model.global_step == 2:
+            os.kill(os.getpid(), number)
+        return inner(batch, generator)
+
+    model.losses = losses
+    before = signal.getsignal(number)
+    with pytest.raises(Preempted) as end:
+        tiny_trainer(tmp_path, EMA(), Preemption(), max_steps=6, limit_val_batches=0).fit(model, datamodule=tiny_digits())
+    assert end.value.code == code
+    stored = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert stored["global_step"] == 3 and stored["images_seen"] == 48
+    assert signal.getsignal(number) == before, "the handlers of before are put back"
