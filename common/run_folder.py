@@ -51,6 +51,13 @@ class RunFolder:
         if self.last_checkpoint is None:  # nothing was trained yet: a run that a mistake ended at its start may be corrected
             write_atomically(self.config_file, text)
             return
+        self.compare(config)
+        write_atomically(self.config_file, text)  # what may differ is kept as it is now
+
+    def compare(self, config: dict[str, Any]) -> None:
+        """UserError where the folder holds a run of another config, with the difference; writes nothing."""
+        if self.last_checkpoint is None:
+            return
         if not self.config_file.is_file():
             raise UserError(f"run folder '{self.path}' has a checkpoint but no config.yaml: give another --run, or put the file back")
         stored = yaml.safe_load(self.config_file.read_text())
@@ -59,7 +66,6 @@ class RunFolder:
             shown = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, a, b in differences[:8])
             more = f" and {len(differences) - 8} more" if len(differences) > 8 else ""
             raise UserError(f"run folder '{self.path}' holds a run with another config ({shown}{more}): give another --run, or the same config")
-        write_atomically(self.config_file, text)  # what may differ is kept as it is now
 
     def wandb_id(self) -> str:
         """The id of the run in W&B, made once."""

@@ -134,13 +134,16 @@ class TrainCLI(LightningCLI):
         if is_first_process():
             self.plain_config = self._plain()
             self.run.open(self.plain_config)
-            finished, steps = self.run.finished(), options.trainer.max_steps
-            if finished is not None and (finished["step"] >= steps if steps >= 0 else finished["max_epochs"] >= (options.trainer.max_epochs or 0)):
+        else:
+            self.run.compare(self._plain())  # read-only: under torchrun every process must refuse, or the others wait for the first one for ever
+        finished, steps = self.run.finished(), options.trainer.max_steps
+        if finished is not None and (finished["step"] >= steps if steps >= 0 else finished["max_epochs"] >= (options.trainer.max_epochs or 0)):
+            if is_first_process():
                 print(
                     f"run '{self.run.path}' is finished: {finished['step']} steps, {finished['images']} images; give another --run, "
                     "or a larger trainer.max_steps or max_epochs"
                 )
-                raise SystemExit(0)
+            raise SystemExit(0)
 
     def _last(self) -> str:
         if self.run.last_checkpoint is None:

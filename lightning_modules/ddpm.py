@@ -68,7 +68,7 @@ class DDPM(PriorModule):
             self.sampling_sigmas = spaced_sigmas(self.denoiser, sampling_steps, spacing)
         except ValueError as error:
             raise UserError(f"model.sampling_steps or model.spacing does not fit: {error}") from error
-        edges = torch.linspace(0, len(schedule), levels + 1).round().long().tolist()
+        edges = [-(-k * len(schedule) // levels) for k in range(levels + 1)]  # rounded up: level k holds the times t with floor(t levels / T) = k
         self.level_names = [f"val/loss_t{a:03d}-{b - 1:03d}" for a, b in pairwise(edges)]
         self.validation_losses = nn.ModuleList(MeanMetric() for _ in range(levels + 1))  # the last one is over all levels
 
