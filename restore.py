@@ -38,6 +38,7 @@ def make_parser() -> Parser:
     parser.add_argument("--sigma_255", type=float, default=0.0, metavar="S", help="standard deviation of its noise in grey levels (default: 0)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go")
     parser.add_argument("--prior", type=Path, default=PRIOR, metavar="PATH", help="a .ckpt or .safetensors (default: the project's MNIST prior)")
+    parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="averaged or raw weights of a checkpoint (default: ema)")
     parser.add_argument("--num_samples", type=int, default=1, metavar="N", help="how many restorations to draw (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws others (default: 0)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: cuda where there is one)")

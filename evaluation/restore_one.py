@@ -39,6 +39,7 @@ class Request:
     num_samples: int = 1
     seed: int = 0
     device: str = "auto"
+    weights: str = "ema"
 
 
 def restore_one(request: Request) -> list[Path]:
@@ -49,7 +50,7 @@ def restore_one(request: Request) -> list[Path]:
     degradation = build(describe(degradation_class, request.degradation_options), Degradation, where=f"--degradation {request.degradation}")
     noise = build(describe(GaussianNoise, {"sigma_255": request.sigma_255}), Noise, where="--sigma_255")
     pixels = read_picture(request.picture)
-    prior = load_prior(request.prior, device=device).denoiser if method_class.needs_prior else None
+    prior = load_prior(request.prior, weights=request.weights, device=device).denoiser if method_class.needs_prior else None
     injected = {} if prior is None else {"prior": prior}
     method = build(describe(method_class, request.method_options), Method, where=f"--method {request.method}", **injected)
     pixels, remark = fit_channels(pixels, degradation, None if prior is None else prior.data_shape[0])

@@ -17,6 +17,7 @@ from evaluation.cells import Cell, estimate, make_cells, refuse, size_warnings
 from evaluation.config import Config
 from evaluation.engine import Engine
 from evaluation.fingerprint import differences
+from evaluation.identity import same_images
 from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, duration, say
 from evaluation.recompute import recompute
@@ -78,6 +79,7 @@ def evaluate(config: Config, options: Options) -> Results:
     plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder), _plain_warnings():
+        same_images(plan, folder)
         if options.metrics_only:
             rows = _own(recompute(plan, folder), plan)
             cells: list[Cell] = [c for c in make_cells(plan) if c.refusal is None]

@@ -68,6 +68,7 @@ def run_workers(
 
 def _explain(messages: mp.Queue, rank: int, code: int) -> None:
     """Raise for a worker that is gone: with its own last words, where there are any."""
+    others = []
     while True:
         try:
             kind, who, content = messages.get(timeout=0.2)
@@ -75,9 +76,12 @@ def _explain(messages: mp.Queue, rank: int, code: int) -> None:
             break
         if kind == "error":
             raise UserError(content)
-        if kind == "done" and who == rank:
-            messages.put((kind, who, content))
-            return
+        if kind == "done":
+            others.append((kind, who, content))
+            if who == rank:
+                for message in others:  # those of its neighbours too: they were taken out of the queue here
+                    messages.put(message)
+                return
     how = f"was ended by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
     hint = " (often: too little memory; use fewer --devices or a smaller --batch_size)" if code == -signal.SIGKILL else ""
     raise UserError(f"worker {rank} {how}{hint}: what it had restored is kept, run the same command again to go on")
