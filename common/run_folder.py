@@ -12,7 +12,8 @@ import yaml
 from common.errors import UserError
 from common.files import require_writable_folder, write_atomically
 
-# What may differ when a run goes on: where and how it is computed, what is shown, and how long it lasts; not what a step computes.
+# What may differ when a run goes on: where it is computed, what is shown, and how long it lasts. batch_size is per process: another number of devices
+# changes the global batch, so keep batch_size x devices when the curve shall be the same.
 FREE = (
     "run", "ckpt_path", "weights_only", "wandb", "samples", "progress", "checkpoint", "preemption", "finite_loss",
     "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "trainer.enable_model_summary",
