@@ -72,13 +72,16 @@ class DIP(Method):
         self.uses_truth = stopping is not None and stopping.uses_truth
         self.changes = {"iterations": iterations, "learning_rate": learning_rate, "input": input, "jitter": jitter, "averaging": averaging}
         self.changes |= {"backtrack_db": backtrack_db, "langevin": langevin, "bf16": bf16}
-        # What is wrong with the options whatever the image is said now.
-        DIPSettings(**{"architecture": architecture or _NO_IMAGE, **{k: v for k, v in self.changes.items() if v is not None and k != "input"}})
+        # What is wrong with the options whatever the image is said now; which input suits an architecture, where there is one.
+        known = {k: v for k, v in self.changes.items() if v is not None and (architecture is not None or k != "input")}
+        DIPSettings(**{"architecture": architecture or _NO_IMAGE, **known})
 
     def check(self, operator: Operator, noise: Noise) -> None:
         super().check(operator, noise)
         self.settings(operator).check(operator)
         self.criterion(noise, self.settings(operator)).check(operator, noise)
+        for term in self.active_terms():
+            term.check(operator, noise)
         mask = operator.mask
         if mask is not None and not mask.flatten(1).any(1).all():
             raise Unsupported("the mask is 0 everywhere, so nothing was measured: give a mask with known pixels (white)")

@@ -11,6 +11,7 @@ from common.random_streams import RandomStreams
 from degradations.measurement import Measurement
 from networks.untrained.layers import Conv, part
 from restoration.dip_adam import IndependentAdam
+from restoration.dip_memory import check_memory
 from restoration.dip_settings import DIPSettings
 from restoration.dip_terms.base import Term
 from restoration.stopping.base import StoppingCriterion
@@ -26,7 +27,7 @@ class DIPFit:
     Ulyanov et al. 2018 (1711.10925).
 
     measurement: B images. settings: see DIPSettings. stopping: when to stop and which iterate is the answer. terms: beside the data term. sample: 0 for all
-    unless given. UserError where the image is smaller than the network allows.
+    unless given. UserError where the image is smaller than the network allows, or larger than the memory does.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class DIPFit:
         self.rows = list(zip(self.index, self.sample, strict=True))
         y = measurement.y
         self.channels, self.height, self.width = measurement.operator.input_shape
+        check_memory(settings.architecture, (self.channels, self.height, self.width), len(y), y.device, bf16=settings.bf16)
         self.network = settings.architecture.build(outputs=self.channels, copies=len(y)).to(y.device, y.dtype)
         self.network.reset(self._generators("dip_weights"))
         self._first = [p.detach().clone() for p in self.network.parameters()]

@@ -71,7 +71,7 @@ class DIPSettings:
         if min(height, width) < least:
             raise UserError(
                 f"the image has {height} x {width} pixels, and this network needs at least {least} x {least}: give an architecture with fewer scales "
-                "(networks.untrained.skip.SkipArchitecture, preset small, needs 16 x 16), or a larger image"
+                "(networks.untrained.skip.SkipArchitecture, preset small, needs 16 x 16, and with channels [64, 64] 8 x 8), or a larger image"
             )
 
 
@@ -95,5 +95,7 @@ def settings_for(operator: Operator, task: str | None = None, architecture: Arch
     preset, numbers = TASKS[task or task_of(operator)]
     if architecture is None and min(operator.input_shape[1:]) < _LARGE:
         preset, numbers = "small", {**numbers, "iterations": min(3000, numbers["iterations"]) // 2, "input": "uniform"}
-    given = {name: value for name, value in changes.items() if value is not None}
-    return DIPSettings(architecture=architecture or SkipArchitecture(preset=preset), **{**numbers, **given})
+    numbers = {**numbers, **{name: value for name, value in changes.items() if value is not None}}
+    if architecture is None:
+        architecture = SkipArchitecture(preset=preset, inputs=2 if numbers.get("input") == "meshgrid" else None)
+    return DIPSettings(architecture=architecture, **numbers)

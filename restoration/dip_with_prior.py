@@ -48,7 +48,6 @@ class DIPWithPrior(DIP):
     def check(self, operator: Operator, noise: Noise) -> None:
         Method.check(self, operator, noise)
         super().check(operator, noise)
-        self.term.check(operator, noise)
 
     def active_terms(self) -> list[Term]:
         return [*super().active_terms(), self.term]

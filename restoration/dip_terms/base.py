@@ -7,7 +7,9 @@ from torch import Tensor
 
 from common.build import Recorded
 from common.random_streams import RandomStreams
+from degradations.base import Operator
 from degradations.measurement import Measurement
+from degradations.noise import Noise
 from restoration.base import Cost
 
 
@@ -22,7 +24,6 @@ class ActiveTerm(ABC):
         """Called after the optimiser's step with the outputs of that iteration, without gradient: what learns beside the network learns here."""
         del output, average, iteration
 
-
     def state_dict(self) -> dict[str, Any]:
         """What changes while it works, as tensors and plain values; nothing unless a leaf learns or counts."""
         return {}
@@ -36,6 +37,10 @@ class Term(Recorded, ABC):
     """The options of a term. per_iteration: what one iteration costs beyond the untrained network."""
 
     per_iteration: Cost = Cost()
+
+    def check(self, operator: Operator, noise: Noise) -> None:
+        """Raise restoration.base.Unsupported where this term has nothing to say of such measurements."""
+        del operator, noise
 
     @abstractmethod
     def begin(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> ActiveTerm:

@@ -117,7 +117,7 @@ class _Active(ActiveTerm):
         return {"generators": [_plain(g.bit_generator.state) for g in self.generators], "target": self.target, "guide": self.guide}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.target, self.guide = state["target"], state["guide"]
+        self.target, self.guide = (None if state[k] is None else state[k].to(self.measurement.y.device) for k in ("target", "guide"))
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = saved
 

@@ -14,6 +14,7 @@ from degradations.noise import GaussianNoise
 from networks.untrained.skip import SkipArchitecture
 from restoration.base import Unsupported
 from restoration.dip import DIP
+from restoration.dip_terms.base import Term
 from restoration.stopping.es_wmv import ESWMV
 from restoration.stopping.fixed import FixedIterations
 from restoration.stopping.oracle import Oracle
@@ -78,3 +79,25 @@ def test_what_cannot_be_restored_is_said_before():
     for wrong in ({"together": 0}, {"iterations": 0}, {"averaging": 2.0}):
         with pytest.raises(ValueError):
             tiny(**wrong)
+
+
+def test_coordinates_as_input_get_a_network_that_takes_them():
+    """`input: meshgrid` alone is enough; beside an architecture of other inputs it is refused when the method is made, whatever the image."""
+    operator = Identity().bind({}, (1, 32, 32))
+    settings = DIP(input="meshgrid").settings(operator)
+    assert settings.input == "meshgrid" and settings.architecture.inputs == 2
+    DIP(input="meshgrid").check(operator, GaussianNoise(sigma_255=25))
+    with pytest.raises(ValueError, match="set its inputs to 2"):
+        tiny(input="meshgrid")
+
+
+def test_terms_are_asked_before_anything_runs():
+    class Never(Term):
+        def check(self, operator, noise):
+            raise Unsupported("never")
+
+        def begin(self, measurement, *, random, iterations):
+            raise AssertionError
+
+    with pytest.raises(Unsupported, match="never"):
+        tiny(terms=[Never()]).check(Identity().bind({}, (1, 16, 16)), GaussianNoise(sigma_255=25))
