@@ -1,9 +1,10 @@
 """Files that are whole or absent: written beside their place, flushed to the disk, then renamed."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -50,3 +51,22 @@ def require_writable_folder(path: str | Path, argument: str) -> Path:
     except OSError as error:
         raise UserError(f"{argument} '{path}' cannot be written ({error.strerror}): give another folder, or free some space") from error
     return path
+
+
+@contextlib.contextmanager
+def held_folder(path: str | Path, message: str) -> Iterator[None]:
+    """Hold a folder that exists against other processes that ask so, too: UserError with `message` where one holds it.
+
+    The lock is on the folder itself: it leaves no file, and ends with the process, however it ends. A file system without locks holds nothing.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(message) from error
+        except OSError:  # NFS and Lustre: two at a time are not noticed
+            pass
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,6 +6,8 @@ from common.errors import UserError
 from degradations.base import Operator
 from restoration.stopping.noise_level import sigma_of_picture
 
+_LEAST = 0.05  # grey levels: what is said as 0.0 is none, and not the rounding of a flat picture
+
 
 def own_noise(image: Tensor, known: Tensor | None, operator: Operator, given: float | None) -> tuple[float, str | None]:
     """(standard deviation of the noise in grey levels, what to say about it): the given one, or an estimate from the known pixels of image [C, H, W].
@@ -18,6 +20,7 @@ def own_noise(image: Tensor, known: Tensor | None, operator: Operator, given: fl
             raise UserError(f"--sigma_255 must be finite and at least 0, got {given}")
         return given, None
     found = estimated_sigma_255(image, known)
+    found = found if found >= _LEAST else 0.0
     if operator.output_shape[1:] != operator.input_shape[1:]:
         return 0.0, f"noise: --sigma_255 is not given, none is assumed: what looks like {found:.1f} of 255 may be the detail of a small picture"
     return found, f"noise: --sigma_255 is not given, estimated at {found:.1f} of 255 (--sigma_255 S sets it, --sigma_255 0 means none)"

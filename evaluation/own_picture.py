@@ -1,5 +1,6 @@
 """A person's own damaged picture as a measurement, and what was restored from it as files."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from restoration.base import Restoration
 MISSING = (92, 124, 168)  # pixels that were not measured, in the comparison: a blue, which no grey picture has
 COLUMNS = 6
 MOST_PIXELS = 2**26
+WRITTEN = re.compile(r"restored(_\d+)?\.png|comparison\.png|iterates\.png|curve\.(png|csv)")
 KINDS = {1: "grey", 3: "colour"}
 
 
@@ -134,14 +136,15 @@ def restored_pictures(picture: Picture, samples: Tensor) -> list[Picture]:
 def write_restored(
     folder: Path, picture: Picture, measurement: Measurement, restoration: Restoration, *, iterates: Iterates | None = None, truth: Tensor | None = None
 ) -> list[Path]:
-    """Write what was restored; returns the paths.
+    """Write what was restored, in place of what an earlier restoration left in the folder; returns the paths.
 
     restored.png (restored_0.png, ... where there are several), comparison.png (the measurement, the restorations, the truth), iterates.png where the method
-    is iterative, curve.csv and curve.png where it has a trace.
+    is iterative, curve.csv and curve.png where it has a trace. UserError where the restoration is not finite.
     """
     samples = restoration.samples[0].float().cpu()
     if not torch.isfinite(samples).all():
-        raise UserError("the restoration is not finite (NaN or infinity): take smaller steps (--method.scale, --method.weight), nothing was written")
+        smaller = "take smaller steps (--method.scale, --method.weight, --method.learning_rate)"
+        raise UserError(f"the restoration is not finite (NaN or infinity): {smaller}, nothing was written")
     names = ["restored.png"] if len(samples) == 1 else [f"restored_{k}.png" for k in range(len(samples))]
     for name, one in zip(names, restored_pictures(picture, samples), strict=True):
         write_picture(folder / name, one)
@@ -159,6 +162,9 @@ def write_restored(
     if pictures["curve.png"] is not None:
         write_atomically(folder / "curve.csv", table(trace))
         names.append("curve.csv")
+    for path in folder.iterdir():
+        if WRITTEN.fullmatch(path.name) and path.name not in names:
+            path.unlink(missing_ok=True)
     return [folder / name for name in names]
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from common.build import build, describe
 from common.errors import UserError
-from common.files import require_writable_folder
+from common.files import held_folder, require_writable_folder
 from common.picture_files import Picture, read_picture, write_picture
 from common.random_streams import RandomStreams
 from degradations.base import Degradation
@@ -57,6 +58,11 @@ class Request:
 
 def restore_one(request: Request) -> list[str]:
     """Restore the picture and write it; the lines to print: paths written, PSNR and SSIM. UserError for whatever does not fit, before anything runs."""
+    with ExitStack() as held:
+        return _restore_one(request, held)
+
+
+def _restore_one(request: Request, held: ExitStack) -> list[str]:
     device = _device(request.device)
     method_class = choose(request.method, catalogue("restoration", Method), "--method")
     degradation_class = choose(request.degradation, degradations(), "--degradation")
@@ -83,6 +89,8 @@ def restore_one(request: Request) -> list[str]:
     method.check(measurement.operator, measurement.noise)
     _refuse_own_inputs(request)
     require_writable_folder(request.output, "--output")
+    busy = f"--output '{request.output}' is being written by another restoration: wait until it has ended, or give another folder"
+    held.enter_context(held_folder(request.output, busy))
     _note(
         f"{request.picture}: {remark}" if remark else None,
         smaller if operator.output_shape[1:] != operator.input_shape[1:] else None,

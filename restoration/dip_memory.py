@@ -51,7 +51,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def check_memory(architecture: Architecture, shape: tuple[int, int, int], copies: int, device: torch.device, *, bf16: bool = False) -> None:
-    """UserError where so many networks in one pass over pictures [C, H, W] need more than is free: by a low estimate, so that what could work is not refused."""
+    """UserError where so many networks in one pass over pictures [C, H, W] need more than is free; a low estimate, not to refuse what could work."""
     pixels = copies * shape[1] * shape[2]
     free = free_bytes(device) if pixels > SMALL else None
     if free is None:

@@ -20,6 +20,7 @@ from checkpoints.restorer import describe_restorer
 from common import png16
 from common.build import PROJECT
 from common.errors import run_cli
+from common.files import held_folder
 from common.image_range import to_float
 from degradations.average_pool import AveragePool
 from degradations.bicubic import Bicubic
@@ -368,6 +369,27 @@ def test_the_picture_itself_is_not_written_over(cli, tmp_path):
     for words in (["restored.png"], ["in.png", "--truth", tmp_path / "restored.png"], ["in.png", "--mask", tmp_path / "restored.png"]):
         code, _, err = cli(tmp_path / words[0], *words[1:], "--method=total_variation", "--output", tmp_path)
         assert code == 2 and "would be written over" in err and np.array_equal(read(tmp_path / "restored.png"), before)
+
+
+def test_an_earlier_restoration_is_replaced_as_a_whole(cli, tmp_path):
+    """No curve of another method and no sample of another run is left beside the picture; what is not ours stays."""
+    picture, out = save(tmp_path / "in.png", pixels(16, 16)), tmp_path / "out"
+    dip = [picture, "--method.iterations=4", "--device=cpu", "--output", out]
+    code, _, err = cli(*dip, "--num_samples=2")
+    assert code == 0, err
+    save(out / "restored_mine.png", pixels(4, 4))
+    assert {p.name for p in out.iterdir()} == {"restored_0.png", "restored_1.png", "restored_mine.png", "comparison.png", "curve.png", "curve.csv"}
+    assert cli(*dip)[0] == 0
+    assert {p.name for p in out.iterdir()} == {"restored.png", "restored_mine.png", "comparison.png", "iterates.png", "curve.png", "curve.csv"}
+    assert cli(picture, "--method=pseudo_inverse", "--output", out)[0] == 0
+    assert {p.name for p in out.iterdir()} == {"restored.png", "restored_mine.png", "comparison.png"}
+
+
+def test_a_folder_that_another_restoration_writes(cli, tmp_path):
+    (tmp_path / "out").mkdir()
+    with held_folder(tmp_path / "out", ""):
+        code, _, err = cli(save(tmp_path / "in.png", pixels(8, 8)), "--method=pseudo_inverse", "--output", tmp_path / "out")
+    assert code == 2 and "is being written by another restoration" in err and not list((tmp_path / "out").iterdir())
 
 
 def test_output_that_cannot_be_written(cli, tmp_path):

@@ -1,7 +1,7 @@
 import pytest
 
 from common.errors import UserError
-from common.files import require_writable_folder, sha256_of, write_atomically
+from common.files import held_folder, require_writable_folder, sha256_of, write_atomically
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -29,3 +29,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"output .*file/x.* cannot be written"):
         require_writable_folder(tmp_path / "file" / "x", "output")
+
+
+def test_a_folder_is_held_by_one(tmp_path):
+    with held_folder(tmp_path, "busy"), pytest.raises(UserError, match="busy"), held_folder(tmp_path, "busy"):
+        raise AssertionError
+    with pytest.raises(KeyError), held_folder(tmp_path, "busy"):  # let go when the first has ended
+        raise KeyError
+    with held_folder(tmp_path, "busy"):
+        assert not list(tmp_path.iterdir())

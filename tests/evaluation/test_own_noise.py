@@ -34,6 +34,12 @@ def test_only_known_pixels_count():
     assert estimated_sigma_255(image, lines) == 0
 
 
+@pytest.mark.parametrize("level", [-1.0, -0.396, 1.0])
+def test_a_flat_picture_has_none(level):
+    """Not the 1e-15 of its rounding, which would choose another stopping criterion than "0.0 of 255" says."""
+    assert own_noise(torch.full((3, 32, 32), level), None, IdentityOperator((3, 32, 32)), None)[0] == 0.0
+
+
 def test_what_is_said():
     image = noisy(20)
     identity, smaller = IdentityOperator((3, 96, 80)), AveragePooling(2, (3, 192, 160))
