@@ -38,8 +38,10 @@ def make_parser() -> Parser:
     parser.add_argument("--sigma_255", type=float, metavar="S", help="standard deviation of its noise in grey levels; 0 is none (default: estimated)")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="the undamaged picture: PSNR and SSIM are printed")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go")
-    parser.add_argument("--prior", type=Path, metavar="PATH", help="a .ckpt or .safetensors (default: the project's MNIST prior)")
+    parser.add_argument("--prior", type=Path, metavar="PATH", help="a checkpoint, or a prior of others: docs/checkpoints.md (default: the MNIST prior)")
     parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="averaged or raw weights of a checkpoint (default: ema)")
+    parser.add_argument("--preset", metavar="NAME", help="what a .pt of guided-diffusion does not say: ffhq_256, imagenet_256_uncond ...")
+    parser.add_argument("--adapter", action="append", default=[], metavar="PATH[=SCALE]", help="an adapter beside the prior (docs/lora.md); repeatable")
     parser.add_argument("--resize", action="store_true", help="make a picture as large as the pictures that the prior was trained on")
     parser.add_argument("--any_size", action="store_true", help="use the prior on a picture of another size than it was trained on")
     parser.add_argument("--num_samples", type=int, default=1, metavar="N", help="how many restorations to draw (default: 1)")
@@ -86,16 +88,19 @@ def main() -> None:
         raise UserError(f"--num_samples must be at least 1, got {args.num_samples}")
     if args.resize and args.any_size:
         raise UserError("--resize and --any_size exclude each other: give one of them")
-    if args.prior is not None and not (args.method in known and known[args.method].needs_prior):
-        with_prior = ", ".join(name for name, method in known.items() if method.needs_prior)
-        raise UserError(f"--prior {args.prior} is given, and --method {args.method or 'dip'} uses none: choose a method that does ({with_prior})")
+    if not (args.method in known and known[args.method].needs_prior):
+        for option, value in {"--prior": args.prior, "--preset": args.preset, "--adapter": next(iter(args.adapter), None)}.items():
+            if value is not None:
+                with_prior = ", ".join(name for name, method in known.items() if method.needs_prior)
+                raise UserError(f"{option} {value} is given, and --method {args.method or 'dip'} uses none: choose a method that does ({with_prior})")
 
     from evaluation.own_degradation import own_degradation
+    from evaluation.prior_options import adapters_of
     from evaluation.restore_one import Request, restore_one
 
     name, chosen = own_degradation(args.degradation, options["degradation"], mask=args.mask, factor=args.factor, kernel=args.kernel)
-    given = {k: v for k, v in vars(args).items() if k not in ("mask", "factor", "kernel", "list_methods", "list_degradations")}
-    given.update(method=args.method or "dip", degradation=name, prior=args.prior or PRIOR)
+    given = {k: v for k, v in vars(args).items() if k not in ("mask", "factor", "kernel", "adapter", "list_methods", "list_degradations")}
+    given.update(method=args.method or "dip", degradation=name, prior=args.prior or PRIOR, adapters=adapters_of(args.adapter))
     for line in restore_one(Request(**given, method_options=options["method"], degradation_options=chosen)):
         print(line)
 

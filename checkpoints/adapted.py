@@ -35,20 +35,20 @@ def adapted_weights(content: dict[str, Any], path: Path, *, weights: str) -> dic
             "and this checkpoint as one of its adapters (priors.NAME.adapters)"
         )
     with _inside(path):
-        found = prior_weights(places[0], weights=base.weights)
+        found = prior_weights(places[0], weights=base.weights, preset=base.preset)
     if base.images != 1:
         found = widened(found, base.images)
     return merged(found, [(adapter, 1.0)], where=where)
 
 
-def prior_weights(path: str | Path, *, weights: str = "ema") -> dict[str, Tensor]:
+def prior_weights(path: str | Path, *, weights: str = "ema", preset: str | None = None) -> dict[str, Tensor]:
     """The weights of any prior, denoiser or cold restorer, by its network's own names, float32."""
     from checkpoints.prior import describes_restorer, load_prior
     from checkpoints.restorer import load_restorer
 
     if describes_restorer(path, weights=weights):
         return load_restorer(path, weights=weights).restorer.network.state_dict()
-    return load_prior(path, weights=weights).denoiser.network.state_dict()
+    return load_prior(path, weights=weights, preset=preset).denoiser.network.state_dict()
 
 
 def adapt(network: nn.Module, entries: Sequence[AdapterEntry], *, weights: str = "ema") -> str:

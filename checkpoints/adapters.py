@@ -66,13 +66,14 @@ class AdapterEntry:
 @dataclass(frozen=True)
 class Base:
     """The prior that a checkpoint of adapters belongs to: path, which of its weights, their hash as the adapter saw them. images: how many images side by side
-    the adapted network sees (checkpoints/merging.py, widened).
+    the adapted network sees (checkpoints/merging.py, widened). preset: of a .pt file of guided-diffusion.
     """
 
     path: str
     weights: str
     hash: str
     images: int = 1
+    preset: str | None = None
 
 
 def write_adapter(folder: str | Path, adapter: Adapter, *, base_name: str = "") -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from checkpoints.adapters import AdapterEntry, read_adapter
 from checkpoints.described import write_safetensors
 from checkpoints.export import DTYPES
+from checkpoints.foreign_files import refuse_preset
 from checkpoints.merging import merged
 from checkpoints.prior import describes_restorer, load_prior
 from checkpoints.restorer import load_restorer
@@ -22,11 +23,12 @@ from common.files import sha256_of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prior", type=Path, help="a .ckpt or .safetensors prior")
+    parser.add_argument("prior", type=Path, help="a .ckpt or .safetensors, a folder of diffusers, a .pt of guided-diffusion")
     parser.add_argument("adapters", type=Path, nargs="*", metavar="ADAPTER", help="folders of adapters in peft's format, or checkpoints that hold one")
     parser.add_argument("--scales", type=float, nargs="+", metavar="C", help="a factor for each adapter (default: 1)")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="of checkpoints (default: ema)")
+    parser.add_argument("--preset", metavar="NAME", help="what a .pt prior of guided-diffusion does not say; see docs/checkpoints.md")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="of the file; the sum is made in float32 (default: float32)")
     parser.add_argument("--any_base", action="store_true", help="merge into other weights of the same network than the adapter was trained beside, too")
     args = parser.parse_args()
@@ -38,10 +40,11 @@ def main() -> None:
     entries = [AdapterEntry(path=str(path), scale=scale) for path, scale in zip(args.adapters, scales, strict=True)]
     adapters = [(read_adapter(e.path, weights=args.weights), e.scale) for e in entries]
     if describes_restorer(args.prior, weights=args.weights):
+        refuse_preset(args.prior, args.preset)
         cold = load_restorer(args.prior, weights=args.weights)
         network, description = cold.restorer.network, cold.description
     else:
-        prior = load_prior(args.prior, weights=args.weights)
+        prior = load_prior(args.prior, weights=args.weights, preset=args.preset)
         network, description = prior.denoiser.network, prior.description
     where = " and ".join(f"the adapter '{e.path}'" for e in entries)
     network.load_state_dict(merged(network.state_dict(), adapters, where=where, any_base=args.any_base))

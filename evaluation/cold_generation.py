@@ -23,7 +23,7 @@ from rich.table import Table
 from torch import Tensor
 
 from checkpoints.features import ClassifierFeatures, InceptionFeatures
-from checkpoints.restorer import LoadedRestorer, load_restorer
+from checkpoints.restorer import LoadedRestorer
 from common.build import build
 from common.command_line import Parser
 from common.errors import UserError, run_cli
@@ -37,6 +37,7 @@ from diffusion.cold import ALGORITHMS, cold_sample, severities_from
 from diffusion.cold_starts.base import Start
 from evaluation.generation.measures import quality, too_few
 from evaluation.generation.reference import reference_features
+from evaluation.prior_options import add_prior_options, restorer_of_options
 from metrics.features import Features
 from metrics.set_diversity import set_diversity
 
@@ -91,8 +92,7 @@ def draw(loaded: LoadedRestorer, start: Start, setting: Setting, index: list[int
 
 def make_parser() -> Parser:
     parser = Parser(prog="python -m evaluation.cold_generation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--prior", required=True, type=Path, help="a checkpoint of ColdDiffusion that was trained with a start")
-    parser.add_argument("--weights", choices=("ema", "raw"), default="ema")
+    add_prior_options(parser, restorer=True, of="a checkpoint of ColdDiffusion that was trained with a start")
     parser.add_argument("--data", required=True, help="class path of the data module whose training images are the reference")
     parser.add_argument("--features", required=True, help="path of a classifier, or inception")
     parser.add_argument("--num_images", type=int, default=1000)
@@ -112,7 +112,7 @@ def main() -> None:
     if args.num_images < 4 or args.batch_size < 1 or min(args.steps) < 0:
         raise UserError(f"--num_images must be at least 4, --batch_size 1 and --steps 0, got {args.num_images}, {args.batch_size}, {min(args.steps)}")
     device = torch.device(args.device)
-    loaded = load_restorer(args.prior, weights=args.weights, device=device)
+    loaded = restorer_of_options(args, device)
     settings = [
         Setting(*values, estimated == "true") for *values, estimated in itertools.product(args.noise, args.algorithm, args.steps, args.estimated_noise)
     ]
@@ -135,7 +135,8 @@ def main() -> None:
     network = network.to(device)
     reference = reference_features(data.images("train"), network)
     compared = hashlib.sha256(reference.features.numpy().tobytes()).hexdigest()[:8]
-    fingerprint = f"{loaded.fingerprint[:16]}:{args.weights}:{network.fingerprint[:8]}:{compared}:{args.seed}"
+    adapted = f":{hashlib.sha256(loaded.fingerprint.encode()).hexdigest()[:8]}" if args.adapter else ""
+    fingerprint = f"{loaded.fingerprint[:16]}:{args.weights}:{network.fingerprint[:8]}:{compared}:{args.seed}{adapted}"
     rows = {key: row for key, row in _read(folder / "table.csv").items() if row[-1] == fingerprint and row[4] == str(args.num_images)}
     for setting in settings:
         if setting.cells in rows:

@@ -230,13 +230,17 @@ def prior_of(value: Any, where: str) -> Prior:
     value = {"path": value} if isinstance(value, str) else dict(a_mapping(value, where))
     known_keys(value, Prior, where)
     if not isinstance(value.get("path"), str) or not value["path"]:
-        raise UserError(f"{where}: path is missing; give the path of a .ckpt or .safetensors file, or --prior PATH")
+        raise UserError(f"{where}: path is missing; give the path of a checkpoint or of a prior of others (docs/checkpoints.md), or --prior PATH")
     if value.get("weights", "ema") not in ("ema", "raw"):
         raise UserError(f"{where}.weights must be ema or raw, got '{value['weights']}'")
     adapters = value.get("adapters") or []
-    if not isinstance(adapters, (list, tuple)):
-        raise UserError(f"{where}.adapters must be a list of paths or of {{path, scale}}, got {adapters!r}")
-    entries = tuple(_adapter(entry, f"{where}.adapters[{k}]") for k, entry in enumerate(adapters))
+    if isinstance(adapters, dict):  # by name, so that a later file or the command line can change one; null takes one out
+        given = [(f"{where}.adapters.{name}", entry) for name, entry in adapters.items() if entry is not None]
+    elif isinstance(adapters, (list, tuple)):
+        given = [(f"{where}.adapters[{k}]", entry) for k, entry in enumerate(adapters)]
+    else:
+        raise UserError(f"{where}.adapters must be paths or {{path, scale}}, by name or as a list, got {adapters!r}")
+    entries = tuple(_adapter(entry, place) for place, entry in given)
     preset = value.get("preset")
     if preset is not None and preset not in PRESETS:
         raise UserError(f"{where}.preset: there is no preset '{preset}'{nearest(str(preset), PRESETS)}; there are {', '.join(PRESETS)}")

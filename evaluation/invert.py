@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from checkpoints.prior import load_prior
 from common.command_line import Parser
 from common.errors import UserError, run_cli
 from common.files import require_writable_folder, write_atomically
@@ -19,6 +18,7 @@ from diffusion.denoiser import Condition, Denoiser
 from diffusion.inversion import invert
 from diffusion.levels import spaced_sigmas
 from diffusion.samplers.ddim import DDIM
+from evaluation.prior_options import add_prior_options, prior_of_options
 from common.picture_files import read_opaque
 
 
@@ -45,7 +45,7 @@ def round_trip(denoiser: Denoiser, picture: Tensor, *, steps: int, refinements: 
 def main() -> None:
     parser = Parser(prog="python -m evaluation.invert", description=__doc__, allow_abbrev=False)
     parser.add_argument("picture", type=Path, metavar="IN.png", help="a picture of the size that the prior was trained on")
-    parser.add_argument("--prior", type=Path, required=True, metavar="PATH", help="a .ckpt or .safetensors")
+    add_prior_options(parser)
     parser.add_argument("--steps", type=int, default=100, help="steps up and down (default: 100)")
     parser.add_argument("--refinements", type=int, default=1, help="calls that make each step up the inverse of its step down (default: 1)")
     parser.add_argument("--label", type=int, default=None, help="class of the picture, for a prior with classes")
@@ -53,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.steps < 2 or args.refinements < 0:
         raise UserError(f"--steps must be at least 2 and --refinements at least 0, got {args.steps} and {args.refinements}")
-    denoiser = load_prior(args.prior).denoiser
+    denoiser = prior_of_options(args).denoiser
     image = read_opaque(args.picture)
     if tuple(image.shape) != tuple(denoiser.data_shape):
         raise UserError(f"'{args.picture}' has shape {list(image.shape)}, the prior knows {list(denoiser.data_shape)}: crop, resize or save it in that shape")

@@ -10,12 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from checkpoints.prior import load_prior
 from common.build import build
 from common.command_line import Parser
 from common.errors import UserError, run_cli
@@ -24,6 +22,7 @@ from common.random_streams import RandomStreams
 from datamodules.base import ImageDataModule
 from diffusion.denoiser import Condition, Denoiser
 from diffusion.schedules import Linear
+from evaluation.prior_options import add_prior_options, prior_of_options
 
 #: RMSE of 255 of x0_hat(x_t) on CIFAR-10 by time (0: least noise) of the linear schedule: Ho et al. 2020 (2006.11239), table 4, where step n is time 1000 - n.
 HO = {0: 0.95, 100: 12.02, 200: 18.47, 300: 24.44, 400: 30.81, 500: 38.03, 600: 46.13, 700: 54.19, 800: 60.97, 900: 67.60}
@@ -131,8 +130,7 @@ def _minimum(errors: Sequence[float]) -> float:
 
 def main() -> None:
     parser = Parser(prog="python -m evaluation.one_shot", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--prior", type=Path, required=True, metavar="PATH", help="a .ckpt or .safetensors")
-    parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="of a training checkpoint (default: ema)")
+    add_prior_options(parser)
     parser.add_argument("--data", default="datamodules.cifar10.CIFAR10", metavar="CLASS", help="whose test images (default: datamodules.cifar10.CIFAR10)")
     parser.add_argument("--limit", type=int, default=500, metavar="N", help="the first N images (default: 500)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
@@ -140,7 +138,7 @@ def main() -> None:
     if args.limit < 1:
         raise UserError(f"--limit must be at least 1, got {args.limit}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    denoiser = load_prior(args.prior, weights=args.weights, device=device).denoiser
+    denoiser = prior_of_options(args, device).denoiser
     data = build(args.data, ImageDataModule, where="--data")
     if tuple(data.shape) != tuple(denoiser.data_shape):
         raise UserError(f"--data '{args.data}' has images of {list(data.shape)}, the prior knows {list(denoiser.data_shape)}: give the data of its training")

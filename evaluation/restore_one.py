@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from checkpoints.adapters import AdapterEntry
 from common.build import build, describe
 from common.errors import UserError
 from common.files import held_folder, require_writable_folder
@@ -33,7 +34,7 @@ OUTPUTS = ("restored", "comparison", "iterates", "curve", "unfinished")
 
 @dataclass(frozen=True)
 class Request:
-    """What to restore and how; method and degradation by name with their options, prior a path.
+    """What to restore and how; method and degradation by name with their options, prior a path with adapters beside it, and a preset where it needs one.
 
     sigma_255: standard deviation of the noise in grey levels, None to estimate it. truth: a picture to compare with. resize: make a picture that is not of the
     prior's size as large; any_size: restore it as it is.
@@ -54,6 +55,8 @@ class Request:
     seed: int = 0
     device: str = "auto"
     weights: str = "ema"
+    preset: str | None = None
+    adapters: tuple[AdapterEntry, ...] = ()
 
 
 def restore_one(request: Request) -> list[str]:
@@ -68,7 +71,8 @@ def _restore_one(request: Request, held: ExitStack) -> list[str]:
     degradation_class = choose(request.degradation, degradations(), "--degradation")
     degradation = build(describe(degradation_class, request.degradation_options), Degradation, where=f"--degradation {request.degradation}")
     picture = read_picture(request.picture)
-    prior = prior_for(method_class, request.prior, weights=request.weights, device=device).model if method_class.needs_prior else None
+    asked = {"weights": request.weights, "preset": request.preset, "adapters": request.adapters, "device": device}
+    prior = prior_for(method_class, request.prior, **asked).model if method_class.needs_prior else None
     injected = {} if prior is None else {"prior": prior}
     method = build(describe(method_class, request.method_options), Method, where=f"--method {request.method}", **injected)
     if method.uses_truth and request.truth is None:

@@ -7,14 +7,12 @@ import common.torchvision_remedy  # noqa: F401, I001
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from checkpoints.restorer import load_restorer
 from common.build import build
 from common.command_line import Parser
 from common.errors import UserError, run_cli
@@ -23,6 +21,7 @@ from common.random_streams import RandomStreams
 from datamodules.base import ImageDataModule
 from diffusion.restorer import Restorer
 from diffusion.severity_estimate import candidates, estimate_severity
+from evaluation.prior_options import add_prior_options, restorer_of_options
 
 AT_MOST = 10  # severities that are tried
 
@@ -53,14 +52,13 @@ def read(restorer: Restorer, x: Tensor, severity: int, *, batch_size: int = 100,
 
 def main() -> None:
     parser = Parser(prog="python -m evaluation.severity_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--prior", required=True, type=Path, help="a checkpoint of ColdDiffusion")
-    parser.add_argument("--weights", choices=("ema", "raw"), default="ema")
+    add_prior_options(parser, restorer=True, of="a checkpoint of ColdDiffusion")
     parser.add_argument("--data", required=True, help="class path of a data module, whose test images are used")
     parser.add_argument("--num_images", type=int, default=200)
     args = parser.parse_args()
     if args.num_images < 1:
         raise UserError(f"--num_images must be at least 1, got {args.num_images}")
-    restorer = load_restorer(args.prior, weights=args.weights).restorer
+    restorer = restorer_of_options(args).restorer
     data = build(args.data, ImageDataModule, where="--data")
     if tuple(data.shape) != tuple(restorer.data_shape):
         raise UserError(f"--data has images of {list(data.shape)}, and --prior knows {list(restorer.data_shape)}: make them equal")

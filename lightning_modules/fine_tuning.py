@@ -1,10 +1,12 @@
 """Trains a prior further, from its file: on other images, for another degradation, with all of its weights or (lora_fine_tuning.py) beside them."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from checkpoints.foreign_files import refuse_preset
 from checkpoints.merging import weights_hash, widened
 from checkpoints.prior import describes_restorer, load_prior
 from checkpoints.restorer import load_restorer
@@ -23,18 +25,27 @@ DEFAULT_SAMPLER = {"class_path": "diffusion.samplers.dpm_solver_pp.DPMSolverPP2M
 class FineTuning(PriorModule):
     """The loss of the module that trains such priors, from weights that were trained before; network, schedule and prediction are those of the prior.
 
-    prior: path of a denoiser or cold restorer (or of a checkpoint of adapters: they are merged first). weights: "ema" or "raw" of it. training: how it goes on,
-    {class_path, init_args} of a PriorModule without what the prior itself says and without the options of TrainedModule, which are given here; null: DDPM for a
-    denoiser, ColdDiffusion for a restorer. lightning_modules.ddpm_for_operator.DDPMForOperator gives the network a second image. A DDPM keeps the weighting
-    that the prior was trained with and draws with DPMSolver++ unless it says otherwise. The other arguments: see TrainedModule. UserError for a prior that
-    cannot be read and for options that do not fit it.
+    prior: path of a denoiser or cold restorer, ours or of others (or of a checkpoint of adapters: they are merged first). weights: "ema" or "raw" of it.
+    preset: of a .pt file of guided-diffusion without a YAML file beside it (checkpoints/adm_flags.py). training: how it goes on, {class_path, init_args} of a
+    PriorModule without what the prior itself says and without the options of TrainedModule, which are given here; null: DDPM for a denoiser, ColdDiffusion for
+    a restorer. lightning_modules.ddpm_for_operator.DDPMForOperator gives the network a second image. A DDPM keeps the weighting that the prior was trained with
+    and draws with DPMSolver++ unless it says otherwise. The other arguments: see TrainedModule. UserError for a prior that cannot be read and for options that
+    do not fit it.
 
     Checkpoints are those of the module that `training` names.
     """
 
-    def __init__(self, *, prior: str, weights: Literal["ema", "raw"] = "ema", training: dict[str, Any] | str | None = None, **options) -> None:
+    def __init__(
+        self,
+        *,
+        prior: str,
+        weights: Literal["ema", "raw"] = "ema",
+        preset: str | None = None,
+        training: dict[str, Any] | str | None = None,
+        **options,
+    ) -> None:
         super().__init__(**options)
-        given, description = _parts_of(prior, weights)
+        given, description = _parts_of(prior, weights, preset)
         spec = {"class_path": training} if isinstance(training, str) else dict(training or {})
         spec.setdefault("class_path", DEFAULTS[description["kind"]])
         found = find_class(spec["class_path"], PriorModule, where="model.training")
@@ -48,7 +59,8 @@ class FineTuning(PriorModule):
                 spec["init_args"].setdefault("weighting", before)
         elif "start" in description and "start" not in spec["init_args"]:
             given["start"] = build(description["start"], Start, where=f"the prior '{prior}', start", own_only=True)  # to be fitted to the images of now
-        self.prior_path, self.prior_weights, self.prior_data = prior, weights, description["data"].get("name", "unknown")
+        self.prior_path, self.prior_weights, self.prior_preset = prior, weights, preset
+        self.prior_data = description["data"].get("name", "unknown")
         self.images_side_by_side = found.images_side_by_side if given["network"].in_channels == given["data_shape"][0] else 1
         if self.images_side_by_side > 1:
             given["network"] = _seeing(given["network"], self.images_side_by_side)
@@ -96,6 +108,7 @@ class FineTuning(PriorModule):
         description = self.inner.describe(data)
         seen = {"images": self.images_seen, "steps": self.global_step}
         begun = {"path": self.prior_path, "weights": self.prior_weights, "data": self.prior_data, "hash": self.base_hash}
+        begun |= {"preset": self.prior_preset} if self.prior_preset else {}
         return {**description, "training": {**description["training"], **seen, "from": begun}}
 
     # In checkpoints the weights have the names that the module which `training` names would give them: whoever reads a prior need not know how it began.
@@ -109,13 +122,14 @@ class FineTuning(PriorModule):
         checkpoint["state_dict"] = {f"inner.{name}": value for name, value in checkpoint["state_dict"].items()}
 
 
-def _parts_of(path: str, weights: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parts_of(path: str, weights: str, preset: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """(constructor arguments of the module that trains such a prior, its description)."""
     if describes_restorer(path, weights=weights):
+        refuse_preset(Path(path), preset)
         found = load_restorer(path, weights=weights)
         restorer = found.restorer
         return {"network": restorer.network, "family": restorer.family, "data_shape": list(restorer.data_shape)}, found.description
-    prior = load_prior(path, weights=weights)
+    prior = load_prior(path, weights=weights, preset=preset)
     denoiser = prior.denoiser
     parts = {"network": denoiser.network, "prediction": denoiser.prediction, "data_shape": list(denoiser.data_shape)}
     if isinstance(denoiser, EDMDenoiser):

@@ -29,6 +29,7 @@ class LoRAFineTuning(FineTuning):
         *,
         prior: str,
         weights: Literal["ema", "raw"] = "ema",
+        preset: str | None = None,
         training: dict[str, Any] | str | None = None,
         targets: list[str] | str = ATTENTION_AND_CONVOLUTIONS,
         rank: int = 8,
@@ -39,7 +40,7 @@ class LoRAFineTuning(FineTuning):
         learning_rate: float = 1e-3,
         **options,
     ) -> None:
-        super().__init__(prior=prior, weights=weights, training=training, learning_rate=learning_rate, **options)
+        super().__init__(prior=prior, weights=weights, preset=preset, training=training, learning_rate=learning_rate, **options)
         layers = chosen(self.network, targets)
         alpha = float(rank if alpha is None else alpha)
         self.settings = LoRASettings(layers=layers, rank=rank, alpha=alpha, dropout=dropout, rslora=rslora, dora=dora)
@@ -56,7 +57,8 @@ class LoRAFineTuning(FineTuning):
         return Adapter(self.settings, tensors, self.base_hash)
 
     def descriptions(self, data: str) -> dict[str, Any]:
-        base = Base(path=self.prior_path, weights=self.prior_weights, hash=self.base_hash, images=self.images_side_by_side)
+        known = {"path": self.prior_path, "weights": self.prior_weights, "preset": self.prior_preset}
+        base = Base(**known, hash=self.base_hash, images=self.images_side_by_side)
         return {**super().descriptions(data), KEY: describe_adapter(self.settings, base)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

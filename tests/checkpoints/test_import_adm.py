@@ -2,18 +2,24 @@
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import tiny_trainer
+from PIL import Image
 from torch import nn
 
+from callbacks.ema import EMA
 from checkpoints.adm_flags import PRESETS, Flags
 from checkpoints.adm_layout import names_of_adm, network_of_adm
 from checkpoints.import_adm import read_adm
 from checkpoints.prior import describes_restorer, load_prior
 from common.errors import UserError
+from datamodules.image_folder import ImageFolder
 from diffusion.denoiser import Condition
 from diffusion.schedules import Cosine, Linear
+from lightning_modules.lora_fine_tuning import LoRAFineTuning
 from networks.unet import UNet
 
 # Constants in deepinv's constructor, which has no arguments for them, and small ones in their place.
@@ -160,6 +166,27 @@ def test_an_imported_prior_becomes_one_of_ours(tmp_path):
     second = load_prior(tmp_path / "b.safetensors")
     assert second.description == first.description and not describes_restorer(path)
     assert all(torch.equal(a, b) for a, b in zip(first.denoiser.state_dict().values(), second.denoiser.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("preset", [None, "small"])
+def test_an_adapter_is_trained_beside_it(preset, tmp_path, monkeypatch):
+    """From weights of guided-diffusion and a preset, or a YAML file beside them, to a prior, without converting them first."""
+    monkeypatch.setitem(PRESETS, "small", {**FLAGS, "image_size": 8, "attention_resolutions": "4,2"})
+    theirs = reference()
+    path = saved(theirs, tmp_path / "theirs.pt", **({} if preset else {"preset": "small"}))
+    torch.manual_seed(0)
+    module = LoRAFineTuning(prior=str(path), preset=preset, rank=2, training={"class_path": "lightning_modules.ddpm.DDPM", "init_args": {"sampling_steps": 2}})
+    assert module.inner.denoiser.learns_variance
+    trainer = tiny_trainer(tmp_path, EMA(enabled=False), max_steps=1, limit_val_batches=0)
+    for k in range(6):
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / f"{k}.png")
+    trainer.fit(module, datamodule=ImageFolder(folder=str(tmp_path), size=8, batch_size=2, test_images=1, validation=1))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    found = load_prior(tmp_path / "a.ckpt", weights="raw")
+    x, sigma = torch.randn(1, 3, 8, 8), torch.tensor([0.5])
+    torch.testing.assert_close(found.denoiser.predict(x, sigma).x0, module.eval().inner.denoiser.predict(x, sigma).x0, atol=1e-4, rtol=0)
+    assert found.description["training"]["from"].get("preset") == preset
+    assert not torch.allclose(found.denoiser.predict(x, sigma).x0, load_prior(path, preset=preset).denoiser.predict(x, sigma).x0, atol=1e-6)
 
 
 def test_the_fingerprint_is_of_all_that_was_read(tmp_path):

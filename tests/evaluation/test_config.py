@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints.adapters import AdapterEntry
 from checkpoints.described import write_safetensors
 from checkpoints.prior import describe_prior
 from checkpoints.restorer import describe_restorer
@@ -67,6 +68,13 @@ def test_later_files_and_options_change_single_entries(base, tmp_path):
     assert list(config.tasks) == ["box", "free"]
 
 
+def test_adapters_by_name_are_switched_and_scaled_one_by_one(base):
+    base.write_text(BASE + "priors: {default: {path: a.ckpt, adapters: {style: x/adapter, task: {path: y/adapter, scale: 2}}}}\n")
+    assert read_config([base]).priors["default"].adapters == (AdapterEntry("x/adapter"), AdapterEntry("y/adapter", 2.0))
+    overrides = [("priors.default.adapters.style", "null"), ("priors.default.adapters.task.scale", "0.5"), ("priors.default.adapters.new.path", "z")]
+    assert read_config([base], overrides).priors["default"].adapters == (AdapterEntry("y/adapter", 0.5), AdapterEntry("z"))
+
+
 def test_another_class_starts_without_the_options_of_the_old_one(base):
     config = read_config([base], [("tasks.box.degradation.class_path", "degradations.identity.Identity")])
     assert config.tasks["box"].degradation == {"class_path": "degradations.identity.Identity", "init_args": {}}
@@ -80,9 +88,10 @@ def test_another_class_starts_without_the_options_of_the_old_one(base):
         ("seed: x\n", r"seed must be a whole number of at least 0, got 'x'"),
         ("limit: 0\n", r"limit must be a whole number of at least 1"),
         ("split: tset\n", r"split must be test, validation or train"),
-        ("priors: {default: {path: a.ckpt, adapters: b}}\n", r"priors.default.adapters must be a list"),
+        ("priors: {default: {path: a.ckpt, adapters: b}}\n", r"priors.default.adapters must be paths or"),
         ("priors: {default: {path: a.ckpt, adapters: [{paht: b}]}}\n", r"adapters\[0\]: unknown key 'paht' \(did you mean 'path'\?\)"),
         ("priors: {default: {path: a.ckpt, adapters: [{path: b, scale: much}]}}\n", r"adapters\[0\].scale must be a finite number, got 'much'"),
+        ("priors: {default: {path: a.ckpt, adapters: {mine: {path: b, scale: .nan}}}}\n", r"adapters.mine.scale must be a finite number"),
         ("priors: {default: {path: a.ckpt, weigths: raw}}\n", r"unknown key 'weigths' \(did you mean 'weights'\?\)"),
         ("metrics: {psnr: {class_pth: a.B}}\n", r"metrics.psnr: unknown key 'class_pth' \(did you mean 'class_path'\?\)"),
         ("metrics: {../x: a.B}\n", r"'../x' is not a usable name"),
