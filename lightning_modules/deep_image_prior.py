@@ -39,7 +39,8 @@ class DeepImagePrior(RunModule):
     """min_theta |A f_theta(z) - y|^2 for each picture, stopped in time; the same iterations as :class:`restoration.dip.DIP` with the same options and seed.
 
     seed: of the networks' weights and inputs. together: how many pictures of one shape are fitted in one pass; null for 1 on a CPU, 16 on an accelerator. The
-    other arguments: see restoration/dip.py. Precision is the trainer's: 32-true, bf16-mixed or 64-true.
+    other arguments: see restoration/dip.py; `iterations` is the most that a criterion may plan with, trainer.max_steps only pauses a run. Precision is the
+    trainer's: 32-true, bf16-mixed or 64-true.
 
     Several processes divide the pictures; nothing is averaged between them. A picture that has stopped keeps its answer; the others go on. A checkpoint holds
     everything: weights, moments, averages, the criterion's state, random positions; a run that was stopped goes on as if it had not been, on any number of

@@ -42,7 +42,8 @@ class DIPWithPrior(DIP):
         super().__init__(**options)
         self.prior = prior
         self.term = DenoiserTerm(
-            prior=prior, weight=weight, from_255=from_255, to_255=to_255, add_noise=add_noise, refresh=refresh, guide=guide
+            prior=prior, weight=weight, from_255=from_255, to_255=to_255, add_noise=add_noise, refresh=refresh, guide=guide,
+            any_size=True,  # who gives a prior to a method has looked at its size
         )  # fmt: skip
 
     def check(self, operator: Operator, noise: Noise) -> None:

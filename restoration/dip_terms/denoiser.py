@@ -28,10 +28,11 @@ class DenoiserTerm(Term):
     add_noise false it is regularisation by denoising, Romano et al. 2017 (1611.02862), as in DeepRED, Mataev et al. 2019 (1903.10176): D takes f itself for
     noisy, and is asked again every `refresh` iterations only.
 
-    prior: the denoiser. weight: against the data term, both means in [0, 1] units; null: see above, for a measurement with noise. from_255, to_255: sigma at
-    the first and the last iteration of the limit, geometric in between; equal: fixed. add_noise: see above. refresh: iterations between two calls. guide: of a
-    prior that takes a guide as a second input: "pseudo_inverse" of y, or "average", the averaged output of the iteration before. ValueError for options out of
-    range.
+    prior: the denoiser; in a config {class_path: checkpoints.denoiser_file.DenoiserFile, init_args: {path: ...}}. weight: against the data term, both means in
+    [0, 1] units; null: see above, for a measurement with noise. from_255, to_255: sigma at the first and the last iteration of the limit, geometric in between;
+    equal: fixed. add_noise: see above. refresh: iterations between two calls. guide: of a prior that takes a guide as a second input: "pseudo_inverse" of y, or
+    "average", the averaged output of the iteration before. any_size: use the prior on pictures of another size than it was trained on. ValueError for options
+    out of range.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class DenoiserTerm(Term):
         add_noise: bool = True,
         refresh: int = 1,
         guide: Literal["pseudo_inverse", "average"] = "pseudo_inverse",
+        any_size: bool = False,
     ) -> None:
         if (weight is not None and not weight > 0) or refresh < 1:
             raise ValueError(f"weight must be positive and refresh at least 1, got {weight} and {refresh}")
@@ -54,7 +56,7 @@ class DenoiserTerm(Term):
                 low, high = 127.5 * prior.sigma_min, 127.5 * prior.sigma_max
                 raise ValueError(f"{name} must be a level that the prior knows, {low:.3g} .. {high:.4g}, got {value}")
         self.prior, self.weight, self.first, self.last = prior, weight, from_255 / 127.5, to_255 / 127.5
-        self.add_noise, self.refresh, self.guide = add_noise, refresh, guide
+        self.add_noise, self.refresh, self.guide, self.any_size = add_noise, refresh, guide, any_size
         self.per_iteration = Cost(nfe=1)
         self.calls_of_rows = 0  # over all fits since it was set to 0: rows that the prior was asked about
 
@@ -72,7 +74,15 @@ class DenoiserTerm(Term):
         return math.prod(measurement.operator.input_shape) / values * (measurement.sigma / sigma) ** 2
 
     def check(self, operator: Operator, noise: Noise) -> None:
-        """Raise Unsupported where there is no guide for a prior that needs one, or no noise that says what the weight is."""
+        """Raise Unsupported where the prior is of other pictures, where there is no guide for one that needs it, or no noise that says what the weight is."""
+        (channels, *known), (given, *size) = self.prior.data_shape, operator.input_shape
+        if channels != given:
+            raise Unsupported(f"the prior knows pictures of {channels} channels, and these have {given}: give another prior, or pictures in its colours")
+        if known != size and not self.any_size:
+            raise Unsupported(
+                f"the prior was trained on pictures of {known[1]}x{known[0]} pixels (width x height), and these have {size[1]}x{size[0]}: give pictures of "
+                "that size, another prior, or any_size true to use it as it is"
+            )
         if self.prior.takes_guide and self.guide == "pseudo_inverse" and not operator.linear:
             raise Unsupported("the prior takes a guide, and an operator that is not linear has no pseudo-inverse: set guide to average")
         if self.weight is None and not noise.sigma > 0:
@@ -86,6 +96,7 @@ class DenoiserTerm(Term):
 class _Active(ActiveTerm):
     def __init__(self, term: DenoiserTerm, measurement: Measurement, random: RandomStreams, iterations: int) -> None:
         self.term, self.iterations, self.measurement = term, iterations, measurement
+        term.prior.to(measurement.y.device)
         self.generators = [random.generator("dip denoiser", i) for i in measurement.index]
         self.guided = term.prior.takes_guide
         self.guide = measurement.operator.pseudo_inverse(measurement.y) if self.guided and term.guide == "pseudo_inverse" else None
@@ -108,10 +119,11 @@ class _Active(ActiveTerm):
         if self.term.add_noise:
             drawn = [torch.from_numpy(g.standard_normal(tuple(f.shape[1:]), dtype="float32")) for g in self.generators]
             x = f + sigma * torch.stack(drawn).to(f)
-        condition = Condition(image=f if self.guide is None else self.guide) if self.guided else None
+        condition = Condition(image=(f if self.guide is None else self.guide).float()) if self.guided else None
         with _COUNTING:  # fits run side by side on threads
             self.term.calls_of_rows += len(f)
-        return self.term.prior.predict(x, torch.full((len(f),), sigma, dtype=f.dtype, device=f.device), condition).x0.clamp(-1, 1)
+        level = torch.full((len(f),), sigma, dtype=torch.float32, device=f.device)
+        return self.term.prior.predict(x.float(), level, condition).x0.clamp(-1, 1).to(f)  # a prior is in float32, whatever the fit is in
 
     def state_dict(self) -> dict[str, Any]:
         return {"generators": [_plain(g.bit_generator.state) for g in self.generators], "target": self.target, "guide": self.guide}
