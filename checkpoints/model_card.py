@@ -2,8 +2,9 @@
 
 import csv
 import json
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import yaml
@@ -40,7 +41,7 @@ def model_card(prior: LoadedPrior, *, name: str, source: Path, weights: str, dty
         _table(
             {
                 "images seen": f"{training['images']:,}" if isinstance(training.get("images"), int) else "not known",
-                **{key: value for key, value in training.items() if key != "images"},
+                **{key: _public(value) for key, value in training.items() if key != "images"},
                 "prediction": description["prediction"],
                 "variance": description.get("variance", "fixed"),
                 "schedule": description["schedule"],
@@ -106,8 +107,11 @@ def _config(path: Path) -> str:
 
 
 def _public(value: Any) -> Any:
+    """Without private and open entries; of a path on this machine only its last part."""
     if isinstance(value, dict):
         return {k: _public(v) for k, v in value.items() if k not in _PRIVATE and v is not None}
+    if isinstance(value, str) and (value.startswith("~") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
     return [_public(v) for v in value] if isinstance(value, list) else value
 
 

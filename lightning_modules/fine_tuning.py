@@ -16,6 +16,8 @@ from common.errors import UserError
 from diffusion.cold_starts.base import Start
 from diffusion.edm import EDMDenoiser
 from diffusion.weighting import WEIGHTINGS
+from lightning_modules.ddpm_for_operator import DDPMForOperator
+from lightning_modules.ddpm_with_guide import DDPMWithGuide
 from lightning_modules.prior import PriorModule
 
 DEFAULTS = {"denoiser": "lightning_modules.ddpm.DDPM", "restorer": "lightning_modules.cold_diffusion.ColdDiffusion"}
@@ -52,6 +54,12 @@ class FineTuning(PriorModule):
         spec["init_args"] = dict(spec.get("init_args") or {})
         if issubclass(found, FineTuning):
             raise UserError("model.training must name how a prior is trained, such as lightning_modules.ddpm.DDPM, not another fine-tuning")
+        guide = description.get("guide")
+        if guide is not None and not issubclass(found, (DDPMForOperator, DDPMWithGuide)):
+            raise UserError(
+                f"model.prior '{prior}' is given a second image, and model.training {found.__name__} gives none: "
+                "name lightning_modules.ddpm_for_operator.DDPMForOperator, or lightning_modules.ddpm_with_guide.DDPMWithGuide"
+            )
         if description["kind"] == "denoiser":
             spec["init_args"].setdefault("sampler", DEFAULT_SAMPLER)
             before = description.get("training", {}).get("weighting")
@@ -68,6 +76,8 @@ class FineTuning(PriorModule):
         given["network"].train().requires_grad_(True)  # it was read to be used: without dropout, and frozen
         shared = {name: getattr(self, name) for name in ("learning_rate", "weight_decay", "betas", "warmup_steps", "seed", "channels_last", "fused")}
         self.inner: PriorModule = build(spec, PriorModule, where="model.training", **given, **shared, compile=False)
+        if guide is not None and self.inner.describe("").get("guide") != guide:
+            raise UserError(f"model.prior '{prior}' was trained with the guide {guide}, and model.training has another: set its form and its other options so")
         # It has the trainer, but Lightning takes logs of the module that it trains only.
         self.inner.__dict__["log"] = lambda *args, **kwargs: self.log(*args, **kwargs)
 

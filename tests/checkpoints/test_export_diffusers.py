@@ -159,10 +159,13 @@ def test_a_folder_that_is_in_use_is_refused(tmp_path):
 # --- the command and the card
 
 
+DATA = {"data_dir": "/home/me", "batch_size": 64, "folder": "C:\\home\\me\\pictures", "more": ["~/home/me/x", "./relative/y"]}
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run folder as train.py leaves it."""
-    prior = prior_of(training={"images": 12800, "steps": 100, "weighting": "simple", "learning_rate": 1e-3})
+    prior = prior_of(training={"images": 12800, "steps": 100, "weighting": "simple", "from": {"path": "/home/me/base.ckpt"}})
     weights = prior.denoiser.network.state_dict()
     content = {
         "prior": prior.description,
@@ -173,7 +176,7 @@ def run(tmp_path):
     (folder / "checkpoints").mkdir(parents=True)
     torch.save(content, folder / "checkpoints" / "last.ckpt")
     (folder / "metrics.csv").write_text("step,train/loss,val/loss,val/fid\n49,0.5,0.4,\n99,0.3,0.2,31.5\n149,0.1,0.0625,\n")
-    (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"lr": 0.001}, "data": {"init_args": {"data_dir": "/home/me", "batch_size": 64}}, "wandb": 1}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"lr": 0.001, "prior": "/home/me/base.ckpt"}, "data": {"init_args": DATA}, "wandb": 1}))
     return folder
 
 
@@ -191,7 +194,8 @@ def test_the_command_writes_folder_and_card(run, tmp_path):
     assert header["library_name"] == "diffusers"
     for said in ("Digits", "12,800", "exponential average", "0.2 (step 99)", "31.5 (step 99)", "| holes | dps | psnr | 31.25 |", "batch_size: 64", "last.ckpt"):
         assert said in card, said
-    for secret in ("/home/me", "wandb", "0.0625"):  # nor what was measured after this checkpoint
+    assert "prior: base.ckpt" in card and "folder: pictures" in card and "./relative/y" in card
+    for secret in ("home/me", "home\\me", "wandb", "0.0625"):  # nor what was measured after this checkpoint
         assert secret not in card, secret
     assert json.loads((tmp_path / "out" / "unet" / "config.json").read_text())["sample_size"] == 8
 

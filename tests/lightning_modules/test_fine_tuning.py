@@ -11,12 +11,15 @@ from callbacks.ema import EMA
 from checkpoints.adapters import WEIGHTS, read_adapter
 from checkpoints.described import write_safetensors
 from checkpoints.merging import merged, weights_hash
-from checkpoints.prior import load_prior
+from checkpoints.prior import describe_prior, load_prior
 from checkpoints.restorer import describe_restorer, load_restorer
 from common.errors import UserError
 from degradations.severity.pixelation import Pixelation
+from diffusion.assemble import assemble
 from diffusion.denoiser import Condition
 from diffusion.restorer import Restorer
+from diffusion.schedules import Cosine
+from diffusion.with_guide import GuideOptions
 from lightning_modules.fine_tuning import FineTuning
 from lightning_modules.lora_fine_tuning import LoRAFineTuning
 from networks.unet import UNet
@@ -155,6 +158,22 @@ def test_for_an_operator_the_network_is_shown_the_measurement(kind, prior, tmp_p
     images, columns = model.samples(8, 4)
     assert images.shape == (8, 1, 8, 8) and columns == 2 and torch.isfinite(images).all()
     assert model.generate([0, 1, 2]).shape == (3, 1, 8, 8)
+
+
+def test_a_prior_with_a_guide_is_trained_on_with_one(tmp_path):
+    torch.manual_seed(0)
+    network = UNet(in_channels=2, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+    for name, sees in (("conditional", True), ("shifted", False)):
+        guide = GuideOptions(form=name, sees_guide=sees)
+        seen = network if sees else UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+        denoiser = assemble(network=seen, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8), guide=guide)
+        write_safetensors(tmp_path / f"{name}.safetensors", seen, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
+        with pytest.raises(UserError, match=r"is given a second image, and model\.training DDPM gives none"):
+            module(LoRAFineTuning, tmp_path / f"{name}.safetensors")
+    with pytest.raises(UserError, match="has another: set its form"):
+        module(LoRAFineTuning, tmp_path / "shifted.safetensors", training=for_operator())
+    model = module(LoRAFineTuning, tmp_path / "conditional.safetensors", training=for_operator())
+    assert model.images_side_by_side == 1 and model.network.in_channels == 2  # not widened once more
 
 
 def test_measurements_are_drawn_anew_in_every_step_and_are_the_same_in_validation(prior, tmp_path):
