@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from restoration.stopping.base import StoppingCriterion, Verdict, Watch
 SIZE = 16
 
 
+@cache
 def cosine_basis(n: int) -> Tensor:
     """Rows are the orthonormal DCT-II vectors, float64 [n, n]."""
     i, m = torch.arange(n, dtype=torch.float64), torch.arange(n, dtype=torch.float64)[:, None]
@@ -24,6 +26,7 @@ def cosine_basis(n: int) -> Tensor:
     return basis
 
 
+@cache
 def frequencies(size: int) -> Tensor:
     """k_x^2 + k_y^2 of the coefficients, [size, size]."""
     k = torch.arange(size, dtype=torch.float64)
@@ -32,7 +35,12 @@ def frequencies(size: int) -> Tensor:
 
 def gains(iterations: float, size: int = SIZE) -> Tensor:
     """g_j = 1 - (1 - lambda)^j, lambda = 0.4 / (1 + |k|^2 / 4): what a gradient descent that is slow at high frequencies has fitted after j steps."""
-    return 1 - (1 - 0.4 / (1 + frequencies(size) / 4)) ** iterations
+    return 1 - _left_by_a_step(size) ** iterations
+
+
+@cache
+def _left_by_a_step(size: int) -> Tensor:
+    return 1 - 0.4 / (1 + frequencies(size) / 4)
 
 
 def smooth(y: Tensor, gain: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """What every criterion promises; a new file in restoration/stopping is tested without being named here."""
 
 import inspect
+import io
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -78,29 +80,27 @@ def followed(criterion: StoppingCriterion, m: Measurement, iterations: int = LIM
     return [(verdict, dict(watch.values)) for _, verdict, watch in run(criterion, m, iterations=iterations)]
 
 
-_SEEN: dict[int, tuple[Measurement, list[tuple[Verdict, dict[str, Tensor]]]]] = {}
-
-
+@cache
 def plain(criterion: StoppingCriterion) -> tuple[Measurement, list[tuple[Verdict, dict[str, Tensor]]]]:
     """The complete measurement, and what the criterion says of it; computed once."""
-    if id(criterion) not in _SEEN:
-        m = MEASUREMENTS["plain"]()
-        _SEEN[id(criterion)] = (m, followed(criterion, m))
-    return _SEEN[id(criterion)]
+    m = MEASUREMENTS["plain"]()
+    return m, followed(criterion, m)
 
 
 def same(a: list[tuple[Verdict, dict[str, Tensor]]], b: list[tuple[Verdict, dict[str, Tensor]]], rows: list[int] | None = None) -> None:
     """Equal verdicts and values; of these rows of a, where given."""
     assert len(a) == len(b)
-    for iteration, ((verdict, values), (other, others)) in enumerate(zip(a, b, strict=True), start=1):
-        for name in ("improved", "stop", "reset", "restart"):
-            first, second = getattr(verdict, name), getattr(other, name)
-            assert (first is None) == (second is None)
-            if first is not None:
-                assert torch.equal(first if rows is None else first[rows], second), (iteration, name)
-        assert values.keys() == others.keys()
-        for name, value in values.items():
-            torch.testing.assert_close(value if rows is None else value[rows], others[name], rtol=1e-9, atol=1e-12, equal_nan=True, msg=f"{iteration} {name}")
+    for name in ("improved", "stop", "reset", "restart"):
+        first, second = ([getattr(verdict, name) for verdict, _ in found] for found in (a, b))
+        assert [v is None for v in first] == [v is None for v in second], name
+        if any(v is not None for v in first):
+            first, second = (torch.stack([v for v in found if v is not None]) for found in (first, second))
+            assert torch.equal(first if rows is None else first[:, rows], second), name
+    names = a[0][1].keys()
+    assert all(values.keys() == names for found in (a, b) for _, values in found)
+    for name in names:
+        first, second = (torch.stack([values[name] for _, values in found]) for found in (a, b))
+        torch.testing.assert_close(first if rows is None else first[:, rows], second, rtol=1e-9, atol=1e-12, equal_nan=True, msg=name)
 
 
 def test_the_catalogue_is_complete():
@@ -151,25 +151,34 @@ def test_it_stops_and_has_kept_something(criterion):
 
 
 @pytest.mark.parametrize("cut", [2, 30])
-def test_it_goes_on_from_its_state(criterion, cut, tmp_path):
+def test_it_goes_on_from_its_state(criterion, cut):
     m, whole = plain(criterion)
     watch, solver = criterion.watch(m, random=RandomStreams(0), iterations=LIMIT), Solver(m)
     for iteration in range(1, cut + 1):
         solver.follow(watch.update(iteration, *solver.step(watch)))
     taken = watch.state_dict()
-    torch.save(taken, tmp_path / "state.pt")
+    saved = _saved(taken)
     # Going on with the first watch must not change what was taken from it.
     watch.update(cut + 1, m.truth, m.truth)
-    torch.save(taken, tmp_path / "later.pt")
-    assert _equal(torch.load(tmp_path / "later.pt", weights_only=True), torch.load(tmp_path / "state.pt", weights_only=True))
+    assert _equal(_loaded(_saved(taken)), _loaded(saved))
     again = criterion.watch(m, random=RandomStreams(0), iterations=LIMIT)
-    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    again.load_state_dict(_loaded(saved))
     rest = []
     for iteration in range(cut + 1, LIMIT + 1):
         verdict = again.update(iteration, *solver.step(again))
         solver.follow(verdict)
         rest.append((verdict, dict(again.values)))
     same(whole[cut:], rest)
+
+
+def _saved(state: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _loaded(content: bytes) -> dict[str, Any]:
+    return torch.load(io.BytesIO(content), weights_only=True)
 
 
 def _equal(a: Any, b: Any) -> bool:
