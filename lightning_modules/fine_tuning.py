@@ -49,9 +49,13 @@ class FineTuning(PriorModule):
         super().__init__(**options)
         given, description = _parts_of(prior, weights, preset)
         spec = {"class_path": training} if isinstance(training, str) else dict(training or {})
+        if spec and "class_path" not in spec:  # a second config replaces the whole entry, class and all: the default would train for something else
+            raise UserError(f"model.training has options and no class_path: name it, such as {DEFAULTS[description['kind']]}, with all options beside it")
         spec.setdefault("class_path", DEFAULTS[description["kind"]])
         found = find_class(spec["class_path"], PriorModule, where="model.training")
-        spec["init_args"] = dict(spec.get("init_args") or {})
+        # --model.training.init_args.NAME VALUE arrives beside class_path: the parser knows no class there, and leaves init_args out of names.
+        beside = {name: spec.pop(name) for name in list(spec) if name not in ("class_path", "init_args")}
+        spec["init_args"] = {**(spec.get("init_args") or {}), **beside}
         if issubclass(found, FineTuning):
             raise UserError("model.training must name how a prior is trained, such as lightning_modules.ddpm.DDPM, not another fine-tuning")
         guide = description.get("guide")

@@ -72,6 +72,17 @@ def test_the_sweep_gives_commands_that_the_parser_takes(monkeypatch, tmp_path):
     assert settings.rank == 4 and settings.scale == 1 and all(n.endswith(("qkv", "mix")) for n in settings.layers)
 
 
+def test_options_of_the_training_on_the_command_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(TrainCLI, "_run_subcommand", lambda self, subcommand: None)
+    monkeypatch.chdir(ROOT)
+    noise = "{class_path: degradations.noise.GaussianNoise, init_args: {sigma_255: 3}}"
+    options = ["--model.training.init_args.sampling_steps", "7", f"--model.training.init_args.noise={noise}", "--model.rank", "2"]
+    command = ["train.py", "fit", "--config", "configs/train/lora_mnist_for_inpainting.yaml", *options]
+    monkeypatch.setattr("sys.argv", [*command, "--run", str(tmp_path / "run"), "--wandb.mode", "disabled"])
+    inner = TrainCLI().model.inner
+    assert len(inner.sampling_sigmas) == 7 + 1 and inner.noise.sigma == pytest.approx(3 / 127.5) and inner.degradation is not None
+
+
 def test_from_the_command_line_to_an_adapter_and_back(tmp_path):
     """fit, a longer fit, predict, and the adapter that is left behind; another rank in the same folder is one sentence."""
     prior = write_tiny_prior(tmp_path / "prior.safetensors")

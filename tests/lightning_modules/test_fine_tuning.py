@@ -202,6 +202,7 @@ def test_measurements_are_drawn_anew_in_every_step_and_are_the_same_in_validatio
         (LoRAFineTuning, {"dropout": 1.0}, "dropout of an adapter"),
         (FineTuning, {"training": {"class_path": "lightning_modules.ddpm.DDPM", "init_args": {"network": {}}}}, "no option 'network'"),
         (FineTuning, {"training": {"class_path": "lightning_modules.ddpm.DDPM", "init_args": {"sampling_step": 3}}}, "did you mean 'sampling_steps'"),
+        (FineTuning, {"training": {"init_args": {"sampling_steps": 3}}}, r"model\.training has options and no class_path"),
         (FineTuning, {"training": "lightning_modules.cold_diffusion.ColdDiffusion"}, "no option|needs the option|unexpected"),
         (FineTuning, {"training": "lightning_modules.fine_tuning.FineTuning"}, "not another fine-tuning"),
         (FineTuning, {"training": for_operator(degradation="degradations.grey.Gray")}, "has no attribute 'Gray'"),
