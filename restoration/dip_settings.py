@@ -70,8 +70,8 @@ class DIPSettings:
         least = self.architecture.least
         if min(height, width) < least:
             raise UserError(
-                f"the image has {height} x {width} pixels, and this network needs at least {least} x {least}: give an architecture with fewer scales "
-                "(networks.untrained.skip.SkipArchitecture, preset small, needs 16 x 16, and with channels [64, 64] 8 x 8), or a larger image"
+                f"the image has {width}x{height} pixels (width x height), and this network needs at least {least} x {least}: give an architecture with fewer "
+                "scales (networks.untrained.skip.SkipArchitecture, preset small, needs 16 x 16, and with channels [64, 64] 8 x 8), or a larger image"
             )
 
 

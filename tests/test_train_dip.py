@@ -102,7 +102,7 @@ def test_prepare_says_what_is_there(whole, tmp_path):
     ("command", "options", "words"),
     [
         ("fit", ["--trainer.gradient_clip_val", "1"], ["gradient_clip_val"]),
-        ("fit", ["--data.size", "7"], ["the image has 7 x 7 pixels", "at least 8 x 8"]),
+        ("fit", ["--data.size", "7"], ["the image has 7x7 pixels", "at least 8 x 8"]),
         ("fit", ["--model.jitter", "-1"], ["jitter"]),
         ("fit", ["--model.learning_rte", "1"], ["learning_rte", "learning_rate"]),
         ("fit", ["--data", "datamodules.digits.Digits"], ["OwnPictures"]),

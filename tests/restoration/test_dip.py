@@ -74,7 +74,7 @@ def test_what_cannot_be_restored_is_said_before():
     nothing = Mask(torch.zeros(1, 1, 16, 16), channels=1)
     with pytest.raises(Unsupported, match="mask is 0 everywhere"):
         tiny().check(nothing, GaussianNoise(sigma_255=0))
-    with pytest.raises(Exception, match="needs at least 16 x 16"):
+    with pytest.raises(Exception, match=r"20x12 pixels \(width x height\), and this network needs at least 16 x 16"):
         DIP().check(Identity().bind({}, (1, 12, 20)), GaussianNoise(sigma_255=0))
     for wrong in ({"together": 0}, {"iterations": 0}, {"averaging": 2.0}):
         with pytest.raises(ValueError):

@@ -219,7 +219,7 @@ def test_settings_by_operator():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="8 x 8 pixels, and this network needs at least 16 x 16"):
+    with pytest.raises(UserError, match=r"8x8 pixels \(width x height\), and this network needs at least 16 x 16"):
         DIPFit(measurement(1, size=8), settings=settings_for(Identity().bind({}, (1, 8, 8))), stopping=Never(), random=RandomStreams(0))
     for wrong in ({"averaging": 1.0}, {"learning_rate": 0.0}, {"input": "meshgrid"}, {"learning_rate": math.nan}, {"jitter": -1.0}):
         with pytest.raises(ValueError):
