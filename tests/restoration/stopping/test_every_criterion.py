@@ -71,6 +71,13 @@ def allowed(criterion: StoppingCriterion, m: Measurement) -> bool:
     return True
 
 
+@pytest.fixture(autouse=True)
+def without_gradients():
+    """A fit watches without them, too."""
+    with torch.inference_mode():
+        yield
+
+
 @pytest.fixture(params=CASES, ids=str)
 def criterion(request) -> StoppingCriterion:
     return CASES[request.param]
