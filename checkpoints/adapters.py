@@ -132,7 +132,7 @@ def adapter_fingerprint(path: str | Path) -> str:
 def describe_adapter(settings: LoRASettings, base: Base) -> dict[str, Any]:
     """The `adapter` dictionary of a training checkpoint."""
     plain = {"layers": list(settings.layers), **{k: getattr(settings, k) for k in ("rank", "alpha", "dropout", "rslora", "dora")}}
-    return {"format": FORMAT, "settings": plain, "base": asdict(base)}
+    return {"format": FORMAT, "settings": plain, "base": {k: v for k, v in asdict(base).items() if v is not None}}
 
 
 def adapter_of_checkpoint(content: dict[str, Any], path: Path, *, weights: str) -> Adapter:
