@@ -260,3 +260,7 @@ class DIPFit:
                 for old, new in zip(weights, now, strict=True):
                     part(old, k, len(self.rows)).copy_(part(new, k, len(self.rows)))
                 error[k] = self.target_error[k]
+
+
+def history_on(history, device):
+    return {name: list(values) for name, values in history.items()}

@@ -95,3 +95,7 @@ def test_mistakes_are_named(tmp_path):
         tiny_trainer(tmp_path).fit(module(bank(tmp_path)), datamodule=tiny_digits())
     with pytest.raises(UserError, match="not mirrored with them"):
         tiny_trainer(tmp_path).fit(module(filled(tmp_path, tiny_digits())), datamodule=tiny_digits(horizontal_flip=True))
+    cropped = tiny_digits()
+    cropped.crop = "random"  # as datamodules.image_folder.ImageFolder has it
+    with pytest.raises(UserError, match="not cropped with them"):
+        tiny_trainer(tmp_path).fit(module(filled(tmp_path, tiny_digits())), datamodule=cropped)

@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.random_streams import RandomStreams
 from degradations.box_mask import BoxMask
 from lightning_modules.dip_groups import dealt, groups_of
+from restoration.dip_terms.base import ActiveTerm, Term
 from restoration.stopping.fixed import FixedIterations
 from restoration.stopping.multi_noise import MultiNoiseEarlyStopping
 from restoration.stopping.oracle import Oracle
@@ -63,6 +64,30 @@ def test_bf16_mixed_is_the_networks_precision(tmp_path):
     assert fit.settings.bf16 and fit.answer.dtype == torch.float32
     exact = alone(module, data, 0, torch.float32)[0]
     assert 0 < (fit.answer[0] - exact).abs().max() < 0.3
+
+
+class SeesPrecision(Term, ActiveTerm):
+    """Adds nothing, and remembers whether what is beside the network is computed in half precision."""
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def begin(self, measurement, *, random, iterations):
+        return self
+
+    def loss(self, output, iteration):
+        self.seen.append(torch.is_autocast_enabled("cpu"))
+        return 0 * output.flatten(1).sum(1)
+
+
+def test_bf16_mixed_is_the_precision_of_the_network_alone(tmp_path):
+    """Data term, terms and criterion are in float32, as without Lightning: the same iterations, bit for bit."""
+    term = SeesPrecision()
+    module, data = tiny_prior(terms=[term], iterations=5), tiny_pictures(1)
+    fitted(tmp_path, module, data, callbacks=[EarlyStopping()], precision="bf16-mixed")
+    assert term.seen == [False] * 5
+    module.method.changes["bf16"] = True
+    assert torch.equal(module.groups[0].fit.answer[0], alone(module, data, 0, torch.float32)[0])
 
 
 def test_each_picture_has_its_own_end(tmp_path, capsys):

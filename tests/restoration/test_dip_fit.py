@@ -15,7 +15,7 @@ from degradations.noise import GaussianNoise
 from degradations.random_mask import RandomMask
 from networks.untrained.skip import SkipArchitecture
 from restoration.dip_adam import IndependentAdam
-from restoration.dip_fit import DIPFit
+from restoration.dip_fit import DIPFit, history_on
 from restoration.dip_settings import DIPSettings, settings_for, task_of
 from restoration.stopping.base import Patience, StoppingCriterion, Verdict, Watch
 
@@ -72,6 +72,25 @@ class TwiceWatch(NeverWatch):
         if not restart:
             self.y[row] += 0.3
         return Verdict(verdict.improved, verdict.stop, **{"restart" if restart else "reset": changed})
+
+
+class StopsAt(Never):
+    """Stops image i at iteration ends[i]."""
+
+    def __init__(self, *, ends: dict[int, int]) -> None:
+        self.ends = ends
+
+    def watch(self, measurement, *, random, iterations):
+        return StopsAtWatch(measurement, self.ends)
+
+
+class StopsAtWatch(NeverWatch):
+    def __init__(self, measurement, ends):
+        super().__init__(measurement)
+        self.ends = torch.tensor([ends[i] for i in measurement.index])
+
+    def update(self, iteration, output, average):
+        return Verdict(super().update(iteration, output, average).improved, iteration >= self.ends)
 
 
 def measurement(count: int = 3, size: int = 16, degradation=None, dtype=torch.float64, sigma_255: float = 10) -> Measurement:
@@ -174,6 +193,25 @@ def test_backtracking_goes_back_to_the_last_good_weights():
     assert not any(torch.equal(a[: len(a) // 2], b[: len(b) // 2]) for a, b in zip(now, good, strict=True) if a.ndim > 1)
 
 
+def test_curves_of_an_image_end_where_it_stopped():
+    """They would go on as long as its neighbours do, and say something else alone."""
+    m = measurement()
+    together = fitted(m, stopping=StopsAt(ends={7: 4, 3: 9, 11: 20}))
+    for row, end in enumerate((4, 9, 20)):
+        alone = fitted(m.pick([row]), steps=end, stopping=StopsAt(ends={7: 4, 3: 9, 11: 20}))
+        for name, values in together.curves().items():
+            assert values[row][:end] == pytest.approx(alone.curves()[name][0], abs=1e-9), name
+            assert len(values[row]) == 20 and all(math.isnan(v) for v in values[row][end:]), name
+
+
+def test_the_history_of_a_checkpoint_goes_where_the_fit_is():
+    """Checkpoints are read on the CPU; what an accelerator adds could not be joined with it."""
+    saved = {"a": torch.zeros(4, 2), "b": [torch.zeros(2)] * 3}
+    found = history_on(saved, torch.device("meta"))
+    assert {name: len(values) for name, values in found.items()} == {"a": 4, "b": 3}
+    assert all(v.device.type == "meta" and v.shape == (2,) for values in found.values() for v in values)
+
+
 def test_odd_sizes_are_padded_inside():
     m = measurement(1, size=19)
     assert fitted(m, steps=2).answer.shape == (1, 1, 19, 19)
@@ -197,6 +235,24 @@ def test_adam_is_torchs():
             (c.sin() * torch.arange(1, 4)).sum().backward()
             optimizer.step()
     torch.testing.assert_close(stacked.detach(), torch.cat(copies).detach(), rtol=0, atol=1e-14)
+
+
+def test_adam_does_not_mind_how_a_saved_moment_lies_in_memory():
+    """Moments of a GPU, or of several networks in one pass, go on beside weights in channels_last, and the other way round."""
+    layouts = [torch.contiguous_format, torch.channels_last]
+    found = []
+    for of_weights in layouts:
+        for of_moments in layouts:
+            weights, moments = (torch.arange(54.0).view(2, 3, 3, 3).sin().to(memory_format=f) for f in (of_weights, of_moments))
+            p = torch.nn.Parameter(weights)
+            optimizer = IndependentAdam([p], lr=0.05)
+            state = {"first": moments, "second": moments.square(), "step": torch.ones(1)}
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: state}})
+            p.grad = weights.cos()
+            optimizer.step()
+            found.append(p.detach().contiguous())
+    for other in found[1:]:
+        assert torch.equal(other, found[0])
 
 
 def test_it_fits_and_averaging_denoises():

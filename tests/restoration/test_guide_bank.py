@@ -80,6 +80,16 @@ def test_a_diffused_bank_knows_time_and_noise_of_every_image(tmp_path):
     assert len(found.time.unique()) > 3 and torch.equal(made.guides(INDEX[[5]]).noise[0], found.noise[5])
 
 
+def test_the_level_that_a_method_is_told_does_not_depend_on_the_batch(tmp_path):
+    """A bank that goes on after an interruption, or in batches of another size, asks the same."""
+    made = bank(tmp_path, noise=None, schedule="diffusion.schedules.Linear")
+    whole = made.measurement(to_float(PIXELS), INDEX.tolist())
+    for row in range(7):
+        alone = made.measurement(to_float(PIXELS[[row]]), [int(INDEX[row])])
+        assert alone.sigma == whole.sigma and torch.equal(alone.y[0], whole.y[row])
+    assert whole.sigma == pytest.approx(float((1 - made.schedule.alphas_bar).mean()) ** 0.5)
+
+
 def test_options():
     with pytest.raises(UserError, match="leave degradation and noise out"):
         GuideBank(path="x", method="restoration.degraded.Degraded", schedule="diffusion.schedules.Linear", noise={"sigma": 0.1})

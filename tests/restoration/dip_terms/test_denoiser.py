@@ -17,7 +17,9 @@ from degradations.noise import GaussianNoise
 from diffusion.denoiser import Denoiser, Prediction
 from networks.untrained.skip import SkipArchitecture
 from restoration.base import Method, Unsupported
+from restoration.dip import DIP
 from restoration.dip_terms.denoiser import DenoiserTerm
+from restoration.dip_terms.tv import TVTerm
 from restoration.dip_with_prior import DIPWithPrior
 from restoration.stopping.fixed import FixedIterations
 
@@ -138,6 +140,14 @@ def test_the_cost_is_what_was_called_and_images_do_not_meet():
     assert joined(Always(), refresh=5).restore(measured(), random=RandomStreams(0)).cost.nfe == math.ceil(12 / 5)
     one = joined(Always(), together=1).restore(measured().pick([1]), num_samples=2, random=RandomStreams(0))
     assert torch.allclose(one.samples[0], found.samples[1], atol=1e-4)
+
+
+def test_the_cost_of_a_term_that_was_given_by_itself_is_what_was_called_too():
+    options = {"architecture": TINY, "iterations": 40, "stopping": FixedIterations(iterations=12)}
+    for refresh, calls in ((1, 12), (5, 3)):
+        method = DIP(terms=[DenoiserTerm(prior=Always(), from_255=60, to_255=20, refresh=refresh), TVTerm()], **options)
+        for _ in range(2):
+            assert method.restore(measured(), num_samples=2, random=RandomStreams(0)).cost.nfe == calls
 
 
 def test_a_heavy_weight_wins_over_the_data():
