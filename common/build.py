@@ -1,12 +1,16 @@
 """Objects from {class_path, init_args}: the class path in a config is the index of the code, checked before anything is built."""
 
+import contextlib
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jsonargparse
+import yaml
 
 from common.errors import UserError, nearest
 
@@ -137,6 +141,13 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 def _refuse_foreign(value: Any, where: str) -> None:
     """UserError where a nested {class_path, init_args} names a class that is not this project's own; before anything is imported."""
+    if isinstance(value, str):  # where a class is expected, the parser takes its bare path too, and YAML of the dictionary
+        with contextlib.suppress(yaml.YAMLError, ValueError):
+            value = yaml.safe_load(value)
+        if isinstance(value, str) and "." in value and all(part.isidentifier() for part in value.split(".")):
+            top = value.partition(".")[0]
+            if not _is_own(value.rpartition(".")[0]) and (top in sys.modules or importlib.util.find_spec(top) is not None):
+                raise UserError(f"{where} names '{value}', which is not one of this project's own: nothing was loaded")
     if isinstance(value, dict):
         if "class_path" in value:
             find_class(value["class_path"], object, where=where, own_only=True)

@@ -41,6 +41,17 @@ def test_a_checkpoint_builds_own_classes_only(path):
         build({"class_path": path}, object, where="checkpoint", own_only=True)
 
 
+@pytest.mark.parametrize("form", ["{}", "{{class_path: {}}}", '{{"class_path": "{}"}}', "[{}]"])
+def test_a_checkpoint_imports_no_foreign_module_that_a_string_names(form, tmp_path, monkeypatch):
+    """The parser takes a bare path, and YAML, where a nested object is expected, and imports what it names before it looks at the class."""
+    (tmp_path / "foreign_module.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = {"class_path": "diffusion.schedules.ZeroTerminalSNR", "init_args": {"schedule": form.format("foreign_module.Class")}}
+    with pytest.raises(UserError, match="not one of this project's own"):
+        build(spec, Schedule, where="checkpoint", own_only=True)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_foreign_class_that_an_own_module_imported_is_refused():
     with pytest.raises(UserError, match="outside of this project"):
         build({"class_path": "networks.unet.Tensor"}, object, where="checkpoint", own_only=True)
