@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from checkpoints.adapters import KEY, AdapterEntry, Base, adapter_fingerprint, adapter_of_checkpoint, read_adapter
+from checkpoints.import_diffusers import is_hub_name
 from checkpoints.merging import merged, widened
 from common.build import PROJECT
 from common.errors import UserError
@@ -28,7 +29,7 @@ def adapted_weights(content: dict[str, Any], path: Path, *, weights: str) -> dic
         base_path = Path(base.path)
     except TypeError as error:
         raise UserError(f"{where} does not describe its prior: it is incomplete, train it again") from error
-    places = [p for p in dict.fromkeys((base_path, PROJECT / base_path)) if p.exists()]
+    places = [p for p in dict.fromkeys((base_path, PROJECT / base_path)) if p.exists() or (p == base_path and is_hub_name(p))]
     if not places:
         raise UserError(
             f"{where} holds an adapter of the prior '{base.path}', which is not there: put it back, or give the prior's new path as --prior "
@@ -61,7 +62,13 @@ def adapt(network: nn.Module, entries: Sequence[AdapterEntry], *, weights: str =
     where = " and ".join(f"the adapter '{e.path}'" for e in entries)
     state = merged(network.state_dict(), [(read_adapter(e.path, weights=weights), e.scale) for e in entries], where=where)
     network.load_state_dict(state)
-    return "".join(f"+{e.scale:g}*{adapter_fingerprint(e.path)}" for e in entries)
+    return "".join(f"+{_exact(e.scale)}*{adapter_fingerprint(e.path, weights=weights)}" for e in entries)
+
+
+def _exact(scale: float) -> str:
+    """0.5 as "0.5", 1.0 as "1", and all digits of those that have more."""
+    short = f"{scale:g}"
+    return short if float(short) == scale else repr(scale)
 
 
 @contextmanager

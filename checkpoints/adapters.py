@@ -121,12 +121,14 @@ def read_adapter(path: str | Path, *, weights: str = "ema") -> Adapter:
     return _checked(config, tensors, header.get(BASE), f"the adapter '{path}'")
 
 
-def adapter_fingerprint(path: str | Path) -> str:
-    """Identifies the file that holds an adapter's numbers."""
+def adapter_fingerprint(path: str | Path, *, weights: str = "ema") -> str:
+    """Identifies the files that hold an adapter's numbers, rank and alpha, and, of a checkpoint, which of its weights."""
     path = Path(path)
+    if path.name == WEIGHTS:
+        path = path.parent  # as read_adapter: alpha stands beside it
     if path.is_dir():
         return f"{sha256_of(path / WEIGHTS)}+{sha256_of(path / CONFIG)}"
-    return sha256_of(path)
+    return sha256_of(path) + ("" if weights == "ema" else f":{weights}")
 
 
 def describe_adapter(settings: LoRASettings, base: Base) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import torch
 from helpers import tiny_denoiser, write_tiny_prior
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from checkpoints import export_adapter, merge_adapters
+from checkpoints import export_adapter, import_diffusers, merge_adapters
 from checkpoints.adapted import adapt
 from checkpoints.adapters import CONFIG, WEIGHTS, Adapter, AdapterEntry, adapter_fingerprint, read_adapter, write_adapter
+from checkpoints.export_diffusers import write_diffusers
 from checkpoints.merging import change, merged, weights_hash, widened
-from checkpoints.prior import load_prior
+from checkpoints.prior import LoadedPrior, describe_prior, load_prior
 from common.errors import UserError
 from evaluation.priors import prior_for
 from networks.lora import adapter_state, add_adapter, load_adapter_state, use_adapters
@@ -134,6 +135,46 @@ def test_a_config_takes_a_prior_with_adapters(tmp_path):
     assert adapter_fingerprint(folders[0]) != adapter_fingerprint(folders[1])
     names = {type(m).__module__ for m in found.model.modules()}
     assert not any("peft" in n or "lora" in n for n in names)  # plain layers: it costs what the prior costs
+
+
+def checkpoint_of(found: Adapter, path, base: dict, description: dict, other: Adapter | None = None):
+    """A training checkpoint that holds the adapter, raw; and as its average another one."""
+    plain = {"layers": list(found.settings.layers), "rank": 2, "alpha": 3.0, "dropout": 0.0, "rslora": False, "dora": False}
+    named = lambda a: {f"{n.removesuffix('.weight')}.default.weight": t for n, t in a.tensors.items()}  # noqa: E731
+    state = {f"denoiser.network.{n}": t for n, t in named(found).items()}
+    content = {"prior": description, "state_dict": state, "adapter": {"format": 1, "settings": plain, "base": base}}
+    torch.save(content | ({"ema": {"weights": named(other)}} if other else {}), path)
+    return path
+
+
+def test_a_fingerprint_follows_all_that_changes_the_weights(tmp_path):
+    """Alpha, which stands beside the file of numbers; averaged or raw weights, also where the prior has one set; every digit of the scale."""
+    folder = write_adapter(tmp_path / "a", adapter())
+    file = folder / WEIGHTS
+    before = adapter_fingerprint(file)
+    assert before == adapter_fingerprint(folder)
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, "lora_alpha": 6.0}))
+    assert read_adapter(file).settings.alpha == 6 and adapter_fingerprint(file) != before
+    path = write_tiny_prior(tmp_path / "p.safetensors")
+    base = {"path": str(path), "weights": "ema", "hash": weights_hash(load_prior(path).denoiser.network.state_dict()), "images": 1}
+    both = checkpoint_of(adapter(0), tmp_path / "a.ckpt", base, load_prior(path).description, adapter(1))
+    networks = {which: tiny_denoiser().network for which in ("ema", "raw")}
+    added = {which: adapt(network, [AdapterEntry(str(both))], weights=which) for which, network in networks.items()}
+    assert weights_hash(networks["ema"].state_dict()) != weights_hash(networks["raw"].state_dict()) and added["ema"] != added["raw"]
+    assert len({adapt(tiny_denoiser().network, [AdapterEntry(str(folder), s)]) for s in (0.1234567, 0.1234568)}) == 2
+
+
+def test_the_prior_of_an_adapter_may_be_a_name_of_the_hub(tmp_path, monkeypatch):
+    """As it was found when the adapter was trained."""
+    denoiser = tiny_denoiser()
+    given = LoadedPrior(denoiser, describe_prior(denoiser, data="Digits"), "")
+    folder = write_diffusers(tmp_path / "cached", given, source=tmp_path)
+    monkeypatch.setattr(import_diffusers, "_fetched", lambda name: folder)
+    base = {"path": "someone/tiny-ddpm", "weights": "ema", "hash": weights_hash(denoiser.network.state_dict()), "images": 1}
+    path = checkpoint_of(adapter(), tmp_path / "a.ckpt", base, given.description)
+    expected = merged(denoiser.network.state_dict(), [(adapter(), 1.0)], where="it")
+    assert weights_hash(load_prior(path, weights="raw").denoiser.network.state_dict()) == weights_hash(expected)
 
 
 def test_the_command_merges(tmp_path, monkeypatch, capsys):
