@@ -1,10 +1,12 @@
 """One metric along several training runs, side by side: python -m sweeps.curves RUN [RUN ...] --metric quality/fid
 
 Reads metrics.csv of run folders, with or without W&B: a row for a run, a column for a number of images seen, METRIC [METRIC_low, METRIC_high] in it where the
-run measured it there. Runs that saw the same images stand at the same column, whatever a step cost them.
+run measured it there. Runs that saw the same images stand at the same column, whatever a step cost them. A run that has not measured it yet has an empty row,
+and is named below the table.
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.command_line import Parser
@@ -14,15 +16,10 @@ Curve = dict[int, tuple[float, float | None, float | None]]  # images seen -> va
 
 
 def read_curve(folder: Path, metric: str) -> Curve:
-    """The metric of a run by images seen; UserError where the folder is no run or never measured it."""
-    path = folder / "metrics.csv"
-    if not path.is_file():
-        raise UserError(f"there is no metrics.csv in '{folder}': give folders of training runs, runs/NAME")
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    if rows and metric not in rows[0]:
-        measured = ", ".join(sorted(n for n in rows[0] if "/" in n and not n.endswith(("_low", "_high")) and any(r[n] for r in rows)))
-        raise UserError(f"--metric '{metric}': '{path}' does not have it; it has {measured}")
+    """The metric of a run by images seen, {} where the run has not measured it; UserError where the folder is no run."""
+    rows = _rows(folder)
+    if not rows or metric not in rows[0]:
+        return {}
     images, found = {}, {}
     for row in rows:  # not every row says how many images were seen, but rows of one step belong together
         if row.get("images"):
@@ -34,13 +31,34 @@ def read_curve(folder: Path, metric: str) -> Curve:
     return found
 
 
+def read_curves(folders: Sequence[Path], metric: str) -> dict[str, Curve]:
+    """Curves by the names of the folders (by their paths where names are shared); UserError, with what was measured, where no run has the metric."""
+    names = [folder.name for folder in folders]
+    curves = {f.name if names.count(f.name) == 1 else str(f): read_curve(f, metric) for f in folders}
+    if not any(curves.values()):
+        measured = sorted({n for folder in folders for row in _rows(folder) for n, v in row.items() if v and "/" in n and not n.endswith(("_low", "_high"))})
+        where = ", ".join(f"'{folder / 'metrics.csv'}'" for folder in folders)
+        raise UserError(f"--metric '{metric}': no measurement in {where}; there is {', '.join(measured) or 'none of anything yet'}")
+    return curves
+
+
 def markdown(curves: dict[str, Curve], metric: str) -> str:
-    """A row a run, a column for every number of images at which some run was measured."""
+    """A row a run, a column for every number of images at which some run was measured; below, the runs without any."""
     columns = sorted({images for curve in curves.values() for images in curve})
     lines = [["run", *(f"{c:,}" for c in columns)], ["---", *("---:" for _ in columns)]]
     for name, curve in curves.items():
         lines.append([name, *(_cell(curve[c]) if c in curve else "" for c in columns)])
-    return f"{metric} by images seen\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    without = [name for name, curve in curves.items() if not curve]
+    below = f"\nnot measured yet: {', '.join(without)}\n" if without else ""
+    return f"{metric} by images seen\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n" + below
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        raise UserError(f"there is no metrics.csv in '{folder}': give folders of training runs, runs/NAME")
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _cell(point: tuple[float, float | None, float | None]) -> str:
@@ -53,7 +71,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of training runs")
     parser.add_argument("--metric", default="val/loss", help="a column of metrics.csv (default: %(default)s)")
     args = parser.parse_args()
-    print(markdown({folder.name: read_curve(folder, args.metric) for folder in args.runs}, args.metric))
+    print(markdown(read_curves(args.runs, args.metric), args.metric))
 
 
 if __name__ == "__main__":
