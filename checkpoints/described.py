@@ -72,8 +72,11 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
 def write_safetensors(
     path: str | Path, network: nn.Module, description: dict[str, Any], *, dtype: torch.dtype = torch.float16, key: str = "prior"
 ) -> None:
-    """Write one set of weights as `dtype` with `description` under `key` in the header, atomically."""
+    """Write one set of weights as `dtype` with `description` under `key` in the header, atomically; UserError where a weight does not fit into `dtype`."""
     tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in network.state_dict().items()}
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise UserError(f"the weight '{name}' is not finite as {str(dtype).removeprefix('torch.')}, nothing was written: take float32, or other weights")
     write_atomically(path, safetensors.torch.save(tensors, metadata={key: json.dumps(description, sort_keys=True)}))
 
 

@@ -7,6 +7,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,6 +19,13 @@ from common.errors import UserError, run_cli
 from common.files import sha256_of
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+def which_weights(path: Path, description: dict[str, Any], asked: str) -> str:
+    """What a file says of its weights: a released one has one set, whatever was asked for, and says which; a .ckpt has both."""
+    if "source" in (description.get("training") or {}):
+        return "as released by others"
+    return description.get("weights", asked) if path.suffix == ".safetensors" else asked
 
 
 def main() -> None:
@@ -44,10 +52,7 @@ def main() -> None:
     else:
         prior = load_prior(args.checkpoint, weights=args.weights, preset=args.preset)
         network, description = prior.denoiser.network, prior.description
-    # A released file has one set of weights and says which; a .ckpt has both.
-    which = description.get("weights", args.weights) if args.checkpoint.suffix == ".safetensors" else args.weights
-    if "source" in (description.get("training") or {}):
-        which = "as released by others"
+    which = which_weights(args.checkpoint, description, args.weights)
     if folder:
         written = write_diffusers(args.output, prior, source=args.checkpoint, weights=which, dtype=DTYPES[dtype], tables=args.metrics)
         print(f"{written}  {sum(p.stat().st_size for p in written.rglob('*') if p.is_file())} bytes, with README.md: look it through, and add a licence")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from checkpoints.adapters import AdapterEntry, read_adapter
 from checkpoints.described import write_safetensors
-from checkpoints.export import DTYPES
+from checkpoints.export import DTYPES, which_weights
 from checkpoints.foreign_files import refuse_preset
 from checkpoints.merging import merged
 from checkpoints.prior import describes_restorer, load_prior
@@ -48,7 +48,8 @@ def main() -> None:
         network, description = prior.denoiser.network, prior.description
     where = " and ".join(f"the adapter '{e.path}'" for e in entries)
     network.load_state_dict(merged(network.state_dict(), adapters, where=where, any_base=args.any_base))
-    said = {**description, "weights": args.weights, "dtype": args.dtype, "adapters": [{"path": e.path, "scale": e.scale} for e in entries]}
+    which = which_weights(args.prior, description, args.weights)
+    said = {**description, "weights": which, "dtype": args.dtype, "adapters": [{"path": e.path, "scale": e.scale} for e in entries]}
     write_safetensors(args.output, network, said, dtype=DTYPES[args.dtype])
     print(f"{args.output}  {args.output.stat().st_size} bytes  sha256 {sha256_of(args.output)}")
 

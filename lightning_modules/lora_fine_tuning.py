@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import lightning.pytorch as pl
 import torch
 
 from checkpoints.adapters import KEY, Adapter, Base, describe_adapter, write_adapter
@@ -46,6 +47,11 @@ class LoRAFineTuning(FineTuning):
         self.settings = LoRASettings(layers=layers, rank=rank, alpha=alpha, dropout=dropout, rslora=rslora, dora=dora)
         add_adapter(self.network, self.settings)
         self.strict_loading = False  # the prior's weights are not in the checkpoint
+
+    def check_trainer(self, trainer: pl.Trainer) -> None:
+        super().check_trainer(trainer)
+        if any(getattr(callback, "snapshot_every_n_images", None) is not None for callback in trainer.callbacks):
+            raise UserError("ema.snapshot_every_n_images writes whole priors, and model trains an adapter beside one, which they would not hold: leave it out")
 
     @property
     def adapter(self) -> Adapter:

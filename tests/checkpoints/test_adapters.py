@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from checkpoints import export_adapter, import_diffusers, merge_adapters
 from checkpoints.adapted import adapt
 from checkpoints.adapters import CONFIG, WEIGHTS, Adapter, AdapterEntry, adapter_fingerprint, read_adapter, write_adapter
+from checkpoints.described import write_safetensors
 from checkpoints.export_diffusers import write_diffusers
 from checkpoints.merging import change, merged, weights_hash, widened
 from checkpoints.prior import LoadedPrior, describe_prior, load_prior
@@ -186,6 +187,10 @@ def test_the_command_merges(tmp_path, monkeypatch, capsys):
     found = load_prior(tmp_path / "m.safetensors")
     assert weights_hash(found.denoiser.network.state_dict()) == weights_hash(merged(tiny_denoiser().network.state_dict(), [(adapter(), 0.5)], where="it"))
     assert found.description["adapters"] == [{"path": str(folder), "scale": 0.5}]
+    # Of a released prior that says which weights it holds, the merged one says the same.
+    write_safetensors(path, tiny_denoiser().network, {**load_prior(path).description, "weights": "raw"}, dtype=torch.float32)
+    merge_adapters.main()
+    assert load_prior(tmp_path / "m.safetensors").description["weights"] == "raw"
     for wrong, match in ((["--output", "m.ckpt"], "must end in .safetensors"), (["--scales", "1", "2", "--output", "m.safetensors"], "one number for each")):
         monkeypatch.setattr(sys, "argv", ["merge", str(path), str(folder), *wrong])
         with pytest.raises(UserError, match=match):

@@ -49,6 +49,15 @@ def test_half_precision_costs_little(denoiser, tmp_path):
         torch.testing.assert_close(p.detach(), q, rtol=2**-11, atol=1e-7)
 
 
+def test_a_weight_that_half_precision_cannot_hold_is_not_released(denoiser, tmp_path):
+    """The file would be refused when it is read, after the checkpoint is gone."""
+    with torch.no_grad():
+        denoiser.network.head.bias.fill_(1e5)
+    with pytest.raises(UserError, match=r"'head\.bias' is not finite as float16"):
+        write_safetensors(tmp_path / "h.safetensors", denoiser.network, describe_prior(denoiser, data="Digits"))
+    assert not (tmp_path / "h.safetensors").exists()
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("code ran",))

@@ -235,6 +235,13 @@ def test_a_checkpoint_of_another_adapter_or_prior_is_not_continued(prior, tmp_pa
         load_prior(tmp_path / "a.ckpt")
 
 
+def test_snapshots_that_no_prior_could_be_read_from_are_refused_before_training(prior, tmp_path):
+    trainer = tiny_trainer(tmp_path, EMA(profile="power", snapshot_every_n_images=16), max_steps=1)
+    module(FineTuning, prior).check_trainer(trainer)
+    with pytest.raises(UserError, match=r"ema\.snapshot_every_n_images .* leave it out"):
+        module(LoRAFineTuning, prior).check_trainer(trainer)
+
+
 def test_the_header_says_what_the_adapter_belongs_to(prior, tmp_path):
     model = module(LoRAFineTuning, prior)
     tiny_trainer(tmp_path, EMA(), max_steps=1, limit_val_batches=0).fit(model, datamodule=tiny_digits())
