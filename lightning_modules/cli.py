@@ -54,6 +54,10 @@ class Parser(LightningArgumentParser):
         text = f"{inner.group(1)}: {inner.group(2)}" if inner else text
         if "arguments are required" in text and "model" in text:
             text = "no model and no data are given: name a config, --config configs/train/NAME.yaml"
+        if "'dict' object has no attribute 'init_args'" in text:  # of an entry without a class that the parser knows, such as model.training
+            given = next((w.partition(".class_path")[0] for w in sys.argv[1:] if re.match(r"--\w+\.[\w.]+\.class_path(=|$)", w)), "--model.training")
+            text = f"{given}.class_path cannot be given by itself, because its options would remain those of another class: "
+            text += f"give the whole entry, {given} '{{class_path: CLASS, init_args: {{...}}}}', or {given} CLASS for a class without options"
         unknown = re.search(r"(?:Option|unrecognized arguments:|does not accept option) '?(?:--)?([\w.]+)", text)
         suggestion = nearest(unknown.group(1), self._known_names()) if unknown and "did you mean" not in text else ""
         raise UserError(text + suggestion) from ex

@@ -12,6 +12,7 @@ from checkpoints.described import read_described
 from checkpoints.merging import merged
 from checkpoints.prior import PREFIX, load_prior
 from common.batch import Batch
+from common.errors import UserError
 from lightning_modules.cli import TrainCLI
 from sweeps.expand import read_sweep
 
@@ -81,6 +82,18 @@ def test_options_of_the_training_on_the_command_line(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", [*command, "--run", str(tmp_path / "run"), "--wandb.mode", "disabled"])
     inner = TrainCLI().model.inner
     assert len(inner.sampling_sigmas) == 7 + 1 and inner.noise.sigma == pytest.approx(3 / 127.5) and inner.degradation is not None
+
+
+def test_another_class_for_the_training_is_given_with_its_options(monkeypatch, tmp_path):
+    """The parser keeps the entry as plain values, and cannot change its class by --model.training.class_path alone: it says what to write instead."""
+    monkeypatch.setattr(TrainCLI, "_run_subcommand", lambda self, subcommand: None)
+    monkeypatch.chdir(ROOT)
+    command = ["train.py", "fit", "--config", "configs/train/lora_mnist_to_fashion.yaml", "--run", str(tmp_path / "run"), "--wandb.mode", "disabled"]
+    monkeypatch.setattr("sys.argv", [*command, "--model.training.class_path", "lightning_modules.ddpm.DDPM"])
+    with pytest.raises(UserError, match=r"^--model\.training\.class_path cannot be given by itself.* --model\.training '\{class_path: CLASS, init_args"):
+        TrainCLI()
+    monkeypatch.setattr("sys.argv", [*command, "--model.training", "{class_path: lightning_modules.ddpm.DDPM, init_args: {sampling_steps: 7}}"])
+    assert len(TrainCLI().model.inner.sampling_sigmas) == 7 + 1
 
 
 def test_from_the_command_line_to_an_adapter_and_back(tmp_path):
