@@ -104,7 +104,7 @@ class LoRAConv2d(PeftConv2d):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         active = [name for name in self.active_adapters if name in self.lora_A]
         base = self.base_layer
-        if len(active) != 1 or self.disable_adapters or self.merged or args or kwargs or not self._is_plain(active[0]) or not isinstance(base, torch.nn.Conv2d):
+        if len(active) != 1 or self.disable_adapters or self.merged or args or kwargs or not isinstance(base, torch.nn.Conv2d) or not self._is_plain(active[0]):
             return super().forward(x, *args, **kwargs)
         name = active[0]
         geometry = (base.stride, base.padding, base.dilation)
