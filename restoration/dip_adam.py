@@ -1,6 +1,7 @@
 """Adam for several independent networks whose parameters are stacked: each has its own step count, so that one can begin again beside the others."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,13 @@ class IndependentAdam(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 self.state[p] = {"first": torch.zeros_like(p), "second": torch.zeros_like(p), "step": torch.zeros(copies, dtype=torch.float32)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for p, state in self.state.items():
+            # Fused kernels go through memory, not through indices: moments must lie there as the weights do, whatever device and grouping they were saved on.
+            state.update({name: torch.empty_like(p).copy_(state[name]) for name in ("first", "second")})
 
     @torch.no_grad()
     def begin_again(self, copies: Iterable[int]) -> None:

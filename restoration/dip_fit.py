@@ -1,7 +1,7 @@
 """The deep image prior as a state that is stepped: untrained networks, one fitted to each measurement. Knows neither Lightning nor the loop around it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -135,11 +135,15 @@ class DIPFit:
         return int(self.stopped_at[row]) if bool(self.stopped[row]) else self.iteration
 
     def curves(self) -> dict[str, list[list[float]]]:
-        """What the criterion monitored, and the error to the target: by name, for each row, a number for each iteration (NaN where there was none)."""
-        found = {}
+        """What the criterion monitored, and the error to the target: by name, for each row, a number for each iteration (NaN where there was none).
+
+        Those of a row end where it stopped: how long its neighbours went on says nothing about it.
+        """
+        found, after = {}, torch.arange(1, self.iteration + 1, device=self.stopped.device) > self.stopped_at[:, None]
+        after &= self.stopped[:, None]
         for name, values in self.history.items():
             padded = values + [torch.full_like(values[-1], math.nan)] * (self.iteration - len(values))
-            found[name] = torch.stack(padded, 1).tolist()
+            found[name] = torch.stack(padded, 1).masked_fill(after, math.nan).tolist()
         return found
 
     def close(self) -> None:
@@ -164,10 +168,10 @@ class DIPFit:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
-        for name in ("iteration", "output", "average", "answer", "averaged", "stopped", "kept", "stopped_at", "kept_at", "history"):
+        for name in ("iteration", "output", "average", "answer", "averaged", "stopped", "kept", "stopped_at", "kept_at"):
             value = state[name]
             setattr(self, name, value.to(self.z.device) if isinstance(value, Tensor) else value)
-        self.history = {name: list(values) for name, values in state["history"].items()}
+        self.history = history_on(state["history"], self.z.device)
         self.network.copy_from([v.to(self.z.device) for v in state["parameters"]], range(len(self.rows)))
         checked = state["checked"]
         self._checked = None if checked is None else ([w.to(self.z.device) for w in checked["weights"]], checked["error"].to(self.z.device))
@@ -262,5 +266,6 @@ class DIPFit:
                 error[k] = self.target_error[k]
 
 
-def history_on(history, device):
-    return {name: list(values) for name, values in history.items()}
+def history_on(history: Mapping[str, Tensor | Sequence[Tensor]], device: torch.device) -> dict[str, list[Tensor]]:
+    """Numbers by name, a tensor [B] for each iteration, on a device; each name's list in one transfer."""
+    return {name: list((values if isinstance(values, Tensor) else torch.stack(list(values))).to(device)) for name, values in history.items()}
