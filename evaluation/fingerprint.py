@@ -3,8 +3,12 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from common.files import sha256_of
 from evaluation.config import Config
 
 VERSION = 1  # raise it when the same configuration begins to give other results
@@ -14,7 +18,7 @@ _NO_INFLUENCE = frozenset({"batch_size", "data_dir", "workers", "memory_limit_mb
 
 
 def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, precision: str) -> str:
-    """A hash of all that changes the results of one cell: seed, images, task, method, the bytes of its prior, precision.
+    """A hash of all that changes the results of one cell: seed, images, task, method, the bytes of its prior and of files that task and method name, precision.
 
     Not in it: limit, batch size, devices, metrics, other cells. So an evaluation may be extended by images, tasks and methods, and a cell
     whose own settings changed is noticed. prior: the fingerprint of the checkpoint, None where the method uses none.
@@ -32,7 +36,30 @@ def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, 
         "prior": prior,
         "precision": precision,
     }
+    named = [_digest(p, p.stat().st_mtime_ns) for p in _files([cell.degradation, cell.noise, asked.init_args])]
+    if named:  # a mask, or a prior inside a term of a deep image prior; where there are none the fingerprint is what it was before they were in it
+        parts["files"] = named
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _files(value: Any, name: str = "") -> Iterator[Path]:
+    """The files that options called `path` name, at any depth; of a folder (a prior of diffusers) those inside."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _files(inner, key)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _files(inner)
+    elif name == "path" and isinstance(value, str):
+        path = Path(value)
+        yield from [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
+
+
+@lru_cache
+def _digest(path: Path, written: int) -> str:
+    """SHA-256 of a file as it was written at a time; many cells share one."""
+    del written
+    return sha256_of(path)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -1,0 +1,39 @@
+"""What a row of results depends on."""
+
+import os
+
+from evaluation.config import parse_config
+from evaluation.fingerprint import cell_fingerprint
+
+
+def fingerprint(mask=None, prior=None) -> str:
+    degradation = {"class_path": "degradations.given_mask.GivenMask", "init_args": {"path": str(mask)}} if mask else "degradations.identity.Identity"
+    denoiser = {"class_path": "checkpoints.denoiser_file.DenoiserFile", "init_args": {"path": str(prior)}}
+    terms = [{"class_path": "restoration.dip_terms.denoiser.DenoiserTerm", "init_args": {"prior": denoiser}}] if prior else []
+    raw = {
+        "data": {"class_path": "datamodules.digits.Digits"},
+        "tasks": {"a": {"degradation": degradation, "noise": {"sigma_255": 5}}},
+        "methods": {"dip": {"class_path": "restoration.dip.DIP", "init_args": {"terms": terms}}},
+        "metrics": {"psnr": "metrics.psnr.PSNR"},
+    }
+    return cell_fingerprint(parse_config(raw, "the test"), "a", "dip", None, "32")
+
+
+def test_it_follows_the_bytes_of_files_that_a_task_or_a_method_names(tmp_path):
+    """The same name with other bytes gives other results, and rows of both must not stand in one table."""
+    for option in ("mask", "prior"):
+        file = tmp_path / option
+        file.write_bytes(b"one")
+        before = fingerprint(**{option: file})
+        os.utime(file)
+        assert fingerprint(**{option: file}) == before  # whenever it was written
+        file.write_bytes(b"two")
+        os.utime(file, ns=(1, 1))
+        assert fingerprint(**{option: file}) != before
+    folder = tmp_path / "diffusers"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet" / "config.json").write_text("{}")
+    before = fingerprint(prior=folder)
+    (folder / "unet" / "config.json").write_text("{ }")
+    os.utime(folder / "unet" / "config.json", ns=(1, 1))
+    assert fingerprint(prior=folder) != before
