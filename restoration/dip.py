@@ -102,6 +102,7 @@ class DIP(Method):
         return HeldOutPixels(second_pass=True) if noise.sigma > 0 else FixedIterations(iterations=settings.iterations)
 
     def calls(self) -> Cost:
+        """The most there can be: fits that stop earlier ask less."""
         iterations = self.changes["iterations"] or 3000
         own = [t.per_iteration for t in self.terms]
         return Cost(nfe=sum(c.nfe for c in own) * iterations, backwards=sum(c.backwards for c in own) * iterations)
@@ -117,6 +118,9 @@ class DIP(Method):
         settings = self.settings(measurement.operator, measurement.noise)
         stopping = self.criterion(measurement.noise, settings)
         together = self.together or (1 if measurement.y.device.type == "cpu" else TOGETHER)
+        terms = self.active_terms()
+        for term in terms:
+            term.calls_of_rows = 0
         answer = measurement.y.new_zeros(chains, *measurement.operator.input_shape)
         notes, trace = [""] * chains, {}
         groups = list(_groups(chains, together))
@@ -125,7 +129,7 @@ class DIP(Method):
         def job(rows: list[int]) -> Callable[[], Iterator[tuple[DIPFit, int | None]]]:
             def iterations() -> Iterator[tuple[DIPFit, int | None]]:
                 part, samples = measurement.pick([r // num_samples for r in rows]), [sample[r] for r in rows]
-                fit = DIPFit(part, settings=settings, stopping=stopping, terms=self.active_terms(), random=random, sample=samples)
+                fit = DIPFit(part, settings=settings, stopping=stopping, terms=terms, random=random, sample=samples)
                 for at in run(fit):
                     yield fit, at
                 yield fit, None  # it has ended
@@ -149,7 +153,8 @@ class DIP(Method):
                 which = "" if chains == 1 else f"/{index[row]}/{sample[row]}"
                 trace |= {f"{name}{which}": values[k] for name, values in curves.items()}
                 trace[f"answer_at{which}"] = [float(fit.answer_at(k))]  # one number, not a curve
-        return Restoration(samples=answer.unflatten(0, (-1, num_samples)), cost=self.calls(), trace=trace, notes=tuple(notes))
+        cost = replace(self.calls(), nfe=round(sum(term.calls_of_rows for term in terms) / chains))  # what was called: it may have stopped early
+        return Restoration(samples=answer.unflatten(0, (-1, num_samples)), cost=cost, trace=trace, notes=tuple(notes))
 
 
 def run(fit: DIPFit) -> Iterator[int]:

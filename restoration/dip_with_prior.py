@@ -3,12 +3,10 @@
 from dataclasses import replace
 from typing import Literal
 
-from common.random_streams import RandomStreams
 from degradations.base import Operator
-from degradations.measurement import Measurement
 from degradations.noise import Noise
 from diffusion.denoiser import Denoiser
-from restoration.base import Cost, Method, OnStep, Restoration
+from restoration.base import Cost, Method
 from restoration.dip import DIP
 from restoration.dip_terms.base import Term
 from restoration.dip_terms.denoiser import DenoiserTerm
@@ -58,10 +56,3 @@ class DIPWithPrior(DIP):
         iterations = self.changes["iterations"] or 3000
         others = super().calls()
         return replace(others, nfe=others.nfe + -(-iterations // self.term.refresh))
-
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
-        self.term.calls_of_rows = 0
-        found = super().restore(measurement, num_samples=num_samples, random=random, on_step=on_step)
-        chains = found.samples.shape[0] * found.samples.shape[1]
-        own = round(self.term.calls_of_rows / chains)
-        return replace(found, cost=replace(super().calls(), nfe=super().calls().nfe + own))

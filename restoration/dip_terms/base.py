@@ -34,9 +34,12 @@ class ActiveTerm(ABC):
 
 
 class Term(Recorded, ABC):
-    """The options of a term. per_iteration: what one iteration costs beyond the untrained network."""
+    """The options of a term. per_iteration: what one iteration costs beyond the untrained network, at most. calls_of_rows: how many rows a prior was really
+    asked about, over all fits since somebody set it to 0; for terms that ask one.
+    """
 
     per_iteration: Cost = Cost()
+    calls_of_rows: int = 0
 
     def check(self, operator: Operator, noise: Noise) -> None:
         """Raise restoration.base.Unsupported where this term has nothing to say of such measurements."""

@@ -58,7 +58,6 @@ class DenoiserTerm(Term):
         self.prior, self.weight, self.first, self.last = prior, weight, from_255 / 127.5, to_255 / 127.5
         self.add_noise, self.refresh, self.guide, self.any_size = add_noise, refresh, guide, any_size
         self.per_iteration = Cost(nfe=1)
-        self.calls_of_rows = 0  # over all fits since it was set to 0: rows that the prior was asked about
 
     def level(self, iteration: int, iterations: int) -> float:
         """sigma at an iteration, from 1."""
