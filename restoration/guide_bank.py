@@ -102,7 +102,7 @@ class GuideBank:
         time, noise = self.diffusion(index, tuple(x.shape[1:]))
         alpha_bar = self.schedule.alpha_bar_of(time).view(-1, 1, 1, 1)
         y = (alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise).float()
-        sigma = float((1 - alpha_bar).mean().sqrt())
+        sigma = float((1 - self.schedule.alphas_bar).mean().sqrt())  # of all times, so that what is asked does not depend on the batch
         return Measurement(y=y, operator=IdentityOperator(tuple(x.shape[1:])), noise=GaussianNoise(sigma=sigma), index=tuple(index))
 
     def compute(self, read: Callable[[list[int]], tuple[Tensor, Tensor]], rows: int, on_part: Callable[[int, int], None] | None = None) -> float:
