@@ -60,6 +60,8 @@ def main() -> None:
     classes = getattr(denoiser.network, "num_classes", None)
     if args.label is not None and not 0 <= args.label < (classes or 0):
         raise UserError(f"--label must be one of the prior's classes, {f'0..{classes - 1}' if classes else 'and it has none'}, got {args.label}")
+    if args.label is None and not getattr(denoiser.network, "null_class", True):
+        raise UserError(f"--label is missing: the prior knows classes only, give the picture's, 0..{classes - 1}")
     folder = require_writable_folder(args.output, "output")
     picture = image[None]
     found = round_trip(denoiser, picture, steps=args.steps, refinements=args.refinements, label=args.label)

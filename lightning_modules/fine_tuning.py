@@ -66,6 +66,8 @@ class FineTuning(PriorModule):
             )
         if description["kind"] == "denoiser":
             spec["init_args"].setdefault("sampler", DEFAULT_SAMPLER)
+            if not getattr(given["network"], "null_class", True):
+                spec["init_args"].setdefault("label_dropout", 0.0)  # it has no row for "no class", and would refuse the first image without a label
             before = description.get("training", {}).get("weighting")
             if before in WEIGHTINGS:
                 spec["init_args"].setdefault("weighting", before)

@@ -1,11 +1,18 @@
 """python -m evaluation.invert: from a picture to its noise and back."""
 
 import numpy as np
+import pytest
 import torch
 from helpers import call, one_sentence, tiny_denoiser, write_tiny_prior
 from PIL import Image
 
-from evaluation.invert import round_trip
+from checkpoints.described import write_safetensors
+from checkpoints.prior import describe_prior
+from common.errors import UserError
+from diffusion.assemble import assemble
+from diffusion.schedules import Cosine
+from evaluation.invert import main, round_trip
+from networks.unet import UNet
 
 
 def test_the_round_trip_comes_back_with_refinements():
@@ -27,3 +34,17 @@ def test_the_command_writes_latent_and_comparison_and_refuses_what_does_not_fit(
     one_sentence(call(*arguments, "--label", "3"), "--label", "none")
     Image.fromarray(pixels[:6]).save(tmp_path / "in.png")
     one_sentence(call(*arguments), "[1, 6, 8]", "[1, 8, 8]")
+
+
+def test_a_prior_that_knows_classes_only_needs_a_label(tmp_path, monkeypatch):
+    network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4, num_classes=3, null_class=False)
+    denoiser = assemble(network=network, schedule=Cosine(), prediction="epsilon", data_shape=(1, 8, 8))
+    write_safetensors(tmp_path / "p.safetensors", network, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in.png")
+    words = ["invert", str(tmp_path / "in.png"), "--prior", str(tmp_path / "p.safetensors"), "--output", str(tmp_path / "out"), "--steps", "3"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(UserError, match=r"--label is missing.* 0\.\.2"):
+        main()
+    monkeypatch.setattr("sys.argv", [*words, "--label", "2"])
+    main()
+    assert (tmp_path / "out" / "latent.npy").is_file()

@@ -235,6 +235,17 @@ def test_a_checkpoint_of_another_adapter_or_prior_is_not_continued(prior, tmp_pa
         load_prior(tmp_path / "a.ckpt")
 
 
+def test_no_labels_are_dropped_for_a_network_that_needs_them(tmp_path):
+    """A network of guided-diffusion has no row for "no class"."""
+    torch.manual_seed(0)
+    network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4, num_classes=10, null_class=False)
+    denoiser = assemble(network=network, schedule=Cosine(), prediction="epsilon", data_shape=(1, 8, 8))
+    write_safetensors(tmp_path / "p.safetensors", network, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
+    model = module(LoRAFineTuning, tmp_path / "p.safetensors")
+    assert model.inner.conditioning.dropout == 0
+    tiny_trainer(tmp_path / "run", EMA(), max_steps=2).fit(model, datamodule=tiny_digits())
+
+
 def test_snapshots_that_no_prior_could_be_read_from_are_refused_before_training(prior, tmp_path):
     trainer = tiny_trainer(tmp_path, EMA(profile="power", snapshot_every_n_images=16), max_steps=1)
     module(FineTuning, prior).check_trainer(trainer)
