@@ -25,7 +25,7 @@ class DDPMWithGuide(DDPM):
 
     bank: the guides by index of the image; compute it with python -m evaluation.dip_bank. residual_std, sees_guide, last_time: see GuideOptions; that command
     prints the residual_std of a bank. Images are drawn with the guides of validation images, image i with the i-th. The other arguments: see DDPM. UserError
-    for options that contradict each other, for a bank that is missing or incomplete, and for data that are mirrored at random, which guides are not.
+    for options that contradict each other, for a bank that is missing or incomplete, and for data that are mirrored or cropped at random, which guides are not.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class DDPMWithGuide(DDPM):
             return
         if datamodule.horizontal_flip:
             raise UserError("data.horizontal_flip mirrors images, and their guides are not mirrored with them: set it to false")
+        if getattr(datamodule, "crop", None) == "random":
+            raise UserError("data.crop random shows another part of an image in every epoch, and guides are not cropped with them: set it to center")
         if stage == "fit":
             for split in ("train", "validation"):
                 images = datamodule.images(split)

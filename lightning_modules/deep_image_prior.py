@@ -183,7 +183,8 @@ class DeepImagePrior(RunModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         del batch, batch_idx
-        with _float32_by_default():
+        # Precision is the network's, as DIPFit has it: data term, priors and criteria are not to be rounded with it.
+        with _float32_by_default(), torch.autocast(self.device.type, enabled=False):
             return self._iterate()
 
     def _iterate(self) -> Tensor:
