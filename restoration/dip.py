@@ -39,7 +39,7 @@ class DIP(Method):
     the network; null for the task's, or a small one where a side has less than 96 pixels. iterations: the most, all stages of the criterion counted.
     learning_rate: of Adam. input: z. jitter: of z at each iteration. averaging: of the outputs. backtrack_db: see restoration/dip_settings.py. langevin:
     noise on the weights. stopping: the criterion, see restoration/stopping/; null for HeldOutPixels with a second pass and twice the task's iterations, the
-    best of all over several kinds of noise (docs/results/deep_image_prior.md), or, where a measurement has no noise, for all of the task's iterations.
+    best of those that need not know the noise (docs/results/deep_image_prior.md), or, where a measurement has no noise, for all of the task's iterations.
     terms: added to the loss, see restoration/dip_terms/. together: how many networks are fitted in one pass; null for 1 on a CPU, where more is not faster,
     and 16 on an accelerator. workers: how many such passes run side by side, each on one thread; null for as many as there are threads on a CPU, 1 on an
     accelerator. bf16: the network in bfloat16. ValueError for options out of range.
