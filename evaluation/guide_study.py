@@ -1,8 +1,9 @@
 """What a guide does to the training of a diffusion model: python -m evaluation.guide_study --config configs/studies/dip_in_training.yaml --output DIR
 
-Every variant is trained from the same first weights and on the same noise, and asked the same questions: the squared error of x0 at fixed noise levels on
-validation images that no variant was trained on, and the distance and diversity of what it draws; against gradient steps and seconds, those of its bank
-included. A run and its prior (VARIANT-SEED.safetensors) are written when it is finished, and the same command does what is missing. --table: only the table.
+Every variant is trained from weights of the same seed (a guide widens the first layer, which draws more numbers) and on the same noise, and asked the same
+questions: the squared error of x0 at fixed noise levels on validation images that no variant was trained on, and the distance and diversity of what it draws;
+against gradient steps and seconds, those of its bank included. A run and its prior (VARIANT-SEED.safetensors) are written when it is finished, and the same
+command does what is missing. --table: only the table.
 Seconds are those of the processor, so that others on the machine do not count.
 """
 
