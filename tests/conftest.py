@@ -5,4 +5,18 @@ import os
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import sys
+from collections.abc import Iterator
+
+import pytest
+
 import common.torchvision_remedy  # noqa: F401  (must come before whatever imports torchvision)
+
+
+@pytest.fixture(autouse=True)
+def no_run_of_wandb_stays_open() -> Iterator[None]:
+    """A run that a test leaves open would be taken by the next logger of the process, whose files then stand in another test's folder."""
+    yield
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and getattr(wandb, "run", None) is not None:
+        wandb.finish()

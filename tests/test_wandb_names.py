@@ -53,9 +53,10 @@ def run(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setattr("sys.argv", ["train.py", "fit", "--config", str(write_config(folder, config)), "--run", str(folder / "run")])
-        TrainCLI()
         import wandb
 
+        wandb.finish()  # a fixture of a module begins before what closes runs after each test
+        TrainCLI()
         wandb.finish()
     return folder / "run"
 
