@@ -39,7 +39,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="where results go (default: results/<name of the last config>)")
     parser.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N images")
-    parser.add_argument("--prior", metavar="PATH", help="the checkpoint of the prior 'default', or a prior of others (docs/checkpoints.md)")
+    parser.add_argument("--prior", metavar="PATH", help="the checkpoint of the prior 'default', or a foreign checkpoint (docs/checkpoints.md)")
     parser.add_argument(
         "--devices",
         type=_at_least_one,

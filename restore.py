@@ -8,7 +8,7 @@
     python restore.py blurred.png --method cold --prior runs/NAME/checkpoints/last.ckpt --output restored     a cold restorer, severity estimated
 
 Any size, grey or colour, 8 or 16 bits, alpha kept. Writes into DIR restored.png, comparison.png (what was given beside what was restored), iterates.png and
-curve.png, curve.csv (how a method got there). --list_methods and --list_degradations show what there is, with all options; docs/own_picture.md shows how.
+curve.png, curve.csv (how a method got there). --list_methods and --list_degradations show what there is, with all options; docs/user_image.md shows how.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)
@@ -38,7 +38,7 @@ def make_parser() -> Parser:
     parser.add_argument("--sigma_255", type=float, metavar="S", help="standard deviation of its noise in grey levels; 0 is none (default: estimated)")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="the undamaged picture: PSNR and SSIM are printed")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where the results go")
-    parser.add_argument("--prior", type=Path, metavar="PATH", help="a checkpoint, or a prior of others: docs/checkpoints.md (default: the MNIST prior)")
+    parser.add_argument("--prior", type=Path, metavar="PATH", help="a checkpoint, or a foreign checkpoint: docs/checkpoints.md (default: the MNIST prior)")
     parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="averaged or raw weights of a checkpoint (default: ema)")
     parser.add_argument("--preset", metavar="NAME", help="what a .pt of guided-diffusion does not say: ffhq_256, imagenet_256_uncond ...")
     parser.add_argument("--adapter", action="append", default=[], metavar="PATH[=SCALE]", help="an adapter beside the prior (docs/lora.md); repeatable")
@@ -54,7 +54,7 @@ def make_parser() -> Parser:
 
 def split_options(rest: list[str], known: list[str]) -> dict[str, Any]:
     """{"method": {"scale": 0.3}, "degradation": {}} from --method.scale=0.3, or with the value as the next word."""
-    from evaluation.yaml_files import override
+    from common.yaml_files import override
 
     options: dict[str, Any] = {"method": {}, "degradation": {}}
     words = iter(rest)
@@ -74,7 +74,7 @@ def main() -> None:
     parser = make_parser()
     args, rest = parser.parse_known_args()
     options = split_options(rest, [option for action in parser._actions for option in action.option_strings])
-    from evaluation.catalogue import catalogue, degradations, listing
+    from inference.catalogue import catalogue, degradations, listing
     from restoration.base import Method
 
     known = catalogue("restoration", Method)
@@ -94,11 +94,11 @@ def main() -> None:
                 with_prior = ", ".join(name for name, method in known.items() if method.needs_prior)
                 raise UserError(f"{option} {value} is given, and --method {args.method or 'dip'} uses none: choose a method that does ({with_prior})")
 
-    from evaluation.own_degradation import own_degradation
-    from evaluation.prior_options import adapters_of
-    from evaluation.restore_one import Request, restore_one
+    from checkpoints.prior_options import adapters_of
+    from inference.degradation_options import degradation_options
+    from inference.restore_one import Request, restore_one
 
-    name, chosen = own_degradation(args.degradation, options["degradation"], mask=args.mask, factor=args.factor, kernel=args.kernel)
+    name, chosen = degradation_options(args.degradation, options["degradation"], mask=args.mask, factor=args.factor, kernel=args.kernel)
     given = {k: v for k, v in vars(args).items() if k not in ("mask", "factor", "kernel", "adapter", "list_methods", "list_degradations")}
     given.update(method=args.method or "dip", degradation=name, prior=args.prior or PRIOR, adapters=adapters_of(args.adapter))
     for line in restore_one(Request(**given, method_options=options["method"], degradation_options=chosen)):

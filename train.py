@@ -12,7 +12,7 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(EXIT_PREEMPTED))
 
     import common.torchvision_remedy  # noqa: F401  (before whatever imports torchvision)
-    from lightning_modules.cli import TrainCLI
+    from training.cli import TrainCLI
 
     TrainCLI()
 

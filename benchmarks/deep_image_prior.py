@@ -36,8 +36,8 @@ from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
 from networks.untrained.skip import SLOPE, SkipArchitecture
 from restoration.dip import DIP, run
-from restoration.dip_fit import DIPFit
-from restoration.dip_settings import DIPSettings, settings_for
+from restoration.deep_image_prior.fit import DIPFit
+from restoration.deep_image_prior.settings import DIPSettings, settings_for
 from restoration.stopping.fixed import FixedIterations
 
 PICTURES = ("astronaut", "chelsea", "coffee", "rocket")  # inside scikit-image's package

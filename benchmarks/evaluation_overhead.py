@@ -22,7 +22,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from checkpoints.described import write_safetensors
+from checkpoints.files import write_safetensors
 from checkpoints.prior import describe_prior
 from common.build import build
 from datamodules.base import ImageDataModule

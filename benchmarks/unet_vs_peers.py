@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from checkpoints.diffusers_layout import state_dict_from_diffusers, unet_from_diffusers
+from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers, unet_from_diffusers
 from common.compute import count_flops, matrix_peak
 from networks.packed import packed
 from networks.unet import UNet

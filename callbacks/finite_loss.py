@@ -8,9 +8,10 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from callbacks.non_finite import are_finite, origin_of
 from common.batch import Batch
 from common.errors import UserError
-from lightning_modules.non_finite import are_finite
+from lightning_modules.base import TrainedModule
 
 _KEPT_BYTES = 256 * 2**20  # of batches that no look has seen yet
 
@@ -138,7 +139,10 @@ def _why(pl_module: pl.LightningModule, parts: list[_Part], bad: _Part) -> tuple
     loss = float(bad.loss)
     what = f"the gradient is not finite at step {bad.step}" if math.isfinite(loss) else f"the training loss is {loss} at step {bad.step}"
     for part in [p for p in parts if p.step == bad.step]:
-        origin = pl_module.origin(part.batch, part.images_seen)
+        if isinstance(pl_module, TrainedModule):
+            origin = origin_of(pl_module, part.batch, part.images_seen)
+        else:
+            origin = pl_module.non_finite_part()
         if origin is not None:
             return (1 if math.isfinite(loss) else 0), f"{what}, {origin}"
     return 2, f"{what}, and no layer shows it when the step is repeated"

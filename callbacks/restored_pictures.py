@@ -14,7 +14,7 @@ from torch import Tensor
 from common.files import write_atomically
 from common.image_range import to_uint8
 from common.pictures import as_picture, png_bytes
-from evaluation.iterates import Iterates, curves, strip, table, with_iterations
+from inference.iterates import Iterates, curves, strip, table, with_iterations
 from lightning_modules.deep_image_prior import DeepImagePrior, Group
 from metrics.distortion import psnr, ssim
 

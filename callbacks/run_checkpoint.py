@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from checkpoints.described import read_checkpoint_file
+from checkpoints.files import read_checkpoint_file
 from common.errors import UserError
 from common.files import write_atomically
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from checkpoints.described import load_weights, read_described, write_safetensors
+from checkpoints.files import load_weights, read_described, write_safetensors
 from common.build import Recorded, build
 from common.errors import UserError, run_cli
 from common.files import sha256_of
@@ -52,7 +52,7 @@ def load_classifier(path: str | Path, *, weights: str = "ema", device: torch.dev
     if description.get("format") != FORMAT or description.get("kind") != KEY:
         raise UserError(f"{where} has format {description.get('format')!r} and kind {description.get('kind')!r}; this version reads format {FORMAT}, '{KEY}'")
     try:
-        network = build(description["network"], ResNet, where=f"{where}, network", own_only=True)
+        network = build(description["network"], ResNet, where=f"{where}, network", project_only=True)
         list(description["data"]["shape"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{where} does not describe its {error}: it is incomplete, export or train it again") from error

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from checkpoints.prior import load_prior
+from checkpoints.load import load_prior
 from common.build import Recorded
 from diffusion.denoiser import Condition, Denoiser, Prediction
 
@@ -22,8 +22,8 @@ class DenoiserFile(Recorded, Denoiser):
         loaded = load_prior(Path(path), weights=weights, preset=preset)
         self.denoiser, self.fingerprint = loaded.denoiser, loaded.fingerprint
         self.data_shape = self.denoiser.data_shape
-        self.sigma_min, self.sigma_max, self.times = self.denoiser.sigma_min, self.denoiser.sigma_max, self.denoiser.times
-        self.learns_variance, self.takes_guide = self.denoiser.learns_variance, self.denoiser.takes_guide
+        self.sigma_min, self.sigma_max, self.num_timesteps = self.denoiser.sigma_min, self.denoiser.sigma_max, self.denoiser.num_timesteps
+        self.learns_variance, self.takes_image = self.denoiser.learns_variance, self.denoiser.takes_image
         self.eval()
 
     def level_at(self, time: Tensor) -> Tensor:

@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 
-from checkpoints.described import write_safetensors
-from checkpoints.export_diffusers import write_diffusers
-from checkpoints.prior import describes_restorer, load_prior
-from checkpoints.restorer import load_restorer
+from checkpoints.files import write_safetensors
+from checkpoints.foreign.export_diffusers import write_diffusers
+from checkpoints.load import describes_cold_restorer, load_cold_restorer, load_prior
 from common.errors import UserError, run_cli
 from common.files import sha256_of
 
@@ -44,10 +43,10 @@ def main() -> None:
         raise UserError(f"output must end in .safetensors, got '{args.output}'; for a folder of diffusers add --format diffusers")
     if not folder and args.metrics:
         raise UserError(f"--metrics {args.metrics[0]} is for the model card of --format diffusers: add that, or leave it out")
-    if describes_restorer(args.checkpoint, weights=args.weights):
+    if describes_cold_restorer(args.checkpoint, weights=args.weights):
         if folder:
             raise UserError(f"'{args.checkpoint}' is a cold restorer, which diffusers has no pipeline for: export it as .safetensors")
-        cold = load_restorer(args.checkpoint, weights=args.weights)
+        cold = load_cold_restorer(args.checkpoint, weights=args.weights)
         network, description = cold.restorer.network, cold.description
     else:
         prior = load_prior(args.checkpoint, weights=args.weights, preset=args.preset)

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from checkpoints.adapters import KEY, WEIGHTS, read_adapter, write_adapter
-from checkpoints.described import read_checkpoint_file
+from checkpoints.files import read_checkpoint_file
+from checkpoints.lora.files import KEY, WEIGHTS, read_adapter, write_adapter
 from common.errors import UserError, run_cli
 
 

@@ -10,13 +10,12 @@ A checkpoint of adapters alone is merged into the prior that it names. The resul
 import argparse
 from pathlib import Path
 
-from checkpoints.adapters import AdapterEntry, read_adapter
-from checkpoints.described import write_safetensors
 from checkpoints.export import DTYPES, which_weights
-from checkpoints.foreign_files import refuse_preset
-from checkpoints.merging import merged
-from checkpoints.prior import describes_restorer, load_prior
-from checkpoints.restorer import load_restorer
+from checkpoints.files import write_safetensors
+from checkpoints.foreign.detect import refuse_preset
+from checkpoints.load import describes_cold_restorer, load_cold_restorer, load_prior
+from checkpoints.lora.files import AdapterEntry, read_adapter
+from checkpoints.lora.merging import merged
 from common.errors import UserError, run_cli
 from common.files import sha256_of
 
@@ -39,9 +38,9 @@ def main() -> None:
         raise UserError(f"--scales must have one number for each adapter, got {len(scales)} for {len(args.adapters)}")
     entries = [AdapterEntry(path=str(path), scale=scale) for path, scale in zip(args.adapters, scales, strict=True)]
     adapters = [(read_adapter(e.path, weights=args.weights), e.scale) for e in entries]
-    if describes_restorer(args.prior, weights=args.weights):
+    if describes_cold_restorer(args.prior, weights=args.weights):
         refuse_preset(args.prior, args.preset)
-        cold = load_restorer(args.prior, weights=args.weights)
+        cold = load_cold_restorer(args.prior, weights=args.weights)
         network, description = cold.restorer.network, cold.description
     else:
         prior = load_prior(args.prior, weights=args.weights, preset=args.preset)

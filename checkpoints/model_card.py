@@ -33,7 +33,7 @@ def model_card(prior: LoadedPrior, *, name: str, source: Path, weights: str, dty
         f"# {name}\n",
         f"A diffusion prior of {width}x{height} {'grey' if channels == 1 else 'colour'} pictures, {parameters:,} parameters, {made} with Palimpsest.\n",
         "```python\nfrom diffusers import DDPMPipeline\n\n"
-        f'pipeline = DDPMPipeline.from_pretrained("{name}")\npipeline(batch_size=4, num_inference_steps={denoiser.times}).images[0].save("picture.png")\n```\n',
+        f'pipeline = DDPMPipeline.from_pretrained("{name}")\npipeline(batch_size=4, num_inference_steps={denoiser.num_timesteps}).images[0].save("picture.png")\n```\n',
         "Palimpsest reads the same folder: `python restore.py IN.png --method dps --prior FOLDER --output DIR`.\n",
         "## Data\n",
         _table({"data set": data["name"], "pictures": f"{channels} x {height} x {width}, values in {data['range']}"}),

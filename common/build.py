@@ -13,22 +13,24 @@ import jsonargparse
 import yaml
 
 from common.errors import UserError, nearest
+from common.renamed import current, modernised, renamed_options
 
 T = TypeVar("T")
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-def find_class(class_path: str, base: type[T], *, where: str, own_only: bool = False) -> type[T]:
+def find_class(class_path: str, base: type[T], *, where: str, project_only: bool = False) -> type[T]:
     """The class that `class_path` ("package.module.Class") names; `where` names the place in the config for the message.
 
-    own_only: refuse, before importing anything, a class that is not one of this project's own files: what a checkpoint names must not run foreign code.
+    project_only: refuse, before importing anything, a class that is not one of this project's own files: what a checkpoint names must not run foreign code.
     Raises UserError where the module or class does not exist, is abstract, or is not a `base`.
     """
-    module_name, _, name = str(class_path).rpartition(".")
+    class_path = current(str(class_path))
+    module_name, _, name = class_path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in str(class_path).split(".")):
         raise UserError(f"{where}: class_path must be 'package.module.Class', got '{class_path}'")
-    if own_only and not _is_own(module_name):
+    if project_only and not _is_of_project(module_name):
         raise UserError(f"{where} names the class '{class_path}', which is not one of this project's own: nothing was loaded")
     try:
         module = importlib.import_module(module_name)
@@ -40,12 +42,12 @@ def find_class(class_path: str, base: type[T], *, where: str, own_only: bool = F
     if not (inspect.isclass(found) and issubclass(found, base)) or inspect.isabstract(found):
         choices = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)]
         raise UserError(f"{where}: '{class_path}' is not a usable {base.__name__}; {module_name} has {', '.join(choices) or 'none'}{nearest(name, choices)}")
-    if own_only and not _is_own(found.__module__):
+    if project_only and not _is_of_project(found.__module__):
         raise UserError(f"{where} names the class '{class_path}', which is defined outside of this project: nothing was loaded")
     return found
 
 
-def build(spec: dict[str, Any] | str, base: type[T], *, where: str, own_only: bool = False, **injected: Any) -> T:
+def build(spec: dict[str, Any] | str, base: type[T], *, where: str, project_only: bool = False, **injected: Any) -> T:
     """Build {class_path, init_args} (or a bare class path) of a subclass of `base`; `injected` are arguments that a config may not give.
 
     Names, presence and types of the options are checked against the constructor's annotations. Raises UserError for an unknown option (with the nearest
@@ -56,8 +58,8 @@ def build(spec: dict[str, Any] | str, base: type[T], *, where: str, own_only: bo
     if unknown or "class_path" not in spec:
         extra = f"unknown key '{sorted(unknown)[0]}'" if unknown else "class_path is missing"
         raise UserError(f"{where}: expected class_path and init_args, {extra}")
-    found = find_class(spec["class_path"], base, where=where, own_only=own_only)
-    if own_only:
+    found = find_class(spec["class_path"], base, where=where, project_only=project_only)
+    if project_only:
         _refuse_foreign(spec.get("init_args"), where)
     try:
         options = check_options(found, spec.get("init_args") or {}, where=where, skip=injected)
@@ -69,6 +71,7 @@ def build(spec: dict[str, Any] | str, base: type[T], *, where: str, own_only: bo
 def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Iterable[str] = ()) -> dict[str, Any]:
     """`options` checked and converted by the annotations of the constructor of `cls`, defaults filled in; UserError as in :func:`build`."""
     parameters = {n: p for n, p in _parameters(cls).items() if n not in set(skip)}
+    options = renamed_options(f"{cls.__module__}.{cls.__qualname__}", modernised(options, warn=False))
     for name in options:
         if name not in parameters:
             raise UserError(f"{where}: {cls.__name__} has no option '{name}'{nearest(name, parameters)}; it has {', '.join(parameters) or 'none'}")
@@ -146,23 +149,23 @@ def _refuse_foreign(value: Any, where: str) -> None:
             value = yaml.safe_load(value)
         if isinstance(value, str) and "." in value and all(part.isidentifier() for part in value.split(".")):
             top = value.partition(".")[0]
-            if not _is_own(value.rpartition(".")[0]) and (top in sys.modules or importlib.util.find_spec(top) is not None):
+            if not _is_of_project(value.rpartition(".")[0]) and (top in sys.modules or importlib.util.find_spec(top) is not None):
                 raise UserError(f"{where} names '{value}', which is not one of this project's own: nothing was loaded")
     if isinstance(value, dict):
         if "class_path" in value:
-            find_class(value["class_path"], object, where=where, own_only=True)
+            find_class(value["class_path"], object, where=where, project_only=True)
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         for inner in value:
             _refuse_foreign(inner, where)
 
 
-def _is_own(module_name: str) -> bool:
+def _is_of_project(module_name: str) -> bool:
     """Whether a module is a file of this project, found without importing it."""
     parts = module_name.split(".")
     path = PROJECT.joinpath(*parts)
-    own_packages = {p.parent.name for p in PROJECT.glob("*/__init__.py")}
-    return parts[0] in own_packages and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
+    project_packages = {p.parent.name for p in PROJECT.glob("*/__init__.py")}
+    return parts[0] in project_packages and (path.with_suffix(".py").is_file() or (path / "__init__.py").is_file())
 
 
 def _modules(module_name: str) -> list[str]:

@@ -82,7 +82,7 @@ class NoiseSequence:
         self._ahead = self._pool.submit(self._draw)
         return current.to(self._device, non_blocking=True)
 
-    def begin_again(self, rows: dict[int, np.random.Generator]) -> None:
+    def reseed_rows(self, rows: dict[int, np.random.Generator]) -> None:
         """The rows named go on with these generators instead; the others are not disturbed."""
         ahead = self._ahead.result() if self._ahead is not None else None
         for row, generator in rows.items():
@@ -92,11 +92,11 @@ class NoiseSequence:
                 self._fill(ahead[0], row)
 
     def state(self) -> list[dict[str, Any]]:
-        """Where each row's generator stands before the next batch, as plain values for :meth:`go_on_from`."""
+        """Where each row's generator stands before the next batch, as plain values for :meth:`restore_state`."""
         states = self._ahead.result()[1] if self._ahead is not None else [g.bit_generator.state for g in self._generators]
         return [_plain_state(s) for s in states]
 
-    def go_on_from(self, states: list[dict[str, Any]]) -> None:
+    def restore_state(self, states: list[dict[str, Any]]) -> None:
         """The next batch is the one that was next when :meth:`state` was taken."""
         if self._ahead is not None:
             self._ahead.result()

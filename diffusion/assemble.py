@@ -4,8 +4,8 @@ from torch import nn
 
 from diffusion.denoiser import DiscreteDenoiser, NetworkDenoiser
 from diffusion.edm import EDMDenoiser, LogNormal
+from diffusion.image_conditioning import ConditioningOptions, ImageConditionedDenoiser
 from diffusion.schedules import Schedule, TrainingLevels
-from diffusion.with_guide import DenoiserWithGuide, GuideOptions
 
 PREDICTIONS = ("epsilon", "x0", "v", "edm")
 
@@ -18,12 +18,12 @@ def assemble(
     data_shape: tuple[int, int, int],
     variance: str = "fixed",
     sigma_data: float = 0.5,
-    guide: GuideOptions | None = None,
+    conditioning: ConditioningOptions | None = None,
 ) -> NetworkDenoiser:
     """The denoiser of a network: :class:`DiscreteDenoiser` for a Schedule, :class:`EDMDenoiser` for prediction "edm" with a LogNormal.
 
     network: its channels are checked where it says them (`in_channels`, `out_channels`). variance: "fixed", or "learned_range" for a network of 2 C output
-    channels. sigma_data: of prediction "edm". guide: for a denoiser that takes one, see diffusion/with_guide.py. ValueError for options that contradict each
+    channels. sigma_data: of prediction "edm". conditioning image: for a denoiser that takes one, see diffusion/image_conditioning.py. ValueError for options that contradict each
     other, in one sentence.
     """
     if prediction not in PREDICTIONS:
@@ -34,13 +34,13 @@ def assemble(
         raise ValueError(f"prediction '{prediction}' needs a schedule of diffusion.schedules, got {type(schedule).__name__}: change it, or prediction to edm")
     if prediction == "edm" and variance != "fixed":
         raise ValueError(f"variance '{variance}' needs a discrete schedule, and prediction 'edm' has none: set variance to fixed")
-    if guide is not None and (prediction == "edm" or variance != "fixed"):
-        raise ValueError(f"a guide needs a discrete schedule and variance fixed, got prediction '{prediction}' and variance '{variance}'")
-    _check_channels(network, data_shape[0], learned=variance == "learned_range", seen=guide is not None and guide.sees_guide)
+    if conditioning is not None and (prediction == "edm" or variance != "fixed"):
+        raise ValueError(f"a conditioning image needs a discrete schedule and variance fixed, got prediction '{prediction}' and variance '{variance}'")
+    _check_channels(network, data_shape[0], learned=variance == "learned_range", seen=conditioning is not None and conditioning.sees_image)
     if isinstance(schedule, LogNormal):
         return EDMDenoiser(network=network, levels=schedule, sigma_data=sigma_data, data_shape=data_shape)
-    if guide is not None:
-        return DenoiserWithGuide(network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, options=guide)
+    if conditioning is not None:
+        return ImageConditionedDenoiser(network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, options=conditioning)
     return DiscreteDenoiser(network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, variance=variance)
 
 
@@ -48,7 +48,7 @@ def _check_channels(network: nn.Module, channels: int, *, learned: bool, seen: b
     inputs, outputs = getattr(network, "in_channels", None), getattr(network, "out_channels", None)
     wanted = channels * (1 + seen)
     if inputs is not None and inputs != wanted:
-        why = f"data_shape says {channels}" + (" and the guide has as many" if seen else "")
+        why = f"data_shape says {channels}" + (" and the conditioning image has as many" if seen else "")
         raise ValueError(f"the network has {inputs} input channels and {why}: set network.in_channels to {wanted}")
     if outputs is None or outputs == channels * (1 + learned):
         return

@@ -30,7 +30,7 @@ class ClosedForm(Denoiser):
         self.data_shape = tuple(data_shape)
         self.schedule = schedule
         self.sigma_min, self.sigma_max = float(schedule.sigmas[0]), float(schedule.sigmas[-1])
-        self.times = len(schedule)
+        self.num_timesteps = len(schedule)
 
     def level_at(self, time: Tensor) -> Tensor:
         return self.schedule.sigma_of(time)

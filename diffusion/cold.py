@@ -9,8 +9,8 @@ from torch import Tensor
 
 from degradations.base import Params
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
+from diffusion.cold_restorer import ColdRestorer
 from diffusion.denoiser import Condition
-from diffusion.restorer import Restorer
 
 Algorithm = Literal["direct", "naive", "improved"]
 ALGORITHMS = ("direct", "naive", "improved")
@@ -38,7 +38,7 @@ def check_severities(severities: Sequence[int], largest: int) -> None:
 
 @torch.no_grad()
 def cold_sample(
-    restorer: Restorer,
+    restorer: ColdRestorer,
     x: Tensor,
     severities: Sequence[int],
     params: Params,

@@ -44,16 +44,16 @@ class Denoiser(nn.Module, ABC):
     """E[x0 | x] and its relatives, for x = x0 + sigma * noise.
 
     data_shape: (C, H, W) that it was trained on. sigma_min, sigma_max: the levels that it knows; others are clamped to them with one warning.
-    times: how many training times it has (1000 where training was continuous), which spacings of levels refer to.
-    learns_variance: whether its predictions carry `variance` and `fraction`. takes_guide: whether it needs Condition(image=...), see diffusion/with_guide.py.
+    num_timesteps: how many training times it has (1000 where training was continuous), which spacings of levels refer to.
+    learns_variance: whether its predictions carry `variance` and `fraction`. takes_image: whether it needs Condition(image=...), see diffusion/image_conditioning.py.
     """
 
     data_shape: tuple[int, int, int]
     sigma_min: float
     sigma_max: float
-    times: int = 1000
+    num_timesteps: int = 1000
     learns_variance: bool = False
-    takes_guide: bool = False
+    takes_image: bool = False
 
     @abstractmethod
     def level_at(self, time: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def expand(sigma: Tensor, x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Question:
+class TrainingPair:
     """What a network is asked in training, and the right answer: input [B, C, H, W] at `time` [B], target [B, C, H, W], snr = 1 / sigma^2 [B]."""
 
     input: Tensor
@@ -98,7 +98,7 @@ class NetworkDenoiser(Denoiser):
         """The training times [B] of numbers [B] that are uniform in [0, 1)."""
 
     @abstractmethod
-    def question(self, x0: Tensor, noise: Tensor, time: Tensor) -> Question:
+    def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
         """What the network is asked about x0 [B, C, H, W] and standard normal noise at training times [B]."""
 
     @abstractmethod
@@ -156,7 +156,7 @@ class DiscreteDenoiser(NetworkDenoiser):
         self.variance = variance
         self.data_shape = tuple(data_shape)
         self.sigma_min, self.sigma_max = float(schedule.sigmas[0]), float(schedule.sigmas[-1])
-        self.times = len(schedule)
+        self.num_timesteps = len(schedule)
         self.learns_variance = variance == "learned_range"
         self.step_variances = StepVariances(schedule)
 
@@ -165,14 +165,14 @@ class DiscreteDenoiser(NetworkDenoiser):
 
     def training_time(self, u: Tensor) -> Tensor:
         """floor(u T), int64."""
-        return (u * self.times).long().clamp_(max=self.times - 1)
+        return (u * self.num_timesteps).long().clamp_(max=self.num_timesteps - 1)
 
-    def question(self, x0: Tensor, noise: Tensor, time: Tensor) -> Question:
+    def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
         """a x0 + b noise at a^2 = alpha_bar_t, b^2 = 1 - alpha_bar_t; the target is noise ("epsilon"), x0 ("x0") or a noise - b x0 ("v")."""
         alpha_bar = self.schedule.alpha_bar_of(time)
         a, b = (v.sqrt().to(x0.dtype).view(-1, 1, 1, 1) for v in (alpha_bar, 1 - alpha_bar))
         target = {"epsilon": noise, "x0": x0, "v": a * noise - b * x0}[self.prediction]
-        return Question(input=a * x0 + b * noise, time=time.to(x0.dtype), target=target, snr=(alpha_bar / (1 - alpha_bar)).to(x0.dtype))
+        return TrainingPair(input=a * x0 + b * noise, time=time.to(x0.dtype), target=target, snr=(alpha_bar / (1 - alpha_bar)).to(x0.dtype))
 
     def x0_of(self, x_vp: Tensor, output: Tensor, time: Tensor) -> Tensor:
         """x0 from what the network says of the image ([B, C, H, W], see `parts`) at integer times [B], in variance preserving units throughout."""
@@ -184,10 +184,10 @@ class DiscreteDenoiser(NetworkDenoiser):
 
     def bins(self, count: int) -> list[str]:
         """"t000-199": the times from first to last, counted from 0."""
-        return [f"t{first:03d}-{last:03d}" for first, last in even_bins(self.times, count)]
+        return [f"t{first:03d}-{last:03d}" for first, last in even_bins(self.num_timesteps, count)]
 
     def bin_of(self, time: Tensor, count: int) -> Tensor:
-        return bin_of(time, self.times, count)
+        return bin_of(time, self.num_timesteps, count)
 
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
         level = self._check(x, sigma)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from diffusion.denoiser import Condition, NetworkDenoiser, Prediction, Question
+from diffusion.denoiser import Condition, NetworkDenoiser, Prediction, TrainingPair
 from diffusion.levels import karras_ramp
 from diffusion.schedules import TrainingLevels
 
@@ -47,13 +47,13 @@ class EDMDenoiser(NetworkDenoiser):
     The network F sees and gives unit variance where the data have mean 0 and standard deviation s. For s = 1 it is prediction "v" with the other sign.
 
     network: called as network(c_in x, 100 log sigma [B], label), gives C channels. levels: the training levels. sigma_data: s, positive. data_shape: (C, H, W).
-    Its `times` are a thousand, evenly spaced in sigma^(1/7) from sigma_min to sigma_max, so that all spacings have a meaning and "linspace" is "karras" to
+    Its `num_timesteps` are a thousand, evenly spaced in sigma^(1/7) from sigma_min to sigma_max, so that all spacings have a meaning and "linspace" is "karras" to
     within rounding to whole times. Its training times are the sigmas themselves.
     Karras et al. 2022 (2206.00364), table 1 and equation 7. ValueError for a sigma_data that is not positive.
     """
 
     prediction = "edm"
-    times = 1000
+    num_timesteps = 1000
 
     def __init__(self, *, network: nn.Module, levels: LogNormal, sigma_data: float, data_shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -64,20 +64,20 @@ class EDMDenoiser(NetworkDenoiser):
         self.sigma_min, self.sigma_max = levels.sigma_min, levels.sigma_max
 
     def level_at(self, time: Tensor) -> Tensor:
-        if time.numel() and not 0 <= float(time.min()) <= float(time.max()) <= self.times - 1:
-            raise ValueError(f"time must lie in 0 .. {self.times - 1}, got {float(time.min()):.6g} .. {float(time.max()):.6g}")
-        return karras_ramp(1 - time.double() / (self.times - 1), self.sigma_min, self.sigma_max)
+        if time.numel() and not 0 <= float(time.min()) <= float(time.max()) <= self.num_timesteps - 1:
+            raise ValueError(f"time must lie in 0 .. {self.num_timesteps - 1}, got {float(time.min()):.6g} .. {float(time.max()):.6g}")
+        return karras_ramp(1 - time.double() / (self.num_timesteps - 1), self.sigma_min, self.sigma_max)
 
     def training_time(self, u: Tensor) -> Tensor:
         """The level sigma itself, float64: the quantile u of the training levels."""
         return self.levels.quantile(u)
 
-    def question(self, x0: Tensor, noise: Tensor, time: Tensor) -> Question:
+    def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
         """c_in (x0 + sigma noise); the target is (x0 - c_skip x) / c_out = (sigma x0 / s - s noise) / sqrt(sigma^2 + s^2). `time`: sigma [B]."""
         level, s = time.to(x0.dtype).view(-1, 1, 1, 1), self.sigma_data
         c_in = torch.rsqrt(level.square() + s**2)
         target = c_in * (level / s * x0 - s * noise)
-        return Question(input=c_in * (x0 + level * noise), time=self._clock(time).to(x0.dtype), target=target, snr=time.to(x0.dtype).square().reciprocal())
+        return TrainingPair(input=c_in * (x0 + level * noise), time=self._clock(time).to(x0.dtype), target=target, snr=time.to(x0.dtype).square().reciprocal())
 
     def bins(self, count: int) -> list[str]:
         """"q000-199": thousandths of the training levels, counted from the least noise."""

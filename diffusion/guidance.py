@@ -33,9 +33,9 @@ class Guided(Denoiser):
         if scale != 1 and not getattr(getattr(denoiser, "network", None), "null_class", True):
             raise ValueError(f"guidance of scale {scale} needs a network that was trained without labels too, and this one knows classes only: take scale 1")
         self.denoiser, self.scale, self.interval, self.rescale = denoiser, scale, interval, rescale
-        self.data_shape, self.times = denoiser.data_shape, denoiser.times
+        self.data_shape, self.num_timesteps = denoiser.data_shape, denoiser.num_timesteps
         self.sigma_min, self.sigma_max, self.learns_variance = denoiser.sigma_min, denoiser.sigma_max, denoiser.learns_variance
-        self.takes_guide = denoiser.takes_guide
+        self.takes_image = denoiser.takes_image
 
     def level_at(self, time: Tensor) -> Tensor:
         return self.denoiser.level_at(time)

@@ -37,7 +37,7 @@ def spaced_sigmas(denoiser: Denoiser, steps: int, spacing: str = "trailing") -> 
         return karras_sigmas(steps, denoiser.sigma_min, min(denoiser.sigma_max, 80.0))
     if spacing not in SPACINGS:
         raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}, got '{spacing}'")
-    total = denoiser.times
+    total = denoiser.num_timesteps
     if not 1 <= steps <= total:
         raise ValueError(f"steps must lie in 1 .. {total}, the number of training times, got {steps}")
     ramp = torch.arange(steps, dtype=torch.float64)
@@ -76,10 +76,10 @@ def down_from(denoiser: Denoiser, start: float, steps: int) -> Tensor:
 
 def time_at(denoiser: Denoiser, sigma: float) -> float:
     """The training time, 0 .. times - 1, fractional, whose level is sigma: log-linear between whole times, clamped. The inverse of `level_at`."""
-    table = denoiser.level_at(torch.arange(denoiser.times, dtype=torch.float64)).log()
+    table = denoiser.level_at(torch.arange(denoiser.num_timesteps, dtype=torch.float64)).log()
     upper = int(torch.searchsorted(table, math.log(sigma)).clamp(1, len(table) - 1))
     low, high = float(table[upper - 1]), float(table[upper])
-    return min(max(upper - 1 + (math.log(sigma) - low) / (high - low), 0.0), denoiser.times - 1.0)
+    return min(max(upper - 1 + (math.log(sigma) - low) / (high - low), 0.0), denoiser.num_timesteps - 1.0)
 
 
 def _ending_in_zero(levels: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Condition, NetworkDenoiser, Question
+from diffusion.denoiser import Condition, NetworkDenoiser, TrainingPair
 from diffusion.variational import reverse_step_bits
 from diffusion.weighting import Weighting
 
@@ -32,14 +32,14 @@ def denoising_loss(
     weighting = weighting or Weighting()
     given, exact = x0.dtype, torch.promote_types(x0.dtype, torch.float32)
     x0, noise = x0.to(exact), noise.to(exact)
-    asked = denoiser.question(x0, noise, time)
+    asked = denoiser.training_pair(x0, noise, time)
     # The time stays exact: in bfloat16 999 would be 1000.
     output = denoiser.output(asked.input.to(given), asked.time, condition).to(exact)
     if not denoiser.learns_variance:
         return _weighted(asked, output, denoiser.prediction, weighting)
     mean, fraction = denoiser.parts(output)
     bits = reverse_step_bits(denoiser, x0, denoiser.x0_of(asked.input, mean.detach(), time), fraction, time)
-    return _weighted(asked, mean, denoiser.prediction, weighting) + vlb_weight * denoiser.times * bits
+    return _weighted(asked, mean, denoiser.prediction, weighting) + vlb_weight * denoiser.num_timesteps * bits
 
 
 def check_loss(denoiser: NetworkDenoiser, weighting: Weighting, vlb_weight: float) -> None:
@@ -54,5 +54,5 @@ def check_loss(denoiser: NetworkDenoiser, weighting: Weighting, vlb_weight: floa
         )
 
 
-def _weighted(asked: Question, output: Tensor, prediction: str, weighting: Weighting) -> Tensor:
+def _weighted(asked: TrainingPair, output: Tensor, prediction: str, weighting: Weighting) -> Tensor:
     return weighting(asked.snr, prediction) * (output - asked.target).square().flatten(1).mean(1)

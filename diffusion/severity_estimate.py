@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from degradations.base import Params
-from diffusion.restorer import Restorer
+from diffusion.cold_restorer import ColdRestorer
 
 MOST = 20  # candidates of the first look
 
@@ -15,7 +15,7 @@ def candidates(severities: int) -> list[int]:
     return sorted({round(1 + k * (severities - 1) / max(1, count - 1)) for k in range(count)})
 
 
-def residuals(restorer: Restorer, y: Tensor, severities: list[int], params: Params) -> Tensor:
+def residuals(restorer: ColdRestorer, y: Tensor, severities: list[int], params: Params) -> Tensor:
     """|D(R(y, s), s) - y| as a root mean square over the pixels, for every image and candidate: [B, S]."""
     found = []
     for s in severities:
@@ -26,7 +26,7 @@ def residuals(restorer: Restorer, y: Tensor, severities: list[int], params: Para
 
 
 @torch.no_grad()
-def estimate_severity(restorer: Restorer, y: Tensor, params: Params) -> Tensor:
+def estimate_severity(restorer: ColdRestorer, y: Tensor, params: Params) -> Tensor:
     """argmin_s |D(R(y, s), s) - y| over the candidates, int64 [B]: the severity at which the restorer explains the picture best."""
     severities = candidates(restorer.severities)
     best = residuals(restorer, y, severities, params).argmin(1)

@@ -92,7 +92,7 @@ def bound_term(
     """
     if variance not in ("learned", *FIXED) or (variance == "learned" and not denoiser.learns_variance):
         raise ValueError(f"variance must be 'fixed_small' or 'fixed_large', or 'learned' for a denoiser that learned it, got '{variance}'")
-    asked = denoiser.question(x0, noise, time)
+    asked = denoiser.training_pair(x0, noise, time)
     mean, fraction = denoiser.parts(denoiser.output(asked.input, asked.time, condition).to(x0.dtype))
     x0_hat = denoiser.x0_of(asked.input, mean, time)
     return reverse_step_bits(denoiser, x0, x0_hat.clamp(-1, 1) if clip else x0_hat, FIXED.get(variance, fraction), time)
@@ -126,13 +126,13 @@ def variational_bound(
     beside t = 0, None for all; T - 1 times their mean estimates the sum, without bias where they are drawn uniformly. variance, clip: see :func:`bound_term`.
     ValueError for times outside of 1 .. T - 1.
     """
-    asked = range(1, denoiser.times) if times is None else times
-    if not asked or min(asked) < 1 or max(asked) >= denoiser.times:
-        raise ValueError(f"times must lie in 1 .. {denoiser.times - 1} and be at least one, got {list(asked)[:8]}")
+    asked = range(1, denoiser.num_timesteps) if times is None else times
+    if not asked or min(asked) < 1 or max(asked) >= denoiser.num_timesteps:
+        raise ValueError(f"times must lie in 1 .. {denoiser.num_timesteps - 1} and be at least one, got {list(asked)[:8]}")
 
     def term(t: int) -> Tensor:
         time = torch.full(x0.shape[:1], t, dtype=torch.long, device=x0.device)
         return bound_term(denoiser, x0, noise(t), time, variance=variance, condition=condition, clip=clip)
 
     prior, decoder, chain = prior_bits(denoiser, x0), term(0), torch.stack([term(t) for t in asked], 1)
-    return Bound(total=prior + decoder + (denoiser.times - 1) * chain.mean(1), prior=prior, decoder=decoder, chain=chain)
+    return Bound(total=prior + decoder + (denoiser.num_timesteps - 1) * chain.mean(1), prior=prior, decoder=decoder, chain=chain)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from common.errors import UserError
+from diffusion.cold_restorer import ColdRestorer
 from diffusion.denoiser import Condition
-from diffusion.restorer import Restorer
 from evaluation.plan import Key, Plan
 from restoration.base import Method
 
@@ -134,15 +134,15 @@ def time_one_call(method: Method, shape: tuple[int, int, int], chains: int, devi
     """Seconds of one forward of the method's network on `chains` images, the better of two after a warm-up."""
     prior = method.prior
     x = torch.zeros(chains, *shape, device=device)
-    if isinstance(prior, Restorer):
+    if isinstance(prior, ColdRestorer):
         clock = torch.full((chains,), prior.severities, device=device)
     else:
         clock = torch.full((chains,), math.sqrt(prior.sigma_min * prior.sigma_max), device=device)
-    guide = (Condition(image=x),) if getattr(prior, "takes_guide", False) else ()
+    conditioning = (Condition(image=x),) if getattr(prior, "takes_image", False) else ()
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        prior.predict(x, clock, *guide)
+        prior.predict(x, clock, *conditioning)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)

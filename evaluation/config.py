@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from checkpoints.adapters import AdapterEntry
-from checkpoints.adm_flags import PRESETS
+from checkpoints.foreign.adm_flags import PRESETS
+from checkpoints.lora.files import AdapterEntry
 from common.errors import UserError, nearest
-from evaluation.wandb_entry import WandbEntry
-from evaluation.yaml_files import merge, override, read_yaml
+from common.yaml_files import merge, override, read_yaml
+from evaluation.report.wandb_entry import WandbEntry
 
 Spec = dict[str, Any]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
@@ -29,7 +29,7 @@ DEFAULT_METRICS: dict[str, Spec] = {
 class Prior:
     """A checkpoint: path of a .ckpt or .safetensors, which of its weights, "ema" or "raw", and the adapters that are added to them.
 
-    Or a prior of others, see checkpoints/foreign_files.py; preset: of a .pt file of guided-diffusion.
+    Or a foreign checkpoint, see checkpoints/foreign/detect.py; preset: of a .pt file of guided-diffusion.
     """
 
     path: str
@@ -230,7 +230,7 @@ def prior_of(value: Any, where: str) -> Prior:
     value = {"path": value} if isinstance(value, str) else dict(a_mapping(value, where))
     known_keys(value, Prior, where)
     if not isinstance(value.get("path"), str) or not value["path"]:
-        raise UserError(f"{where}: path is missing; give the path of a checkpoint or of a prior of others (docs/checkpoints.md), or --prior PATH")
+        raise UserError(f"{where}: path is missing; give the path of a checkpoint or of a foreign checkpoint (docs/checkpoints.md), or --prior PATH")
     if value.get("weights", "ema") not in ("ema", "raw"):
         raise UserError(f"{where}.weights must be ema or raw, got '{value['weights']}'")
     adapters = value.get("adapters") or []

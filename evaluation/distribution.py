@@ -20,8 +20,8 @@ from evaluation.generation.reference import reference_features, shuffled
 from evaluation.image_files import read_png, restored_path
 from evaluation.plan import Key, Plan
 from evaluation.progress import INTERVAL, say
+from evaluation.report.statistics import Interval
 from evaluation.rows import Row, cell_text
-from evaluation.statistics import Interval
 from metrics.fid import fid_of_pairs
 from metrics.jackknife import Estimate
 from metrics.kid import kid_of_pairs

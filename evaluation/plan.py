@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import torch
 
+from checkpoints.method_prior import GivenPrior, prior_for
 from common.build import build, find_class
 from common.errors import UserError, nearest
 from common.random_streams import RandomStreams
@@ -16,7 +17,6 @@ from degradations.base import Degradation, Shape
 from degradations.noise import Noise
 from evaluation.config import Config
 from evaluation.fingerprint import cell_fingerprint
-from evaluation.priors import GivenPrior, prior_for
 from metrics.base import Metric
 from metrics.features import FeatureNetwork
 from restoration.base import Method

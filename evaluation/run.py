@@ -13,6 +13,7 @@ from rich.table import Table
 
 from common.errors import UserError
 from common.files import require_writable_folder, write_atomically
+from common.renamed import modernised
 from evaluation.cells import Cell, estimate, make_cells, refuse, size_warnings
 from evaluation.config import Config
 from evaluation.distribution import few_images, update_distances
@@ -22,12 +23,12 @@ from evaluation.identity import same_images
 from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, duration, say
 from evaluation.recompute import recompute
-from evaluation.report import write_report
+from evaluation.report.html import write_report
+from evaluation.report.sheets import write_sheets
+from evaluation.report.tables import Results, console, summarise, terminal_table, write_table
+from evaluation.report.wandb_log import log_to_wandb
 from evaluation.rows import Row, RowFile, gather, only_one, read_rows, write_rows
 from evaluation.sets import update_sets
-from evaluation.sheets import write_sheets
-from evaluation.tables import Results, console, summarise, terminal_table, write_table
-from evaluation.wandb_log import log_to_wandb
 from evaluation.workers import device_of, run_workers
 
 
@@ -187,7 +188,7 @@ def _kept_config(folder: Path) -> dict | None:
         kept = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         return None
-    return kept if isinstance(kept, dict) else None
+    return modernised(kept, warn=False) if isinstance(kept, dict) else None
 
 
 @contextlib.contextmanager

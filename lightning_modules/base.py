@@ -152,11 +152,6 @@ class TrainedModule(RunModule):
         with self.again(self.images_seen):
             return 3 * count_flops(lambda: self.repeat(few)) // len(few.image)
 
-    def origin(self, batch: Batch, images_seen: int) -> str | None:
-        from lightning_modules.non_finite import origin_of  # it needs this class
-
-        return origin_of(self, batch, images_seen)
-
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:

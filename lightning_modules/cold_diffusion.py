@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from checkpoints.restorer import describe_restorer
+from checkpoints.cold_restorer import describe_cold_restorer
 from common.batch import Batch
 from common.errors import UserError
 from common.random_streams import RandomStreams
@@ -14,8 +14,8 @@ from degradations.base import Params
 from degradations.severity.base import SeverityFamily
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
 from diffusion.cold import ALGORITHMS, Algorithm, cold_sample, severities_from
+from diffusion.cold_restorer import ColdRestorer
 from diffusion.cold_starts.base import Start
-from diffusion.restorer import Restorer
 from lightning_modules.prior import BinnedLoss, PriorModule, check_shape
 
 LARGEST_FIT = 50_000  # training images that a start is fitted to
@@ -52,7 +52,7 @@ class ColdDiffusion(PriorModule):
         if loss not in ("l1", "l2"):
             raise UserError(f"model.loss must be l1 or l2, got '{loss}'")
         try:
-            self.restorer = Restorer(network=network, family=family, data_shape=tuple(data_shape))
+            self.restorer = ColdRestorer(network=network, family=family, data_shape=tuple(data_shape))
             self.sampling_severities = severities_from(family.severities, sampling_steps)
             if algorithm not in ALGORITHMS:
                 raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got '{algorithm}'")
@@ -75,7 +75,7 @@ class ColdDiffusion(PriorModule):
 
     def describe(self, data: str) -> dict[str, Any]:
         training = {"images": self.images_seen, "steps": self.global_step, "loss": self.loss, "learning_rate": self.learning_rate}
-        return describe_restorer(self.restorer, data=data, start=self.start, training=training)
+        return describe_cold_restorer(self.restorer, data=data, start=self.start, training=training)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

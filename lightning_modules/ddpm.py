@@ -126,7 +126,7 @@ class DDPM(PriorModule):
         self.validation_losses.update(loss, self.denoiser.bin_of(time, self.validation_losses.count))
         if self.validation_bits is not None:
             # The term of t = 0 is asked of every image; of the T - 1 others each image stands for one: over the images an estimate without bias.
-            chosen, count = chain_time(u, self.denoiser.times)
+            chosen, count = chain_time(u, self.denoiser.num_timesteps)
             decoder, chain = (bound_term(self.denoiser, batch.image, noise, t, condition=condition) for t in (torch.zeros_like(chosen), chosen))
             self.validation_bits.update(prior_bits(self.denoiser, batch.image) + decoder + count * chain)
 

@@ -15,7 +15,7 @@ from degradations.measurement import measure
 from degradations.noise import Noise
 from diffusion.denoiser import Condition, NetworkDenoiser
 from diffusion.drawing import draw
-from diffusion.with_guide import GuideOptions
+from diffusion.image_conditioning import ConditioningOptions
 from lightning_modules.ddpm import DDPM
 
 
@@ -44,7 +44,7 @@ class DDPMForOperator(DDPM):
         finally:
             self._random = RandomStreams(self.seed)
 
-    def guides(self, image: Tensor, index: Sequence[int]) -> Tensor:
+    def conditioning_images(self, image: Tensor, index: Sequence[int]) -> Tensor:
         """A^+ y of images [B, C, H, W] with these indices."""
         found = measure(image, degradation=self.degradation, noise=self.noise, index=index, random=self._random)
         return found.operator.pseudo_inverse(found.y)
@@ -56,9 +56,9 @@ class DDPMForOperator(DDPM):
     def samples(self, count: int, batch_size: int) -> tuple[Tensor, int | None]:
         """Rows of validation images: A^+ y, two draws, and as they were."""
         columns = max(1, count // 4)
-        guide, first, truth = self._restored(list(range(columns)))
+        conditioning, first, truth = self._restored(list(range(columns)))
         again = self._restored(list(range(columns)), first_key=columns)[1]
-        return torch.cat([guide, first, again, truth]), len(truth)
+        return torch.cat([conditioning, first, again, truth]), len(truth)
 
     def _restored(self, index: list[int], first_key: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """(A^+ y, a draw, x0) of validation images; the noise of the draw is keyed from `first_key`."""
@@ -67,19 +67,19 @@ class DDPMForOperator(DDPM):
             raise UserError("images are drawn for measurements of validation images, and there are none: set data.validation")
         batch = images.get([i % len(images) for i in index])
         truth = self.trainer.datamodule.on_after_batch_transfer(batch._replace(image=batch.image.to(self.device)), 0).image
-        guide = self.guides(truth, batch.index.tolist())
+        conditioning = self.conditioning_images(truth, batch.index.tolist())
         training = self.network.training
         self.network.eval()
-        condition = replace(self.conditioning.of_drawing(index, self.device) or Condition(), image=guide)
+        condition = replace(self.conditioning.of_drawing(index, self.device) or Condition(), image=conditioning)
         keys = [first_key + i for i in index]
         guided, random = self.conditioning.guided(self.denoiser), RandomStreams(self.seed)
         x = draw(guided, self.sampler, self.sampling_sigmas, index=keys, random=random, device=self.device, condition=condition)
         self.network.train(training)
-        return guide, x, truth
+        return conditioning, x, truth
 
     def _assembled(self, **parts: Any) -> NetworkDenoiser:
-        return super()._assembled(**parts, guide=GuideOptions(form="conditional"))
+        return super()._assembled(**parts, conditioning=ConditioningOptions(form="conditional"))
 
     def _loss(self, batch: Batch, noise: Tensor, time: Tensor, condition: Condition | None) -> Tensor:
-        guide = self.guides(batch.image, batch.index.tolist())
-        return super()._loss(batch, noise, time, replace(condition or Condition(), image=guide))
+        conditioning = self.conditioning_images(batch.image, batch.index.tolist())
+        return super()._loss(batch, noise, time, replace(condition or Condition(), image=conditioning))

@@ -18,8 +18,8 @@ from datamodules.restoration_data import RestorationData
 from degradations.measurement import Measurement
 from lightning_modules.dip_groups import dealt, groups_of
 from lightning_modules.run_module import RunModule
+from restoration.deep_image_prior.fit import DIPFit
 from restoration.dip import DIP, TOGETHER
-from restoration.dip_fit import DIPFit
 
 PRECISIONS = {"32-true": (torch.float32, False), "64-true": (torch.float64, False), "bf16-mixed": (torch.float32, True)}
 
@@ -93,8 +93,7 @@ class DeepImagePrior(RunModule):
         with torch.autocast(self.device.type, enabled=False):
             return 3 * sum(count_flops(lambda fit=fit: fit.network(fit.z)) for fit in fits) // sum(len(fit.rows) for fit in fits)
 
-    def origin(self, batch: Batch, images_seen: int) -> str | None:
-        del batch, images_seen
+    def non_finite_part(self) -> str | None:
         for group in self.groups:
             bad = ~torch.isfinite(group.fit.output).flatten(1).all(1)
             if bool(bad.any()):
@@ -112,7 +111,7 @@ class DeepImagePrior(RunModule):
         if not isinstance(data, RestorationData):
             raise UserError(
                 f"model is a DeepImagePrior, which restores pictures one by one, and data is {'missing' if data is None else f'a {type(data).__name__}'}: "
-                "give datamodules.own_pictures.OwnPictures or datamodules.degraded_images.DegradedImages"
+                "give datamodules.user_images.UserImages or datamodules.degraded_images.DegradedImages"
             )
         self.check_trainer(trainer)
         if isinstance(trainer.strategy, DDPStrategy):

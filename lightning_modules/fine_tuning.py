@@ -6,10 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from checkpoints.foreign_files import refuse_preset
-from checkpoints.merging import weights_hash, widened
-from checkpoints.prior import describes_restorer, load_prior
-from checkpoints.restorer import load_restorer
+from checkpoints.foreign.detect import refuse_preset
+from checkpoints.load import describes_cold_restorer, load_cold_restorer, load_prior
+from checkpoints.lora.merging import weights_hash, widened
 from common.batch import Batch
 from common.build import build, find_class
 from common.errors import UserError
@@ -17,7 +16,7 @@ from diffusion.cold_starts.base import Start
 from diffusion.edm import EDMDenoiser
 from diffusion.weighting import WEIGHTINGS
 from lightning_modules.ddpm_for_operator import DDPMForOperator
-from lightning_modules.ddpm_with_guide import DDPMWithGuide
+from lightning_modules.image_conditioned_ddpm import ImageConditionedDDPM
 from lightning_modules.prior import PriorModule
 
 DEFAULTS = {"denoiser": "lightning_modules.ddpm.DDPM", "restorer": "lightning_modules.cold_diffusion.ColdDiffusion"}
@@ -28,7 +27,7 @@ class FineTuning(PriorModule):
     """The loss of the module that trains such priors, from weights that were trained before; network, schedule and prediction are those of the prior.
 
     prior: path of a denoiser or cold restorer, ours or of others (or of a checkpoint of adapters: they are merged first). weights: "ema" or "raw" of it.
-    preset: of a .pt file of guided-diffusion without a YAML file beside it (checkpoints/adm_flags.py). training: how it goes on, {class_path, init_args} of a
+    preset: of a .pt file of guided-diffusion without a YAML file beside it (checkpoints/foreign/adm_flags.py). training: how it goes on, {class_path, init_args} of a
     PriorModule without what the prior itself says and without the options of TrainedModule, which are given here; null: DDPM for a denoiser, ColdDiffusion for
     a restorer. lightning_modules.ddpm_for_operator.DDPMForOperator gives the network a second image. A DDPM keeps the weighting that the prior was trained with
     and draws with DPMSolver++ unless it says otherwise. The other arguments: see TrainedModule. UserError for a prior that cannot be read and for options that
@@ -58,11 +57,11 @@ class FineTuning(PriorModule):
         spec["init_args"] = {**(spec.get("init_args") or {}), **beside}
         if issubclass(found, FineTuning):
             raise UserError("model.training must name how a prior is trained, such as lightning_modules.ddpm.DDPM, not another fine-tuning")
-        guide = description.get("guide")
-        if guide is not None and not issubclass(found, (DDPMForOperator, DDPMWithGuide)):
+        conditioning = description.get("guide")
+        if conditioning is not None and not issubclass(found, (DDPMForOperator, ImageConditionedDDPM)):
             raise UserError(
                 f"model.prior '{prior}' is given a second image, and model.training {found.__name__} gives none: "
-                "name lightning_modules.ddpm_for_operator.DDPMForOperator, or lightning_modules.ddpm_with_guide.DDPMWithGuide"
+                "name lightning_modules.ddpm_for_operator.DDPMForOperator, or lightning_modules.image_conditioned_ddpm.ImageConditionedDDPM"
             )
         if description["kind"] == "denoiser":
             spec["init_args"].setdefault("sampler", DEFAULT_SAMPLER)
@@ -72,7 +71,7 @@ class FineTuning(PriorModule):
             if before in WEIGHTINGS:
                 spec["init_args"].setdefault("weighting", before)
         elif "start" in description and "start" not in spec["init_args"]:
-            given["start"] = build(description["start"], Start, where=f"the prior '{prior}', start", own_only=True)  # to be fitted to the images of now
+            given["start"] = build(description["start"], Start, where=f"the prior '{prior}', start", project_only=True)  # to be fitted to the images of now
         self.prior_path, self.prior_weights, self.prior_preset = prior, weights, preset
         self.prior_data = description["data"].get("name", "unknown")
         self.images_side_by_side = found.images_side_by_side if given["network"].in_channels == given["data_shape"][0] else 1
@@ -82,8 +81,8 @@ class FineTuning(PriorModule):
         given["network"].train().requires_grad_(True)  # it was read to be used: without dropout, and frozen
         shared = {name: getattr(self, name) for name in ("learning_rate", "weight_decay", "betas", "warmup_steps", "seed", "channels_last", "fused")}
         self.inner: PriorModule = build(spec, PriorModule, where="model.training", **given, **shared, compile=False)
-        if guide is not None and self.inner.describe("").get("guide") != guide:
-            raise UserError(f"model.prior '{prior}' was trained with the guide {guide}, and model.training has another: set its form and its other options so")
+        if conditioning is not None and self.inner.describe("").get("guide") != conditioning:
+            raise UserError(f"model.prior '{prior}' was trained with the conditioning image {conditioning}, and model.training has another: set its form and its other options so")
         # It has the trainer, but Lightning takes logs of the module that it trains only.
         self.inner.__dict__["log"] = lambda *args, **kwargs: self.log(*args, **kwargs)
 
@@ -140,9 +139,9 @@ class FineTuning(PriorModule):
 
 def _parts_of(path: str, weights: str, preset: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """(constructor arguments of the module that trains such a prior, its description)."""
-    if describes_restorer(path, weights=weights):
+    if describes_cold_restorer(path, weights=weights):
         refuse_preset(Path(path), preset)
-        found = load_restorer(path, weights=weights)
+        found = load_cold_restorer(path, weights=weights)
         restorer = found.restorer
         return {"network": restorer.network, "family": restorer.family, "data_shape": list(restorer.data_shape)}, found.description
     prior = load_prior(path, weights=weights, preset=preset)
@@ -154,7 +153,7 @@ def _parts_of(path: str, weights: str, preset: str | None) -> tuple[dict[str, An
 
 
 def _seeing(network: nn.Module, images: int) -> nn.Module:
-    """The network with that many images side by side as its input, which answers as it did: see checkpoints.merging.widened."""
+    """The network with that many images side by side as its input, which answers as it did: see checkpoints.lora.merging.widened."""
     spec = network.spec
     spec["init_args"]["in_channels"] = images * network.in_channels
     spec["init_args"].setdefault("out_channels", None)

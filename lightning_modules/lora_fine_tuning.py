@@ -6,7 +6,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 
-from checkpoints.adapters import KEY, Adapter, Base, describe_adapter, write_adapter
+from checkpoints.lora.files import KEY, Adapter, Base, describe_adapter, write_adapter
 from common.batch import Batch
 from common.errors import UserError
 from lightning_modules.fine_tuning import FineTuning

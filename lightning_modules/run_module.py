@@ -34,9 +34,9 @@ class RunModule(pl.LightningModule, ABC):
     def flops_per_image(self, batch: Batch) -> int:
         """Floating-point operations of one step for one image: three times those of its forward pass, for the backward pass does two products for each."""
 
-    @abstractmethod
-    def origin(self, batch: Batch, images_seen: int) -> str | None:
-        """A clause that says where a number that is not finite began, in the step of `batch` that began at `images_seen`; None where it cannot be said."""
+    def non_finite_part(self) -> str | None:
+        """A clause that says what of the module is not finite, where it is not a network trained in steps that can be repeated; None: nothing known."""
+        return None
 
     def check_trainer(self, trainer: pl.Trainer) -> None:
         """UserError where an option of the trainer does not suit it."""

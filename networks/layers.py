@@ -36,14 +36,14 @@ def norm(channels: int, groups: int, eps: float) -> nn.GroupNorm:
     return GroupNorm(fitting_groups(groups, channels), channels, eps=eps)
 
 
-def spread(layer: nn.Conv2d | nn.Linear, parts: int = 1) -> None:
+def xavier_init(layer: nn.Conv2d | nn.Linear, parts: int = 1) -> None:
     """w ~ U(-b, b), b = sqrt(3 / fan_avg), bias 0: Ho's variance scaling; `parts` fused layers each have their own fan."""
     for weight in layer.weight.detach().chunk(parts):
         nn.init.xavier_uniform_(weight)
     nn.init.zeros_(layer.bias)
 
 
-def silence(layer: nn.Conv2d | nn.Linear) -> None:
+def zero_init(layer: nn.Conv2d | nn.Linear) -> None:
     """w = 0, bias 0: a residual branch that starts as the identity (Ho scales it by 1e-10)."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -61,8 +61,8 @@ class TimeEmbedding(nn.Module):
         self.channels, self.waves, self.scale = channels, waves, scale
         self.linear1 = nn.Linear(channels, width)
         self.linear2 = nn.Linear(width, width)
-        spread(self.linear1)
-        spread(self.linear2)
+        xavier_init(self.linear1)
+        xavier_init(self.linear2)
 
     def forward(self, time: Tensor) -> Tensor:
         half = self.channels // 2
@@ -107,11 +107,11 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs or project else nn.Identity()
         self.resample, self.skip_scale = resample, skip_scale
-        spread(self.conv1)
-        spread(self.shift)
-        silence(self.conv2)
+        xavier_init(self.conv1)
+        xavier_init(self.shift)
+        zero_init(self.conv2)
         if isinstance(self.skip, nn.Conv2d):
-            spread(self.skip)
+            xavier_init(self.skip)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = F.silu(self.norm1(x))
@@ -137,8 +137,8 @@ class Attention(nn.Module):
         self.norm = norm(channels, groups, eps)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.mix = nn.Conv2d(channels, channels, 1)
-        spread(self.qkv, parts=3)
-        silence(self.mix)
+        xavier_init(self.qkv, parts=3)
+        zero_init(self.mix)
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
@@ -168,9 +168,9 @@ def initialise(network: nn.Module, style: str) -> None:
         if style == "zero":
             layer.reset_parameters()
             if last:
-                silence(layer)
+                zero_init(layer)
             continue
-        spread(layer, parts=3 if name.endswith("qkv") else 1)
+        xavier_init(layer, parts=3 if name.endswith("qkv") else 1)
         with torch.no_grad():
             layer.weight.mul_(1e-5 if last else math.sqrt(0.2) if name.endswith("qkv") else 1.0)
 
@@ -182,7 +182,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.pads_end = padding == "end"  # not asked of the convolution, which may have been packed or have an adapter beside it
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if self.pads_end else 1)
-        spread(self.conv)
+        xavier_init(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.pad(x, (0, 1, 0, 1)) if self.pads_end else x)
@@ -194,7 +194,7 @@ class Upsample(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        spread(self.conv)
+        xavier_init(self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from common.build import Recorded
 from common.errors import UserError
-from networks.layers import Attention, Downsample, ResidualBlock, TimeEmbedding, Upsample, initialise, norm, silence, spread
+from networks.layers import Attention, Downsample, ResidualBlock, TimeEmbedding, Upsample, initialise, norm, xavier_init, zero_init
 
 
 class Level(nn.Module):
@@ -76,7 +76,7 @@ class UNet(Recorded, nn.Module):
         32x32, Ho et al. for CIFAR-10, 35,746,307 parameters: `UNet(in_channels=3, dropout=0.1)`.
         32x32, improved DDPM with learned variance, 52,546,438 parameters: `UNet(in_channels=3, out_channels=6, blocks=3, attention=[1, 2], heads=4,
             dropout=0.3, time_condition="scale_shift", init="zero")`.
-        256x256, the network of ADM for FFHQ or ImageNet: what checkpoints/import_adm.py builds for a file of its weights.
+        256x256, the network of ADM for FFHQ or ImageNet: what checkpoints/foreign/import_adm.py builds for a file of its weights.
         32x32, EDM's DDPM++, 55,732,739 parameters (the published 55,733,891 without the 1,152 of its augmentation labels): `UNet(in_channels=3,
             multipliers=[2, 2, 2], blocks=4, attention=[1], dropout=0.13, resample="projected", up_attention="last", skip_scale=0.7071067811865476,
             init="edm")`.
@@ -155,7 +155,7 @@ class UNet(Recorded, nn.Module):
             self.label_embedding = nn.Embedding(num_classes + null_class, condition)
             nn.init.normal_(self.label_embedding.weight, std=0.2)  # about the size of the time embedding at the start
         self.stem = nn.Conv2d(in_channels * patch**2, channels, 3, padding=1)
-        spread(self.stem)
+        xavier_init(self.stem)
 
         self.down = nn.ModuleList()
         skips = [channels]  # widths of what the way up will concatenate, in the order of the way down
@@ -181,7 +181,7 @@ class UNet(Recorded, nn.Module):
 
         self.head_norm = norm(channels * multipliers[0], groups, norm_eps)
         self.head = nn.Conv2d(channels * multipliers[0], out_channels * patch**2, 3, padding=1)
-        silence(self.head)
+        zero_init(self.head)
         initialise(self, init)
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:

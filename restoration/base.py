@@ -12,8 +12,8 @@ from common.random_streams import RandomStreams
 from degradations.base import Operator
 from degradations.measurement import Measurement
 from degradations.noise import Noise
+from diffusion.cold_restorer import ColdRestorer
 from diffusion.denoiser import Denoiser
-from diffusion.restorer import Restorer
 
 #: (step, number of steps, current estimate [B * N, C, H, W]) after each step of an iterative method.
 OnStep = Callable[[int, int, Tensor], None]
@@ -49,15 +49,15 @@ class Method(ABC):
 
     Options are keyword-only constructor arguments. A method that needs a prior takes it as the constructor argument `prior`, which the evaluation fills in;
     `needs_prior` says so, and `prior_kind` whether it is a denoiser or a cold restorer. deterministic: gives one sample, whatever num_samples. uses_truth: an
-    oracle, starred in every table. makes_guide: it can use a prior that takes a guide.
+    oracle, starred in every table. gives_image: it can use a prior that takes a guide.
     """
 
     needs_prior: bool = False
     prior_kind: Literal["denoiser", "restorer"] = "denoiser"
     deterministic: bool = False
     uses_truth: bool = False
-    makes_guide: bool = False
-    prior: Denoiser | Restorer | None = None
+    gives_image: bool = False
+    prior: Denoiser | ColdRestorer | None = None
 
     def check(self, operator: Operator, noise: Noise) -> None:
         """Raise Unsupported, with the reason, where this method cannot restore measurements of this kind."""
@@ -68,8 +68,8 @@ class Method(ABC):
                     f"the prior was trained on images with {channels} channel(s), the images here have {operator.input_shape[0]}: "
                     "give another --prior, or other data"
                 )
-        if getattr(self.prior, "takes_guide", False) and not self.makes_guide:
-            raise Unsupported("the prior takes a guide, and this method makes none: use restoration.warm_start.WarmStart or .dip_with_prior.DIPWithPrior")
+        if getattr(self.prior, "takes_image", False) and not self.gives_image:
+            raise Unsupported("the prior takes a conditioning image, and this method makes none: use restoration.warm_start.WarmStart or .dip_with_prior.DIPWithPrior")
         del noise
 
     @abstractmethod

@@ -11,7 +11,7 @@ from degradations.noise import Noise
 from degradations.severity.base import SeverityOperator
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
 from diffusion.cold import Algorithm, check_severities, cold_sample, severities_from
-from diffusion.restorer import Restorer
+from diffusion.cold_restorer import ColdRestorer
 from diffusion.severity_estimate import candidates, estimate_severity
 from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
 
@@ -38,7 +38,7 @@ class ColdSampling(Method):
     def __init__(
         self,
         *,
-        prior: Restorer,
+        prior: ColdRestorer,
         algorithm: Algorithm = "improved",
         steps: int | None = None,
         severities: list[int] | None = None,

@@ -13,10 +13,10 @@ from degradations.measurement import Measurement
 from degradations.noise import Noise
 from networks.untrained.base import Architecture
 from restoration.base import Cost, Method, OnStep, Restoration, Unsupported, repeat_samples
-from restoration.dip_fit import DIPFit
-from restoration.dip_settings import DIPSettings, InputKind, settings_for
-from restoration.dip_terms.base import Term
-from restoration.side_by_side import side_by_side
+from restoration.deep_image_prior.fit import DIPFit
+from restoration.deep_image_prior.settings import DIPSettings, InputKind, settings_for
+from restoration.deep_image_prior.terms.base import Term
+from restoration.deep_image_prior.threads import side_by_side
 from restoration.stopping.base import StoppingCriterion
 from restoration.stopping.fixed import FixedIterations
 from restoration.stopping.held_out import HeldOutPixels
@@ -37,7 +37,7 @@ class DIP(Method):
 
     task: whose published settings are taken, null for those nearest to the operator; all following options that are not null replace them. architecture: of
     the network; null for the task's, or a small one where a side has less than 96 pixels. iterations: the most, all stages of the criterion counted.
-    learning_rate: of Adam. input: z. jitter: of z at each iteration. averaging: of the outputs. backtrack_db: see restoration/dip_settings.py. langevin:
+    learning_rate: of Adam. input: z. jitter: of z at each iteration. averaging: of the outputs. backtrack_db: see restoration/deep_image_prior/settings.py. langevin:
     noise on the weights. stopping: the criterion, see restoration/stopping/; null for HeldOutPixels with a second pass and twice the task's iterations, the
     best of those that need not know the noise (docs/results/deep_image_prior.md), or, where a measurement has no noise, for all of the task's iterations.
     terms: added to the loss, see restoration/dip_terms/. together: how many networks are fitted in one pass; null for 1 on a CPU, where more is not faster,

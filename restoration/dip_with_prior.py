@@ -7,23 +7,23 @@ from degradations.base import Operator
 from degradations.noise import Noise
 from diffusion.denoiser import Denoiser
 from restoration.base import Cost, Method
+from restoration.deep_image_prior.terms.base import Term
+from restoration.deep_image_prior.terms.denoiser import DenoiserTerm
 from restoration.dip import DIP
-from restoration.dip_terms.base import Term
-from restoration.dip_terms.denoiser import DenoiserTerm
 
 
 class DIPWithPrior(DIP):
-    """min_theta mean |A f_theta(z) - y|^2 + weight * R(f_theta), R the regulariser of restoration/dip_terms/denoiser.py; all options of DIP, and of R.
+    """min_theta mean |A f_theta(z) - y|^2 + weight * R(f_theta), R the regulariser of restoration/deep_image_prior/terms/denoiser.py; all options of DIP, and of R.
 
     The regulariser pushes against noise, so that overfitting comes later; it does not go away as long as the data term is minimised over all weights. The cost
     is what was really called: one call an iteration, or every `refresh` iterations, until the criterion stops.
 
-    prior: the denoiser; one that takes a guide gets the pseudo-inverse or the averaged output. weight, from_255, to_255, add_noise, refresh, guide: see
+    prior: the denoiser; one that takes a conditioning image gets the pseudo-inverse or the averaged output. weight, from_255, to_255, add_noise, refresh, conditioning image: see
     DenoiserTerm. ValueError for options out of range.
     """
 
     needs_prior = True
-    makes_guide = True
+    gives_image = True
 
     def __init__(
         self,
@@ -34,13 +34,13 @@ class DIPWithPrior(DIP):
         to_255: float = 12.75,
         add_noise: bool = True,
         refresh: int = 1,
-        guide: Literal["pseudo_inverse", "average"] = "pseudo_inverse",
+        conditioning: Literal["pseudo_inverse", "average"] = "pseudo_inverse",
         **options,
     ) -> None:
         super().__init__(**options)
         self.prior = prior
         self.term = DenoiserTerm(
-            prior=prior, weight=weight, from_255=from_255, to_255=to_255, add_noise=add_noise, refresh=refresh, guide=guide,
+            prior=prior, weight=weight, from_255=from_255, to_255=to_255, add_noise=add_noise, refresh=refresh, conditioning=conditioning,
             any_size=True,  # who gives a prior to a method has looked at its size
         )  # fmt: skip
 

@@ -48,7 +48,7 @@ class DPS(Method):
             raise ValueError(f"scale and relative_scale must be positive, got {scale} and {relative_scale}")
         self.prior, self.scale, self.relative_scale, self.clip = prior, scale, relative_scale, clip
         self.sampler = sampler or AncestralDDPM()
-        self.sigmas = spaced_sigmas(prior, prior.times if steps is None else steps, spacing)
+        self.sigmas = spaced_sigmas(prior, prior.num_timesteps if steps is None else steps, spacing)
 
     def calls(self) -> Cost:
         nfe = self.sampler.calls(len(self.sigmas) - 1)

@@ -41,8 +41,8 @@ class SDEdit(Method):
             raise ValueError(f"start must lie in (0, 1] and repeats be at least 1, got start={start}, repeats={repeats}")
         self.prior, self.repeats, self.clip, self.sampler = prior, repeats, clip, sampler or AncestralDDPM()
         self.sampler.check(prior)
-        grid = spaced_sigmas(prior, prior.times if steps is None else steps, spacing)
-        time = torch.tensor([round(start * prior.times) - 1.0], dtype=torch.float64).clamp(min=0)
+        grid = spaced_sigmas(prior, prior.num_timesteps if steps is None else steps, spacing)
+        time = torch.tensor([round(start * prior.num_timesteps) - 1.0], dtype=torch.float64).clamp(min=0)
         # min: a spacing such as "leading" may begin below the level asked for.
         self.sigmas = below(grid, min(float(prior.level_at(time)), float(grid[0])))
 

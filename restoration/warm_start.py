@@ -37,7 +37,7 @@ class WarmStart(Method):
     first null: x = y without fresh noise, which is a legal x_t at sigma_t = sigma of the noise where A is the identity (a stochastic sampler then draws from
     p(x | y)); with steps 1 the answer is D(y; sigma). A start above that level adds what is missing.
 
-    prior: the denoiser; one that was trained with a guide as a second input (diffusion/with_guide.py) gets g in every step. first: the method that makes the
+    prior: the denoiser; one that was trained with a guide as a second input (diffusion/image_conditioning.py) gets g in every step. first: the method that makes the
     guide, one for all samples of an image. start_255: sigma_0 in 0..255 units, null: factor times the remaining error of g in the same units,
     remaining_255, and where that is null too, what `first` itself says of it (restoration/remaining_error.py), for every image its own; at most the prior's
     largest level. steps: of the chain, at training times that are even from that of sigma_0 down. consistency: "none"; "projection", see
@@ -47,7 +47,7 @@ class WarmStart(Method):
     """
 
     needs_prior = True
-    makes_guide = True
+    gives_image = True
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class WarmStart(Method):
         for done, rows in enumerate(groups):
             report = _part_of(on_step, share + (1 - share) * done / len(groups), share + (1 - share) * (done + 1) / len(groups))
             part = measurement.pick([r // num_samples for r in rows])
-            condition = Condition(image=guide[[r // num_samples for r in rows]]) if self.prior.takes_guide else None
+            condition = Condition(image=guide[[r // num_samples for r in rows]]) if self.prior.takes_image else None
             with random.sequence("warm start steps", [index[r] for r in rows], [sample[r] for r in rows], x.shape[1:], x.device) as noise:
                 answer[rows], calls = self._chain(x[rows], levels[rows[0]], part, condition, noise, report)
             nfe = max(nfe, calls)
@@ -165,7 +165,7 @@ class WarmStart(Method):
         if self.consistency == "projection":
             predict = _agreeing(predict, projection(operator, y, measurement.sigma))
         # What a chain from pure noise does per training time: a short chain begins near y, and so many steps of its size would throw it off.
-        share = (time_at(self.prior, start) + 1) / self.prior.times
+        share = (time_at(self.prior, start) + 1) / self.prior.num_timesteps
         scale = step_scales(operator, y, len(levels) - 1, scale=None, relative_scale=self.relative_scale * share)
         memory = self.sampler.start(levels)
         for i, (sigma, sigma_next) in enumerate(pairwise(levels)):

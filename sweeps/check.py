@@ -21,7 +21,7 @@ def check(sweep: Sweep, combinations: Iterable[Combination] | None = None) -> No
 
 
 def _training(combinations: list[Combination]) -> Iterator[tuple[Combination, Exception]]:
-    from lightning_modules.cli import TrainCLI, apply_seed
+    from training.cli import TrainCLI, apply_seed
 
     class ParserOnly(TrainCLI):
         """The parser, without a run: what `run` would do with the arguments is done below, once for each combination."""

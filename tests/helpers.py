@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 import yaml
 
-from checkpoints.described import write_safetensors
+from checkpoints.files import write_safetensors
 from checkpoints.prior import describe_prior
 from datamodules.digits import Digits
 from diffusion.denoiser import DiscreteDenoiser

@@ -10,18 +10,18 @@ import yaml
 from helpers import ROOT
 from PIL import Image
 
+from checkpoints.cold_restorer import build_cold_restorer, describe_cold_restorer
 from checkpoints.prior import build_denoiser, describe_prior
-from checkpoints.restorer import build_restorer, describe_restorer
 from common.batch import Batch
 from common.build import build
 from common.errors import UserError
 from datamodules.base import ImageDataModule
 from datamodules.store import MemoryStore, everything
 from degradations.severity.animorph import Animorph
-from lightning_modules.cli import TrainCLI
 from networks.untrained.base import Architecture
-from restoration.dip_settings import settings_for
-from restoration.guide_bank import GuideBank, Guides
+from restoration.conditioning_bank import ConditioningBank, ConditioningImages
+from restoration.deep_image_prior.settings import settings_for
+from training.cli import TrainCLI
 
 ALL = sorted([*(ROOT / "configs/train").glob("*.yaml"), ROOT / "configs/demo/train.yaml"])
 TRAIN = [p for p in ALL if not p.stem.startswith(("classifier_", "dip_")) and "\n    prior: " not in p.read_text()]  # those: test_fine_tuning_configs.py
@@ -43,11 +43,11 @@ def other_images(monkeypatch):
 def made_up_guides(monkeypatch):
     """In place of a bank, which takes minutes."""
 
-    def guides(self, index, device="cpu"):
+    def conditioning_images(self, index, device="cpu"):
         image = torch.rand(len(index), 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        return Guides(image) if self.schedule is None else Guides(image, *self.diffusion(index.tolist(), (1, 28, 28)))
+        return ConditioningImages(image) if self.schedule is None else ConditioningImages(image, *self.diffusion(index.tolist(), (1, 28, 28)))
 
-    monkeypatch.setattr(GuideBank, "guides", guides)
+    monkeypatch.setattr(ConditioningBank, "conditioning_images", conditioning_images)
 
 
 @pytest.mark.parametrize("path", TRAIN, ids=lambda p: p.stem if p.parent.name == "train" else "demo")
@@ -77,14 +77,14 @@ def test_a_training_config_is_built_and_steps(path: Path, monkeypatch, tmp_path)
     # What a checkpoint would say of it builds it again.
     for description in model.descriptions("data").values():
         spec = description["network"]
-        assert build(spec, torch.nn.Module, where=path.name, own_only=True).spec == spec
+        assert build(spec, torch.nn.Module, where=path.name, project_only=True).spec == spec
         if description.get("kind") == "denoiser":
             again = build_denoiser(description, where=path.name)
             assert describe_prior(again, data="data", training=description["training"]) == description
             assert type(again) is type(model.denoiser)
         if description.get("kind") == "restorer":
-            restorer, start = build_restorer(description, where=path.name)
-            assert describe_restorer(restorer, data="data", start=start, training=description["training"]) == description
+            restorer, start = build_cold_restorer(description, where=path.name)
+            assert describe_cold_restorer(restorer, data="data", start=start, training=description["training"]) == description
     assert isinstance(data, ImageDataModule)
 
 

@@ -7,14 +7,15 @@ import torch
 import yaml
 from helpers import ROOT, call, one_sentence, tiny_config, write_config, write_tiny_prior
 
-from checkpoints.adapters import read_adapter
-from checkpoints.described import read_described
-from checkpoints.merging import merged
-from checkpoints.prior import PREFIX, load_prior
+from checkpoints.files import read_described
+from checkpoints.load import load_prior
+from checkpoints.lora.files import read_adapter
+from checkpoints.lora.merging import merged
+from checkpoints.prior import PREFIX
 from common.batch import Batch
 from common.errors import UserError
-from lightning_modules.cli import TrainCLI
 from sweeps.expand import read_sweep
+from training.cli import TrainCLI
 
 CONFIGS = sorted(p for p in (ROOT / "configs/train").glob("*.yaml") if "\n    prior: " in p.read_text())
 

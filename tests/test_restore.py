@@ -14,9 +14,9 @@ from helpers import call, one_sentence, tiny_denoiser, write_tiny_prior
 from PIL import Image
 
 import restore
-from checkpoints.described import write_safetensors
+from checkpoints.cold_restorer import describe_cold_restorer
+from checkpoints.files import write_safetensors
 from checkpoints.prior import describe_prior
-from checkpoints.restorer import describe_restorer
 from common import png16
 from common.build import PROJECT
 from common.errors import run_cli
@@ -28,7 +28,7 @@ from degradations.grey import Grey
 from degradations.identity import Identity
 from degradations.severity.gaussian_blur import GaussianBlur
 from diffusion.cold import cold_sample
-from diffusion.restorer import Restorer
+from diffusion.cold_restorer import ColdRestorer
 from networks.unet import UNet
 from restoration.total_variation import TotalVariation
 
@@ -424,9 +424,9 @@ def test_a_cold_restorer_knows_what_it_undoes_and_estimates_how_much(cli, tmp_pa
     """No --degradation; the severity is said, given or estimated; the picture comes back through cold_sample."""
     torch.manual_seed(0)
     network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
-    restorer = Restorer(network=network, family=GaussianBlur(steps=6, taps=3, std=1.0), data_shape=(1, 8, 8)).eval()
+    restorer = ColdRestorer(network=network, family=GaussianBlur(steps=6, taps=3, std=1.0), data_shape=(1, 8, 8)).eval()
     prior = tmp_path / "cold.safetensors"
-    write_safetensors(prior, network, describe_restorer(restorer, data="Digits"), dtype=torch.float32)
+    write_safetensors(prior, network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32)
     picture = save(tmp_path / "in.png", pixels(8, 8))
     code, _, err = cli(picture, "--method", "cold", "--prior", prior, "--output", tmp_path / "a", "--method.severity", 4)
     assert code == 0 and "severity 4 of 6 (given)" in err

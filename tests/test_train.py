@@ -10,7 +10,7 @@ import torch
 import yaml
 from helpers import ROOT, call, call_and_stop, environment, one_sentence, tiny_config, write_config
 
-from checkpoints.prior import load_prior
+from checkpoints.load import load_prior
 
 
 def fit(config: Path, run: Path, *options: object, **kwargs: object):

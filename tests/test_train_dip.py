@@ -11,7 +11,7 @@ from dip_worlds import ARCHITECTURE
 from helpers import ROOT, call, call_and_stop, write_config
 
 from common.errors import UserError
-from lightning_modules.cli import TrainCLI
+from training.cli import TrainCLI
 
 PAGE = (ROOT / "docs/wandb.md").read_text()
 
@@ -105,7 +105,7 @@ def test_prepare_says_what_is_there(whole, tmp_path):
         ("fit", ["--data.size", "7"], ["the image has 7x7 pixels", "at least 8 x 8"]),
         ("fit", ["--model.jitter", "-1"], ["jitter"]),
         ("fit", ["--model.learning_rte", "1"], ["learning_rte", "learning_rate"]),
-        ("fit", ["--data", "datamodules.digits.Digits"], ["OwnPictures"]),
+        ("fit", ["--data", "datamodules.digits.Digits"], ["UserImages"]),
         ("fit", ["--trainer.devices", "3", "--trainer.strategy", "ddp"], ["2 pictures for 3 processes"]),
         ("fit", ["--quality.num_images", "10", "--quality.features", "inception"], ["draws no images"]),
         ("validate", [], ["use fit"]),

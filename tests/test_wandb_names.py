@@ -12,9 +12,9 @@ import yaml
 from helpers import ROOT, tiny_config, write_config
 
 from checkpoints.classifier import describe_classifier
-from checkpoints.described import write_safetensors
-from lightning_modules.cli import TrainCLI
+from checkpoints.files import write_safetensors
 from networks.resnet import ResNet
+from training.cli import TrainCLI
 
 PAGE = (ROOT / "docs/wandb.md").read_text()
 

@@ -58,7 +58,7 @@ class Animorph(SeverityFamily):
         """The other images; `degradations` does not know data modules, so they are found by name and used by what they do."""
         name = self.other["class_path"]
         if self._images is None:
-            module = build(self.other, object, where="family.other", own_only=True)
+            module = build(self.other, object, where="family.other", project_only=True)
             if not hasattr(module, "images"):
                 raise UserError(f"family.other: {name} is not a data module: name one of datamodules/")
             module.prepare_data()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, nearest
+from common.yaml_files import merge, override, read_yaml
 from evaluation.config import Prior, Spec, a_mapping, known_keys, named_entries, optional_number, plain_priors, prior_of, spec_of, whole_number, written_out
-from evaluation.wandb_entry import WandbEntry
-from evaluation.yaml_files import merge, override, read_yaml
+from evaluation.report.wandb_entry import WandbEntry
 
 DEFAULT_FEATURES: Spec = {"class_path": "checkpoints.features.InceptionFeatures", "init_args": {}}
 

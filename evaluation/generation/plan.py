@@ -7,18 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from checkpoints.adapted import adapt
-from checkpoints.prior import load_prior
+from checkpoints.load import load_prior
+from checkpoints.lora.apply import adapt
 from common.build import build
 from common.errors import UserError
+from common.renamed import original
 from datamodules.base import ImageDataModule
 from datamodules.store import ImageSet
+from diffusion.autocast import Autocast
 from diffusion.class_conditioning import ClassConditioning
 from diffusion.denoiser import Denoiser
 from diffusion.levels import spaced_sigmas
 from diffusion.samplers.base import Sampler
 from evaluation.generation.config import GenerationConfig
-from evaluation.precision import Autocast
 from metrics.features import FeatureNetwork
 
 VERSION = 1  # raise it when the same configuration begins to give other images
@@ -96,7 +97,7 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
                 "guidance": [entry.guidance, entry.guidance_interval, entry.guidance_rescale, entry.label], "seed": config.seed, "precision": precision,
                 "features": [features.name, features.fingerprint],
             }  # fmt: skip
-            fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+            fingerprint = hashlib.sha256(json.dumps(original(parts), sort_keys=True).encode()).hexdigest()[:16]
             cells.append(Cell(name, steps, guided, network, sampler, sigmas, conditioning, fingerprint))
     shape = tuple(cells[0].denoiser.data_shape)
     for cell in cells:

@@ -9,11 +9,10 @@ from pathlib import Path
 import yaml
 
 from common.files import write_atomically
-from evaluation import plots
 from evaluation.generation.plan import Plan
 from evaluation.generation.results import MEASURES, Line
-from evaluation.report import COLOURS, page, versions
-from evaluation.tables import show
+from evaluation.report.html import COLOURS, page, plots, versions
+from evaluation.report.tables import show
 from metrics.jackknife import Estimate
 
 

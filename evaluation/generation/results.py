@@ -13,7 +13,7 @@ from common.files import write_atomically
 from evaluation.generation.chunks import Drawn, chunks_of
 from evaluation.generation.measures import Quality, quality
 from evaluation.generation.plan import Cell, Plan
-from evaluation.tables import show
+from evaluation.report.tables import show
 from metrics.features import Features
 from metrics.jackknife import Estimate, difference
 

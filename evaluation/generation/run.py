@@ -24,9 +24,9 @@ from evaluation.generation.report import write_report
 from evaluation.generation.results import Line, lines_of, terminal_table, write_table
 from evaluation.generation.wandb_log import log_to_wandb
 from evaluation.progress import INTERVAL, duration, say
+from evaluation.report.tables import console
 from evaluation.rows import only_one
 from evaluation.run import Options
-from evaluation.tables import console
 from evaluation.workers import device_of
 from metrics.features import Features
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evaluation.generation.plan import Plan
 from evaluation.generation.results import Line
-from evaluation.wandb_run import log_run
+from evaluation.report.wandb_run import log_run
 
 
 def log_to_wandb(plan: Plan, lines: Sequence[Line], sheets: Mapping[str, Path], folder: Path) -> None:

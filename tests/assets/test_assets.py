@@ -8,7 +8,7 @@ import torch
 from helpers import ROOT
 
 from checkpoints.classifier import load_classifier
-from checkpoints.prior import load_prior
+from checkpoints.load import load_prior
 from common.files import sha256_of
 from datamodules.cifar10 import CIFAR10
 from datamodules.fashion_mnist import FashionMNIST

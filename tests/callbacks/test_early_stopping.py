@@ -6,7 +6,7 @@ from helpers import tiny_digits, tiny_module, tiny_trainer
 
 from callbacks.early_stopping import EarlyStopping
 from callbacks.restored_pictures import DUE, RestoredPictures
-from evaluation.iterates import Iterates
+from inference.iterates import Iterates
 
 
 def test_harmless_for_a_model_that_is_trained(tmp_path):

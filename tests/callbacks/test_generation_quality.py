@@ -10,7 +10,7 @@ from callbacks.ema import EMA
 from callbacks.generation_quality import GenerationQuality, _gathered
 from callbacks.metrics_csv import MetricsCSV
 from checkpoints.classifier import describe_classifier
-from checkpoints.described import write_safetensors
+from checkpoints.files import write_safetensors
 from checkpoints.features import ClassifierFeatures
 from common.errors import UserError
 from common.image_range import to_uint8

@@ -8,7 +8,7 @@ import torch
 from helpers import call
 
 from checkpoints.classifier import describe_classifier, load_classifier
-from checkpoints.described import write_safetensors
+from checkpoints.files import write_safetensors
 from common.errors import UserError
 from networks.resnet import ResNet
 

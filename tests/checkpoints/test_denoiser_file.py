@@ -13,8 +13,8 @@ from common.errors import UserError
 from common.random_streams import RandomStreams
 from diffusion.denoiser import Denoiser
 from restoration.base import Unsupported
-from restoration.dip_terms.base import Term
-from restoration.dip_terms.denoiser import DenoiserTerm
+from restoration.deep_image_prior.terms.base import Term
+from restoration.deep_image_prior.terms.denoiser import DenoiserTerm
 from restoration.dip_with_prior import DIPWithPrior
 
 LEVELS = {"from_255": 60.0, "to_255": 30.0}
@@ -28,7 +28,7 @@ def prior(tmp_path) -> Path:
 def term(path: Path, **options: object) -> Term:
     """As a config gives it."""
     inner = {"class_path": "checkpoints.denoiser_file.DenoiserFile", "init_args": {"path": str(path)}}
-    spec = {"class_path": "restoration.dip_terms.denoiser.DenoiserTerm", "init_args": {"prior": inner, "weight": 0.5, **LEVELS, **options}}
+    spec = {"class_path": "restoration.deep_image_prior.terms.denoiser.DenoiserTerm", "init_args": {"prior": inner, "weight": 0.5, **LEVELS, **options}}
     return build(spec, Term, where="terms")
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from checkpoints.classifier import describe_classifier
-from checkpoints.described import write_safetensors
 from checkpoints.features import INCEPTION, ClassifierFeatures, InceptionFeatures, _resized
+from checkpoints.files import write_safetensors
 from common.errors import UserError
 from networks.resnet import ResNet
 

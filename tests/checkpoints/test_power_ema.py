@@ -7,8 +7,9 @@ import pytest
 import torch
 from helpers import ROOT, call, one_sentence, tiny_denoiser
 
+from checkpoints.load import load_prior
 from checkpoints.power_ema import main, synthesise
-from checkpoints.prior import describe_prior, load_prior
+from checkpoints.prior import describe_prior
 from checkpoints.snapshots import Snapshot, read_snapshots, snapshot_path, write_snapshot
 from common.averaging import WeightAverage
 from common.errors import UserError

@@ -6,8 +6,9 @@ import safetensors.torch
 import torch
 from helpers import tiny_denoiser, write_tiny_prior
 
-from checkpoints.described import write_safetensors
-from checkpoints.prior import FORMAT, describe_prior, load_prior
+from checkpoints.files import write_safetensors
+from checkpoints.load import load_prior
+from checkpoints.prior import FORMAT, describe_prior
 from common.errors import UserError
 
 

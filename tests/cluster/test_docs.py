@@ -16,7 +16,7 @@ def commands() -> list[list[str]]:
 
 
 def test_commands_parse(monkeypatch):
-    from lightning_modules.cli import TrainCLI
+    from training.cli import TrainCLI
 
     class ParserOnly(TrainCLI):
         def instantiate_classes(self) -> None: ...

@@ -80,7 +80,7 @@ def test_torchrun_wants_a_run_folder_and_a_number_of_processes():
 def test_fragments_are_options_of_the_trainer(name):
     from lightning.pytorch import Trainer
 
-    from lightning_modules.cli import Parser
+    from training.cli import Parser
 
     parser = Parser()
     parser.add_argument("--config", action="config")

@@ -38,7 +38,7 @@ def test_mistakes_are_named_with_their_place(spec, words):
 @pytest.mark.parametrize("path", ["numpy.ndarray", "os.system", "subprocess.Popen", "builtins.eval"])
 def test_a_checkpoint_builds_own_classes_only(path):
     with pytest.raises(UserError, match="not one of this project's own"):
-        build({"class_path": path}, object, where="checkpoint", own_only=True)
+        build({"class_path": path}, object, where="checkpoint", project_only=True)
 
 
 @pytest.mark.parametrize("form", ["{}", "{{class_path: {}}}", '{{"class_path": "{}"}}', "[{}]"])
@@ -48,18 +48,18 @@ def test_a_checkpoint_imports_no_foreign_module_that_a_string_names(form, tmp_pa
     monkeypatch.syspath_prepend(tmp_path)
     spec = {"class_path": "diffusion.schedules.ZeroTerminalSNR", "init_args": {"schedule": form.format("foreign_module.Class")}}
     with pytest.raises(UserError, match="not one of this project's own"):
-        build(spec, Schedule, where="checkpoint", own_only=True)
+        build(spec, Schedule, where="checkpoint", project_only=True)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_foreign_class_that_an_own_module_imported_is_refused():
     with pytest.raises(UserError, match="outside of this project"):
-        build({"class_path": "networks.unet.Tensor"}, object, where="checkpoint", own_only=True)
+        build({"class_path": "networks.unet.Tensor"}, object, where="checkpoint", project_only=True)
 
 
 def test_a_recorded_object_builds_its_equal_again():
     schedule = Linear(steps=100, beta_end=0.03)
-    again = build(schedule.spec, Schedule, where="x", own_only=True)
+    again = build(schedule.spec, Schedule, where="x", project_only=True)
     assert again.betas.equal(schedule.betas)
     network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[])
     assert copy.deepcopy(network).spec == network.spec

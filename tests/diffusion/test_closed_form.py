@@ -94,7 +94,7 @@ def test_the_flow_solves_its_equation():
 
 def test_types_and_levels():
     denoiser = gaussian(Cosine(steps=100))
-    assert denoiser.times == 100 and float(denoiser.level_at(torch.tensor([99]))) == pytest.approx(denoiser.sigma_max, rel=1e-12)
+    assert denoiser.num_timesteps == 100 and float(denoiser.level_at(torch.tensor([99]))) == pytest.approx(denoiser.sigma_max, rel=1e-12)
     p = denoiser.predict(torch.zeros(1, *SHAPE), torch.ones(1))
     assert p.x0.dtype == torch.float32 and p.eps.dtype == torch.float32
     # A point mass is data too.

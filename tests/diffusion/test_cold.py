@@ -12,8 +12,8 @@ from degradations.severity.gaussian_mask import CoveringMask, GaussianMask
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
 from degradations.severity.pixelation import Pixelation
 from diffusion.cold import check_severities, cold_sample, severities_from
+from diffusion.cold_restorer import ColdRestorer
 from diffusion.denoiser import Condition, Denoiser, Prediction
-from diffusion.restorer import Restorer
 from diffusion.samplers.ddim import DDIM
 
 SHAPE: Shape = (1, 8, 8)
@@ -37,7 +37,7 @@ class Ramp(SeverityFamily):
         return DegradedBy(self, t, params, shape)
 
 
-class Says(Restorer):
+class Says(ColdRestorer):
     """Whatever a function says."""
 
     def __init__(self, family: SeverityFamily, says) -> None:
@@ -57,7 +57,7 @@ def wrong(x: Tensor, severity: Tensor) -> Tensor:
     return torch.sin(3 * x + severity.view(-1, 1, 1, 1)) - 0.3
 
 
-def along(algorithm: str, restorer: Restorer, x: Tensor, params: Params, severities=SEVERITIES, **options) -> tuple[Tensor, list[Tensor]]:
+def along(algorithm: str, restorer: ColdRestorer, x: Tensor, params: Params, severities=SEVERITIES, **options) -> tuple[Tensor, list[Tensor]]:
     """The result, and what the restorer was shown."""
     shown = []
     says = restorer.says
@@ -116,7 +116,7 @@ class AsDenoiser(Denoiser):
         family = restorer.family
         self.restorer, self.data_shape = restorer, SHAPE
         self.table = torch.tensor([family.sigma_at(t) / family.scale_at(t) for t in range(family.severities + 1)], dtype=torch.float64)
-        self.sigma_min, self.sigma_max, self.times = float(self.table[1]), float(self.table[-1]), family.severities
+        self.sigma_min, self.sigma_max, self.num_timesteps = float(self.table[1]), float(self.table[-1]), family.severities
 
     def level_at(self, time: Tensor) -> Tensor:
         return self.table[time.long() + 1]
@@ -158,7 +158,7 @@ def test_the_network_is_asked_at_the_papers_index_and_a_hot_restorer_is_a_denois
 
     network = Remembers()
     family = GaussianNoiseFamily(steps=10)
-    restorer = Restorer(network=network, family=family, data_shape=SHAPE)
+    restorer = ColdRestorer(network=network, family=family, data_shape=SHAPE)
     x = images().float()
     x0 = restorer.predict(x, torch.tensor([1, 5, 10]))
     assert network.time.tolist() == [0.0, 4.0, 9.0]
@@ -168,7 +168,7 @@ def test_the_network_is_asked_at_the_papers_index_and_a_hot_restorer_is_a_denois
     torch.testing.assert_close(network.time, torch.tensor([0.0, 4.0, 9.0]), atol=1e-3, rtol=0)
     torch.testing.assert_close(again.x0, x0, atol=1e-5, rtol=0)
     with pytest.raises(TypeError, match="is no denoiser"):
-        Restorer(network=network, family=Ramp(), data_shape=SHAPE).as_denoiser()
+        ColdRestorer(network=network, family=Ramp(), data_shape=SHAPE).as_denoiser()
 
 
 def test_lists_of_severities():
@@ -192,7 +192,7 @@ def test_refusals():
         cold_sample(restorer, x, [3, 0], {}, algorithm="other")
     with pytest.raises(ValueError, match="estimated_noise is for the Gaussian family"):
         cold_sample(restorer, x, [3, 0], {}, estimated_noise=True)
-    real = Restorer(network=torch.nn.Identity(), family=family, data_shape=SHAPE)
+    real = ColdRestorer(network=torch.nn.Identity(), family=family, data_shape=SHAPE)
     for severity in (0, 7, torch.tensor([1, 2, 9])):
         with pytest.raises(ValueError, match=r"severity must lie in 1\.\.6"):
             real.predict(x, severity)

@@ -138,7 +138,7 @@ def test_v_at_the_stand_in_for_an_infinite_level():
     torch.testing.assert_close(p.x0, -(torch.tanh(noise) - 0.3), rtol=0, atol=4e-6)  # a^2 x = noise / 2^20
     torch.testing.assert_close(p.eps, noise, rtol=0, atol=2e-6)
     # Training asks the same at alpha-bar = 0.
-    asked = denoiser.question(torch.ones(4, *SHAPE), noise, torch.full((4,), 999))
+    asked = denoiser.training_pair(torch.ones(4, *SHAPE), noise, torch.full((4,), 999))
     assert torch.equal(asked.input, noise) and torch.equal(asked.target, -torch.ones(4, *SHAPE)) and asked.snr.tolist() == [0] * 4
 
 

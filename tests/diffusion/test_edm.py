@@ -81,7 +81,7 @@ def test_the_best_loss_for_gaussian_data_is_1_at_every_level(quantiles):
         sigma = d.training_time(u.expand(count))
         loss = denoising_loss(d, x0, noise, sigma, weighting=Weighting("edm", sigma_data=s))
         assert float(loss.mean()) == pytest.approx(1, abs=5 * float(loss.std()) / count**0.5)
-        asked = d.question(x0, noise, sigma)
+        asked = d.training_pair(x0, noise, sigma)
         assert float(asked.input.var()) == pytest.approx(1, abs=0.05) and float(asked.target.var()) == pytest.approx(1, abs=0.05)
         assert abs(float((asked.input * asked.target).mean())) < 0.05  # nothing linear is left to be learned
 

@@ -167,14 +167,14 @@ def test_zero_terminal_snr(kind):
 
 def test_a_nested_schedule_is_built_again():
     schedule = ZeroTerminalSNR(schedule=SigmoidAlphaBar(steps=500, tau=0.9))
-    again = build(schedule.spec, Schedule, where="schedule", own_only=True)
+    again = build(schedule.spec, Schedule, where="schedule", project_only=True)
     assert torch.equal(again.alphas_bar, schedule.alphas_bar)
     assert again.spec["init_args"]["schedule"]["init_args"] == {"steps": 500, "start": -3.0, "end": 3.0, "tau": 0.9}  # with its defaults
     # What is inside is as little trusted as what is outside.
     for inner, match in (("subprocess.Popen", "not one of this project's own"), ("diffusion.schedules.Linear", "use more steps")):
         spec = {"class_path": "diffusion.schedules.ZeroTerminalSNR", "init_args": {"schedule": {"class_path": inner, "init_args": {"steps": 9}}}}
         with pytest.raises(UserError, match=match):
-            build(spec, Schedule, where="schedule", own_only=True)
+            build(spec, Schedule, where="schedule", project_only=True)
 
 
 def test_tabulated_is_what_is_given():

@@ -4,22 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints.adapters import AdapterEntry
-from checkpoints.described import write_safetensors
+from checkpoints.cold_restorer import describe_cold_restorer
+from checkpoints.files import write_safetensors
+from checkpoints.lora.files import AdapterEntry
 from checkpoints.prior import describe_prior
-from checkpoints.restorer import describe_restorer
 from common.build import build
 from common.errors import UserError
+from common.yaml_files import read_yaml
 from degradations.severity.base import SeverityFamily
 from diffusion.assemble import assemble
-from diffusion.restorer import Restorer
+from diffusion.cold_restorer import ColdRestorer
+from diffusion.image_conditioning import ConditioningOptions
 from diffusion.schedules import Cosine
-from diffusion.with_guide import GuideOptions
 from evaluation.cells import make_cells
 from evaluation.config import Prior, parse_config, read_config
 from evaluation.plan import make_plan
 from evaluation.run import Options, evaluate
-from evaluation.yaml_files import read_yaml
 from networks.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -167,15 +167,15 @@ def stand_in(config, folder):
     shape = {"Digits": (1, 8, 8), "MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32), "NaturalImages": (1, 64, 64)}[data]
     priors = {}
     for name, prior in config.priors.items():
-        guide = GuideOptions() if name == "guided" else None
+        guide = ConditioningOptions() if name == "guided" else None
         inputs = shape[0] * (2 if guide else 1)
         network = UNet(in_channels=inputs, out_channels=shape[0], channels=8, multipliers=[1, 1], blocks=1, attention=[], groups=4)
         run = Path(prior.path).parts[1]
         if run.startswith("cold_"):
             trained = read_yaml(ROOT / "configs" / "train" / f"{run}.yaml")["model"]["init_args"]
             assert tuple(trained["data_shape"]) == shape
-            restorer = Restorer(network=network, family=build(trained["family"], SeverityFamily, where=run), data_shape=shape)
-            description = describe_restorer(restorer, data="test")
+            restorer = ColdRestorer(network=network, family=build(trained["family"], SeverityFamily, where=run), data_shape=shape)
+            description = describe_cold_restorer(restorer, data="test")
         else:
             denoiser = assemble(network=network, schedule=Cosine(), prediction="v", data_shape=shape, guide=guide)
             description = describe_prior(denoiser, data="test")

@@ -10,8 +10,8 @@ from helpers import call
 from PIL import Image
 
 from checkpoints.classifier import describe_classifier
-from checkpoints.described import write_safetensors
 from checkpoints.features import ClassifierFeatures
+from checkpoints.files import write_safetensors
 from common.errors import UserError
 from datamodules.digits import Digits
 from evaluation.config import parse_config

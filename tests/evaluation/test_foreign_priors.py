@@ -5,11 +5,11 @@ import torch
 import yaml
 from helpers import tiny_denoiser
 
-from checkpoints.export_diffusers import write_diffusers
+from checkpoints.foreign.export_diffusers import write_diffusers
+from checkpoints.method_prior import prior_for
 from checkpoints.prior import LoadedPrior, describe_prior
 from common.errors import UserError
 from evaluation.config import prior_of
-from evaluation.priors import prior_for
 from restoration.cold import ColdSampling
 from restoration.dps import DPS
 
@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 def adm_file(path, *, num_classes=None):
     """Random weights in guided-diffusion's layout: one of our networks under their names."""
-    from checkpoints.adm_layout import names_of_adm
+    from checkpoints.foreign.adm_layout import names_of_adm
     from networks.unet import UNet
 
     torch.manual_seed(0)

@@ -11,8 +11,8 @@ from helpers import ROOT, call, one_sentence, tiny_denoiser, write_tiny_prior
 from PIL import Image
 
 from checkpoints.classifier import describe_classifier
-from checkpoints.described import write_safetensors
 from checkpoints.features import ClassifierFeatures
+from checkpoints.files import write_safetensors
 from checkpoints.prior import describe_prior
 from common.build import build
 from common.errors import UserError

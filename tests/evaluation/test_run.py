@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from checkpoints.described import write_safetensors
+from checkpoints.files import write_safetensors
 from checkpoints.prior import describe_prior
 from common.errors import UserError, disk_message
 from common.image_range import to_float

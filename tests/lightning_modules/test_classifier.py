@@ -9,13 +9,13 @@ from helpers import ROOT, tiny_digits, tiny_trainer, write_config, write_tiny_pr
 
 from callbacks.ema import EMA
 from checkpoints.classifier import describe_classifier, load_classifier
-from checkpoints.described import write_safetensors
+from checkpoints.files import write_safetensors
 from common.batch import Batch
 from common.errors import UserError
 from datamodules.digits import Digits
 from lightning_modules.classifier import Classifier, moved
-from lightning_modules.cli import TrainCLI
 from networks.resnet import ResNet
+from training.cli import TrainCLI
 
 
 def tiny(**options: object) -> Classifier:

@@ -7,8 +7,8 @@ from helpers import tiny_digits, tiny_trainer
 from callbacks.ema import EMA
 from callbacks.run_checkpoint import AtomicCheckpointIO
 from callbacks.sample_grid import SampleGrid
-from checkpoints.prior import load_prior
-from checkpoints.restorer import build_restorer, describe_restorer, load_restorer
+from checkpoints.cold_restorer import build_cold_restorer, describe_cold_restorer
+from checkpoints.load import load_cold_restorer, load_prior
 from common.batch import Batch
 from common.errors import UserError
 from degradations.severity.gaussian_blur import GaussianBlur
@@ -89,12 +89,12 @@ def test_a_checkpoint_says_what_it_undoes_and_where_it_begins(tmp_path):
     path = tmp_path / "last.ckpt"
     model.trainer.save_checkpoint(path)
     for weights in ("ema", "raw"):
-        loaded = load_restorer(path, weights=weights)
+        loaded = load_cold_restorer(path, weights=weights)
         assert loaded.restorer.family.same_as(family)
         assert loaded.start.state() == model.start.state() and loaded.start.fitted
         # Described and built again, it says the same.
-        again, start = build_restorer(loaded.description, where="the test")
-        assert describe_restorer(again, data="Digits", start=start) == describe_restorer(loaded.restorer, data="Digits", start=loaded.start)
+        again, start = build_cold_restorer(loaded.description, where="the test")
+        assert describe_cold_restorer(again, data="Digits", start=start) == describe_cold_restorer(loaded.restorer, data="Digits", start=loaded.start)
     # What the file draws is what the module draws.
     again = tiny_cold(family=GaussianBlur(steps=30, taps=5, std=2.0, std_rate=0.01, truncate=True), start=loaded.start)
     again.load_state_dict(model.state_dict())
@@ -117,8 +117,8 @@ def test_a_start_is_fitted_to_images_from_all_over_a_large_set(tmp_path, monkeyp
 def test_a_hot_restorer_says_so(tmp_path):
     model = trained(tmp_path, family=GaussianNoiseFamily(steps=20), estimated_noise=True)
     model.trainer.save_checkpoint(tmp_path / "hot.ckpt")
-    restorer = load_restorer(tmp_path / "hot.ckpt").restorer
-    assert restorer.as_denoiser().times == 20
+    restorer = load_cold_restorer(tmp_path / "hot.ckpt").restorer
+    assert restorer.as_denoiser().num_timesteps == 20
 
 
 def test_generated_images_are_keyed_by_their_index(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from helpers import tiny_digits, tiny_module, tiny_trainer
 
 from callbacks.ema import EMA
-from checkpoints.prior import load_prior
+from checkpoints.load import load_prior
 from common.batch import Batch
 from common.errors import UserError
 from diffusion.edm import LogNormal

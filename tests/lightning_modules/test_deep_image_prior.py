@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.random_streams import RandomStreams
 from degradations.box_mask import BoxMask
 from lightning_modules.dip_groups import dealt, groups_of
-from restoration.dip_terms.base import ActiveTerm, Term
+from restoration.deep_image_prior.terms.base import ActiveTerm, Term
 from restoration.stopping.fixed import FixedIterations
 from restoration.stopping.multi_noise import MultiNoiseEarlyStopping
 from restoration.stopping.oracle import Oracle
@@ -210,7 +210,7 @@ def test_options_out_of_range_are_said_at_once():
 
 
 def test_data_and_model_must_suit_each_other(tmp_path):
-    with pytest.raises(UserError, match="OwnPictures"):
+    with pytest.raises(UserError, match="UserImages"):
         tiny_trainer(tmp_path).fit(tiny_prior(), datamodule=tiny_digits())
     with pytest.raises(UserError, match="whose pictures are restored one by one"):
         tiny_trainer(tmp_path).fit(tiny_module(), datamodule=tiny_pictures())

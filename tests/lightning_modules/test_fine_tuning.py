@@ -8,18 +8,19 @@ import torch
 from helpers import tiny_digits, tiny_trainer, write_tiny_prior
 
 from callbacks.ema import EMA
-from checkpoints.adapters import WEIGHTS, read_adapter
-from checkpoints.described import write_safetensors
-from checkpoints.merging import merged, weights_hash
-from checkpoints.prior import describe_prior, load_prior
-from checkpoints.restorer import describe_restorer, load_restorer
+from checkpoints.cold_restorer import describe_cold_restorer
+from checkpoints.files import write_safetensors
+from checkpoints.load import load_cold_restorer, load_prior
+from checkpoints.lora.files import WEIGHTS, read_adapter
+from checkpoints.lora.merging import merged, weights_hash
+from checkpoints.prior import describe_prior
 from common.errors import UserError
 from degradations.severity.pixelation import Pixelation
 from diffusion.assemble import assemble
+from diffusion.cold_restorer import ColdRestorer
 from diffusion.denoiser import Condition
-from diffusion.restorer import Restorer
+from diffusion.image_conditioning import ConditioningOptions
 from diffusion.schedules import Cosine
-from diffusion.with_guide import GuideOptions
 from lightning_modules.fine_tuning import FineTuning
 from lightning_modules.lora_fine_tuning import LoRAFineTuning
 from networks.unet import UNet
@@ -118,17 +119,17 @@ def test_a_cold_restorer_is_adapted_too(tmp_path):
     network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
     with torch.no_grad():
         network.head.weight.normal_(std=0.1)
-    restorer = Restorer(network=network, family=Pixelation(data="mnist"), data_shape=(1, 8, 8))
-    write_safetensors(tmp_path / "cold.safetensors", network, describe_restorer(restorer, data="Digits"), dtype=torch.float32)
+    restorer = ColdRestorer(network=network, family=Pixelation(data="mnist"), data_shape=(1, 8, 8))
+    write_safetensors(tmp_path / "cold.safetensors", network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32)
     model = module(LoRAFineTuning, tmp_path / "cold.safetensors", training=None, rank=2)
     trainer = tiny_trainer(tmp_path, EMA(enabled=False), max_steps=3)
     trainer.fit(model, datamodule=tiny_digits())
     assert "val/loss" in trainer.callback_metrics
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     x = torch.randn(2, 1, 8, 8)
-    adapted = load_restorer(tmp_path / "a.ckpt", weights="raw").restorer
+    adapted = load_cold_restorer(tmp_path / "a.ckpt", weights="raw").restorer
     torch.testing.assert_close(adapted.predict(x, 3), model.eval().inner.restorer.predict(x, 3), atol=1e-5, rtol=0)
-    assert not torch.allclose(adapted.predict(x, 3), load_restorer(tmp_path / "cold.safetensors").restorer.predict(x, 3), atol=1e-3)
+    assert not torch.allclose(adapted.predict(x, 3), load_cold_restorer(tmp_path / "cold.safetensors").restorer.predict(x, 3), atol=1e-3)
     images, columns = model.samples(8, 8)
     assert images.shape == (8, 1, 8, 8) and columns == 2
 
@@ -152,7 +153,7 @@ def test_for_an_operator_the_network_is_shown_the_measurement(kind, prior, tmp_p
     trainer.fit(model.train(), datamodule=tiny_digits())
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     found = load_prior(tmp_path / "a.ckpt", weights="raw").denoiser
-    assert found.takes_guide and found.network.in_channels == 2
+    assert found.takes_image and found.network.in_channels == 2
     torch.testing.assert_close(found.predict(x, sigma, one).x0, model.eval().inner.denoiser.predict(x, sigma, one).x0, atol=1e-5, rtol=0)
     assert not torch.allclose(found.predict(x, sigma, one).x0, found.predict(x, sigma, other).x0, atol=1e-4)
     images, columns = model.samples(8, 4)
@@ -164,9 +165,9 @@ def test_a_prior_with_a_guide_is_trained_on_with_one(tmp_path):
     torch.manual_seed(0)
     network = UNet(in_channels=2, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
     for name, sees in (("conditional", True), ("shifted", False)):
-        guide = GuideOptions(form=name, sees_guide=sees)
+        conditioning = ConditioningOptions(form=name, sees_image=sees)
         seen = network if sees else UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
-        denoiser = assemble(network=seen, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8), guide=guide)
+        denoiser = assemble(network=seen, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8), conditioning=conditioning)
         write_safetensors(tmp_path / f"{name}.safetensors", seen, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
         with pytest.raises(UserError, match=r"is given a second image, and model\.training DDPM gives none"):
             module(LoRAFineTuning, tmp_path / f"{name}.safetensors")
@@ -180,8 +181,8 @@ def test_measurements_are_drawn_anew_in_every_step_and_are_the_same_in_validatio
     model = module(FineTuning, prior, training=for_operator())
     tiny_trainer(tmp_path, EMA(enabled=False), max_steps=1, limit_val_batches=0).fit(model, datamodule=tiny_digits())
     inner, seen = model.inner, []
-    guides = inner.guides
-    inner.__dict__["guides"] = lambda image, index: seen.append(guides(image, index)) or seen[-1]
+    conditioning_images = inner.conditioning_images
+    inner.__dict__["conditioning_images"] = lambda image, index: seen.append(conditioning_images(image, index)) or seen[-1]
     batch = tiny_digits().images("train").get([0, 1])
     batch = batch._replace(image=batch.image.float() / 127.5 - 1)
     for seed in (1, 2, 1):

@@ -20,7 +20,7 @@ def test_features_of_an_image_do_not_depend_on_its_neighbours():
 
 def test_it_describes_itself_and_has_the_promised_size():
     network = ResNet(in_channels=1)
-    rebuilt = build(network.spec, ResNet, where="test", own_only=True)
+    rebuilt = build(network.spec, ResNet, where="test", project_only=True)
     assert [(n, p.shape) for n, p in rebuilt.named_parameters()] == [(n, p.shape) for n, p in network.named_parameters()]
     assert sum(p.numel() for p in network.parameters()) == 77_562
 

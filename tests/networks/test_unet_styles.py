@@ -41,7 +41,7 @@ def test_each_style_runs_on_odd_sizes_and_describes_itself(style):
     x, time = torch.randn(2, 3, 9, 14, dtype=torch.float64), torch.tensor([3.0, 800.0], dtype=torch.float64)
     out = network(x, time)
     assert out.shape == (2, style.get("out_channels", 3), 9, 14) and out.std() > 1e-3
-    rebuilt = build(network.spec, UNet, where="test", own_only=True).double().eval()
+    rebuilt = build(network.spec, UNet, where="test", project_only=True).double().eval()
     rebuilt.load_state_dict(network.state_dict())
     assert torch.equal(rebuilt(x, time), out)
     moved = network(x, time + 50)

@@ -14,7 +14,7 @@ from degradations.severity.gaussian_blur import GaussianBlur
 from degradations.severity.gaussian_mask import GaussianMask
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
 from diffusion.cold import cold_sample, severities_from
-from diffusion.restorer import Restorer
+from diffusion.cold_restorer import ColdRestorer
 from restoration.base import Unsupported
 from restoration.cold import ColdSampling
 
@@ -40,8 +40,8 @@ class Sharpens(torch.nn.Module):
         return self.image.expand_as(x)
 
 
-def restorer(family=BLUR, network=None) -> Restorer:
-    return Restorer(network=network or Network(), family=family, data_shape=SHAPE)
+def restorer(family=BLUR, network=None) -> ColdRestorer:
+    return ColdRestorer(network=network or Network(), family=family, data_shape=SHAPE)
 
 
 def images(count: int = 4) -> Tensor:

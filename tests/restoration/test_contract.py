@@ -17,7 +17,7 @@ from degradations.identity import Identity
 from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
 from degradations.reflecting_blur import ReflectingGaussianBlur
-from evaluation.catalogue import catalogue
+from inference.catalogue import catalogue
 from networks.untrained.skip import SkipArchitecture
 from restoration.base import Method
 from restoration.dip import DIP

@@ -13,8 +13,8 @@ from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
 from networks.untrained.skip import SkipArchitecture
 from restoration.base import Unsupported
+from restoration.deep_image_prior.terms.base import Term
 from restoration.dip import DIP
-from restoration.dip_terms.base import Term
 from restoration.stopping.es_wmv import ESWMV
 from restoration.stopping.fixed import FixedIterations
 from restoration.stopping.oracle import Oracle

@@ -18,11 +18,11 @@ from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
 from degradations.reflecting_blur import ReflectingGaussianBlur
 from diffusion.assemble import assemble
+from diffusion.image_conditioning import ConditioningOptions
 from diffusion.levels import down_from
 from diffusion.samplers.ddim import DDIM
 from diffusion.samplers.heun import Heun
 from diffusion.schedules import Cosine
-from diffusion.with_guide import GuideOptions
 from networks.unet import UNet
 from restoration.base import Cost, Method, Restoration, Unsupported
 from restoration.consistency import projection
@@ -202,7 +202,7 @@ def test_a_prior_that_takes_a_guide_gets_it_in_every_step_and_other_methods_refu
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = UNet(in_channels=2, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4).eval()
-    prior = assemble(network=network, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8), guide=GuideOptions(form="shifted"))
+    prior = assemble(network=network, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8), guide=ConditioningOptions(form="shifted"))
     seen = []
     original = prior.predict
     prior.predict = lambda x, sigma, condition=None: seen.append(condition.image) or original(x, sigma, condition)

@@ -105,7 +105,7 @@ def test_an_operator_is_the_family_at_one_severity(family, shape):
 
 @pytest.mark.parametrize(("family", "shape"), CASES)
 def test_the_options_of_a_checkpoint_build_the_same_family(family, shape):
-    again = build(family.spec, SeverityFamily, where="the test", own_only=True)
+    again = build(family.spec, SeverityFamily, where="the test", project_only=True)
     assert again.same_as(family) and again.description == family.description
     for name, (other, _) in FAMILIES.items():
         same = {name} <= {"pixelation_28", "pixelation_32"} and isinstance(family, Pixelation) and family.mode == "bicubic"  # both are 3 halvings

@@ -70,7 +70,7 @@ def _images(count=60, shape=SHAPE, seed=0):
 
 
 def _fitted(start: Start) -> Start:
-    fresh = build(start.spec, Start, where="start", own_only=True)
+    fresh = build(start.spec, Start, where="start", project_only=True)
     fresh.fit(_images())
     return fresh
 
@@ -95,7 +95,7 @@ def test_draws_are_keyed_by_seed_and_index_alone(start, family):
 def test_a_checkpoint_carries_it(start, family):
     """spec and state as plain data, through JSON, give the same draws without images."""
     start = _fitted(start)
-    again = build(json.loads(json.dumps(start.spec)), Start, where="start", own_only=True)
+    again = build(json.loads(json.dumps(start.spec)), Start, where="start", project_only=True)
     again.load(json.loads(json.dumps(start.state())))
     assert again.fitted and again.spec == start.spec
     assert torch.equal(again.draw(RandomStreams(1), [4, 9], family, SHAPE)[0], start.draw(RandomStreams(1), [4, 9], family, SHAPE)[0])

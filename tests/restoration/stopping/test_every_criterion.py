@@ -17,7 +17,7 @@ from degradations.average_pool import AveragePool
 from degradations.identity import Identity
 from degradations.measurement import Measurement
 from degradations.random_mask import RandomMask
-from evaluation.catalogue import catalogue
+from inference.catalogue import catalogue
 from restoration.base import Unsupported
 from restoration.stopping.base import StoppingCriterion, Verdict, Watch
 

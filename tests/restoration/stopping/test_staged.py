@@ -7,9 +7,9 @@ from torch import Tensor
 
 from common.random_streams import RandomStreams
 from networks.untrained.skip import SkipArchitecture
+from restoration.deep_image_prior.fit import DIPFit
+from restoration.deep_image_prior.settings import DIPSettings
 from restoration.dip import run as dip_run
-from restoration.dip_fit import DIPFit
-from restoration.dip_settings import DIPSettings
 from restoration.stopping.base import Verdict
 from restoration.stopping.fixed import FixedIterations
 from restoration.stopping.multi_noise import MultiNoiseEarlyStopping

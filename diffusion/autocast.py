@@ -1,0 +1,37 @@
+"""The network in bfloat16, everything else in float32."""
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.denoiser import Condition, Denoiser, Prediction
+
+
+class AutocastNetwork(nn.Module):
+    """The same network with convolutions and matrix products in bfloat16; its output is float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, *rest: Tensor | None) -> Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            return self.network(x, *rest).float()
+
+
+class Autocast(Denoiser):
+    """The same denoiser with convolutions and matrix products in bfloat16; inputs, outputs and the arithmetic around it stay float32."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.data_shape = denoiser.data_shape
+        self.sigma_min, self.sigma_max, self.num_timesteps = denoiser.sigma_min, denoiser.sigma_max, denoiser.num_timesteps
+        self.learns_variance, self.takes_image = denoiser.learns_variance, denoiser.takes_image
+
+    def level_at(self, time: Tensor) -> Tensor:
+        return self.denoiser.level_at(time)
+
+    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            found = self.denoiser.predict(x, sigma, condition)
+        return Prediction(**{name: None if value is None else value.to(x.dtype) for name, value in vars(found).items()})

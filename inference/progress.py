@@ -1,0 +1,53 @@
+"""A method at work while a person waits: a bar, the newest estimate on the disk, and Ctrl-C as a way to end early."""
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from common.errors import UserError
+from common.random_streams import RandomStreams
+from degradations.measurement import Measurement
+from inference.iterates import Iterates
+from restoration.base import Method, Restoration
+
+EVERY = 60.0  # seconds between two estimates on the disk
+
+
+def restore_watched(
+    method: Method, measurement: Measurement, *, num_samples: int, random: RandomStreams, name: str, iterates: Iterates | None, save: Callable[[Tensor], None]
+) -> Restoration:
+    """method.restore with a bar on a terminal; save(estimate [N, C, H, W]) is called once a minute, so that a kill does not take everything.
+
+    Ctrl-C after the first step ends the method: the restoration is its newest estimate, and a note says so. UserError where memory runs out.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("at most"), TimeRemainingColumn())
+    newest: tuple[int, Tensor] | None = None
+    saved = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(name, total=None)
+
+        def on_step(step: int, total: int, estimate: Tensor) -> None:
+            nonlocal newest, saved
+            newest = step + 1, estimate
+            if iterates is not None:
+                iterates(step, total, estimate)
+            if time.monotonic() - saved > EVERY and bool(torch.isfinite(estimate).all()):
+                save(estimate)
+                saved = time.monotonic()
+            bar.update(task, completed=step + 1, total=total)
+
+        try:
+            return method.restore(measurement, num_samples=num_samples, random=random, on_step=on_step)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise UserError("there is not enough memory for this picture: give a smaller one, fewer --num_samples, or --device cpu") from error
+        except KeyboardInterrupt:
+            if newest is None:
+                raise
+            step, estimate = newest
+            note = f"interrupted after iteration {step}: this is the estimate of that moment, not the answer that the method would have chosen"
+            return Restoration(samples=estimate.detach().unflatten(0, (-1, num_samples)), cost=method.calls(), notes=(note,))

@@ -1,0 +1,44 @@
+"""Paired differences between methods."""
+
+import pytest
+
+from common.errors import UserError
+from evaluation.report.differences import differences, markdown, read_values
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two samples an image; b is a minus 1 everywhere, though images differ by 10; c did another image and another task."""
+    lines = ["task,method,image,sample,psnr"]
+    for image in range(6):
+        for sample, jitter in enumerate((-2.0, 2.0)):
+            lines += [f"holes,a,{image},{sample},{10 * image + jitter}", f"holes,b,{image},{sample},{10 * image - 1 + jitter}"]
+    lines += ["holes,c,0,0,5", "holes,c,9,0,7", "blur,c,0,0,1"]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_images_are_paired_and_samples_averaged_first(results):
+    (found,) = differences(read_values(results, "psnr"), [("a", "b")])
+    assert (found.interval.mean, found.interval.low, found.interval.high, found.interval.n) == (1.0, 1.0, 1.0, 6)
+    assert found.larger == 1.0
+    assert "| holes | a - b | +1 | [+1, +1] | 100 % | 6 |" in markdown([found], "psnr")
+
+
+def test_only_images_that_both_restored_count(results):
+    (found,) = differences(read_values(results, "psnr"), [("c", "a")])
+    assert found.task == "holes" and found.interval.n == 1 and found.interval.mean == 5.0
+
+
+@pytest.mark.parametrize(("pair", "metric", "message"), [
+    (("a", "d"), "psnr", "there is no method 'd' in the results; there are a, b, c"),
+    (("a", "b"), "ssim", "--metric ssim: .* has no such column; it has task, method, image, sample, psnr"),
+])  # fmt: skip
+def test_mistakes_are_one_sentence(results, pair, metric, message):
+    with pytest.raises(UserError, match=message):
+        differences(read_values(results, metric), [pair])
+
+
+def test_a_folder_without_results(tmp_path):
+    with pytest.raises(UserError, match=r"there is no rows\.csv"):
+        read_values(tmp_path, "psnr")

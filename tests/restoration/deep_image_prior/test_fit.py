@@ -1,0 +1,282 @@
+"""The deep image prior as a state that is stepped."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from common.errors import UserError
+from common.random_streams import RandomStreams
+from degradations.average_pool import AveragePool
+from degradations.identity import Identity
+from degradations.measurement import Measurement, measure
+from degradations.noise import GaussianNoise
+from degradations.random_mask import RandomMask
+from networks.untrained.skip import SkipArchitecture
+from restoration.deep_image_prior.adam import IndependentAdam
+from restoration.deep_image_prior.fit import DIPFit, history_on
+from restoration.deep_image_prior.settings import DIPSettings, settings_for, task_of
+from restoration.stopping.base import Patience, StoppingCriterion, Verdict, Watch
+
+TINY = {"preset": "small", "channels": [4, 6], "skip": [2, 2], "inputs": 3}
+
+
+class Never(StoppingCriterion):
+    """Keeps the newest averaged output."""
+
+    def watch(self, measurement, *, random, iterations):
+        return NeverWatch(measurement)
+
+
+class NeverWatch(Watch):
+    def __init__(self, measurement):
+        super().__init__(measurement)
+        self.seen = Patience(len(measurement.y), 1, measurement.y.device)
+
+    def update(self, iteration, output, average):
+        rows = len(output)
+        self.values = {"mean": output.flatten(1).mean(1)}
+        return Verdict(torch.ones(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.bool))
+
+    def reason(self, image):
+        return "never"
+
+
+class Twice(Never):
+    """At iteration `at` the target of image `row` becomes y + 1 (reset) or y again from the start (restart)."""
+
+    def __init__(self, *, at: int, row: int, restart: bool) -> None:
+        self.at, self.row, self.restart = at, row, restart
+
+    def watch(self, measurement, *, random, iterations):
+        return TwiceWatch(measurement, self)
+
+
+class TwiceWatch(NeverWatch):
+    def __init__(self, measurement, options):
+        super().__init__(measurement)
+        self.options = (options.at, options.row, options.restart)
+        if options.restart:
+            self.y = measurement.y.clone()
+            self.y[options.row] += 0.3
+
+    def update(self, iteration, output, average):
+        at, row, restart = self.options
+        verdict = super().update(iteration, output, average)
+        if iteration != at:
+            return verdict
+        changed = torch.zeros(len(output), dtype=torch.bool)
+        changed[row] = True
+        self.y = self.measurement.y.clone()
+        if not restart:
+            self.y[row] += 0.3
+        return Verdict(verdict.improved, verdict.stop, **{"restart" if restart else "reset": changed})
+
+
+class StopsAt(Never):
+    """Stops image i at iteration ends[i]."""
+
+    def __init__(self, *, ends: dict[int, int]) -> None:
+        self.ends = ends
+
+    def watch(self, measurement, *, random, iterations):
+        return StopsAtWatch(measurement, self.ends)
+
+
+class StopsAtWatch(NeverWatch):
+    def __init__(self, measurement, ends):
+        super().__init__(measurement)
+        self.ends = torch.tensor([ends[i] for i in measurement.index])
+
+    def update(self, iteration, output, average):
+        return Verdict(super().update(iteration, output, average).improved, iteration >= self.ends)
+
+
+def measurement(count: int = 3, size: int = 16, degradation=None, dtype=torch.float64, sigma_255: float = 10) -> Measurement:
+    random = RandomStreams(5)
+    x = torch.stack([F.interpolate(random.normal("x", i, 0, (1, 1, 4, 4)), (size, size), mode="bilinear")[0] for i in range(count)]).clamp(-1, 1)
+    return measure(x.to(dtype), degradation=degradation or Identity(), noise=GaussianNoise(sigma_255=sigma_255), index=[7, 3, 11][:count], random=random)
+
+
+def settings(**changes) -> DIPSettings:
+    return DIPSettings(**{"architecture": SkipArchitecture(**TINY), "iterations": 20, "backtrack_every": 5, **changes})
+
+
+def fitted(m: Measurement, steps: int = 20, stopping=None, fit: DIPFit | None = None, **changes) -> DIPFit:
+    fit = fit or DIPFit(m, settings=settings(**changes), stopping=stopping or Never(), random=RandomStreams(0))
+    optimizer = fit.optimizer()
+    for _ in range(steps):
+        fit.losses().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        fit.observe()
+    return fit
+
+
+@pytest.mark.parametrize("degradation", [Identity(), RandomMask(removed=0.5), AveragePool(factor=4)], ids=["identity", "mask", "super_resolution"])
+@pytest.mark.parametrize("changes", [{}, {"langevin": 0.1}, {"input": "normal", "jitter": 0.0}], ids=["published", "langevin", "fixed_normal"])
+def test_20_steps_are_the_same_alone_and_beside_neighbours(degradation, changes):
+    m = measurement(degradation=degradation)
+    together = fitted(m, **changes)
+    for row in (2, 0):
+        alone = fitted(m.pick([row]), **changes)
+        torch.testing.assert_close(alone.output[0], together.output[row], rtol=0, atol=1e-10)
+        torch.testing.assert_close(alone.answer[0], together.answer[row], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_change_of_target_does_not_touch_the_neighbours(restart):
+    m = measurement()
+    together = fitted(m, stopping=Twice(at=8, row=1, restart=restart))
+    alone = fitted(m.pick([1]), stopping=Twice(at=8, row=0, restart=restart))
+    torch.testing.assert_close(alone.output[0], together.output[1], rtol=0, atol=1e-10)
+    torch.testing.assert_close(fitted(m.pick([2])).output[0], together.output[2], rtol=0, atol=1e-10)
+
+
+def test_a_restarted_fit_is_the_fit_from_the_beginning():
+    """The second pass sees the weights, the jitter and the optimiser that a fit of the given image alone would see."""
+    m = measurement(1)
+    second = fitted(m, steps=20, stopping=Twice(at=8, row=0, restart=True))
+    plain = fitted(m, steps=12)
+    torch.testing.assert_close(second.output, plain.output, rtol=0, atol=0)
+    torch.testing.assert_close(second.average, plain.average, rtol=0, atol=0)
+
+
+def test_resuming_goes_on_bit_for_bit(tmp_path):
+    m = measurement()
+    whole = fitted(m, steps=14, langevin=0.1)
+    first = fitted(m, steps=6, langevin=0.1)
+    path = tmp_path / "fit.pt"
+    torch.save({"fit": first.state_dict(), "optimizer": first.optimizer().state_dict()}, path)
+    state = torch.load(path, weights_only=True)
+    again = DIPFit(m, settings=settings(langevin=0.1), stopping=Never(), random=RandomStreams(0))
+    again.load_state_dict(state["fit"])
+    again.optimizer().load_state_dict(state["optimizer"])
+    fitted(m, steps=8, fit=again)
+    for name in ("output", "average", "answer"):
+        assert torch.equal(getattr(whole, name), getattr(again, name)), name
+    assert whole.curves() == again.curves()
+
+
+def test_the_average_is_the_published_recursion():
+    m = measurement(1)
+    fit = DIPFit(m, settings=settings(averaging=0.9), stopping=Never(), random=RandomStreams(0))
+    expected = None
+    for _ in range(7):
+        fitted(m, steps=1, fit=fit)
+        expected = fit.output if expected is None else 0.9 * expected + 0.1 * fit.output
+    torch.testing.assert_close(fit.average, expected, rtol=0, atol=1e-12)
+
+
+def test_the_loss_is_the_mean_over_measured_values_in_unit_range():
+    m = measurement(2, degradation=RandomMask(removed=0.5))
+    fit = DIPFit(m, settings=settings(), stopping=Never(), random=RandomStreams(0))
+    losses = fit.losses()
+    mask = m.operator.mask
+    for b in range(2):
+        residual = ((fit.output - m.y) / 2)[b][mask[b] == 1]
+        assert losses[b].item() == pytest.approx(float(residual.square().mean()), rel=1e-12)
+
+
+def test_backtracking_goes_back_to_the_last_good_weights():
+    m = measurement(2)
+    fit = fitted(m, steps=5)  # a check at 5
+    good = [p.detach().clone() for p in fit.network.parameters()]
+    fitted(m, steps=4, fit=fit)
+    with torch.no_grad():
+        for p in fit.network.parameters():
+            p[len(p) // 2 :] *= 40  # the second copy explodes
+    fitted(m, steps=1, fit=fit)
+    now = list(fit.network.parameters())
+    assert all(torch.equal(a[len(a) // 2 :], b[len(b) // 2 :]) for a, b in zip(now, good, strict=True))
+    assert not any(torch.equal(a[: len(a) // 2], b[: len(b) // 2]) for a, b in zip(now, good, strict=True) if a.ndim > 1)
+
+
+def test_curves_of_an_image_end_where_it_stopped():
+    """They would go on as long as its neighbours do, and say something else alone."""
+    m = measurement()
+    together = fitted(m, stopping=StopsAt(ends={7: 4, 3: 9, 11: 20}))
+    for row, end in enumerate((4, 9, 20)):
+        alone = fitted(m.pick([row]), steps=end, stopping=StopsAt(ends={7: 4, 3: 9, 11: 20}))
+        for name, values in together.curves().items():
+            assert values[row][:end] == pytest.approx(alone.curves()[name][0], abs=1e-9), name
+            assert len(values[row]) == 20 and all(math.isnan(v) for v in values[row][end:]), name
+
+
+def test_the_history_of_a_checkpoint_goes_where_the_fit_is():
+    """Checkpoints are read on the CPU; what an accelerator adds could not be joined with it."""
+    saved = {"a": torch.zeros(4, 2), "b": [torch.zeros(2)] * 3}
+    found = history_on(saved, torch.device("meta"))
+    assert {name: len(values) for name, values in found.items()} == {"a": 4, "b": 3}
+    assert all(v.device.type == "meta" and v.shape == (2,) for values in found.values() for v in values)
+
+
+def test_odd_sizes_are_padded_inside():
+    m = measurement(1, size=19)
+    assert fitted(m, steps=2).answer.shape == (1, 1, 19, 19)
+
+
+def test_adam_is_torchs():
+    """Of stacked copies, in float64, against one torch.optim.Adam per copy; reseed_rows is a new optimiser."""
+    random = RandomStreams(1)
+    stacked = torch.nn.Parameter(random.normal("w", 0, 0, (4, 3)).double())
+    copies = [torch.nn.Parameter(stacked.detach()[2 * k : 2 * k + 2].clone()) for k in range(2)]
+    ours, theirs = IndependentAdam([stacked], lr=0.05, copies=2), [torch.optim.Adam([c], lr=0.05) for c in copies]
+    for step in range(8):
+        if step == 4:
+            ours.reseed_rows([1])
+            theirs[1] = torch.optim.Adam([copies[1]], lr=0.05)
+        (stacked.sin() * torch.arange(1, 4)).sum().backward()
+        ours.step()
+        ours.zero_grad()
+        for c, optimizer in zip(copies, theirs, strict=True):
+            optimizer.zero_grad()
+            (c.sin() * torch.arange(1, 4)).sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(stacked.detach(), torch.cat(copies).detach(), rtol=0, atol=1e-14)
+
+
+def test_adam_does_not_mind_how_a_saved_moment_lies_in_memory():
+    """Moments of a GPU, or of several networks in one pass, go on beside weights in channels_last, and the other way round."""
+    layouts = [torch.contiguous_format, torch.channels_last]
+    found = []
+    for of_weights in layouts:
+        for of_moments in layouts:
+            weights, moments = (torch.arange(54.0).view(2, 3, 3, 3).sin().to(memory_format=f) for f in (of_weights, of_moments))
+            p = torch.nn.Parameter(weights)
+            optimizer = IndependentAdam([p], lr=0.05)
+            state = {"first": moments, "second": moments.square(), "step": torch.ones(1)}
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": {0: state}})
+            p.grad = weights.cos()
+            optimizer.step()
+            found.append(p.detach().contiguous())
+    for other in found[1:]:
+        assert torch.equal(other, found[0])
+
+
+def test_it_fits_and_averaging_denoises():
+    m = measurement(1, size=32, dtype=torch.float32, sigma_255=50)
+    fit = fitted(m, steps=150, architecture=SkipArchitecture(preset="small", channels=[8, 8, 8], inputs=8), iterations=150, averaging=0.95)
+    error = ((fit.answer - m.truth) / 2).square().mean()
+    noise = ((m.y - m.truth) / 2).square().mean()
+    assert error < 0.4 * noise
+    assert "150 iterations" in fit.reason(0)
+
+
+def test_settings_by_operator():
+    shape = (3, 512, 512)
+    assert task_of(Identity().bind({}, shape)) == "denoising"
+    assert task_of(AveragePool(factor=4).bind({}, shape)) == "super_resolution_x4"
+    assert task_of(AveragePool(factor=8).bind({}, shape)) == "super_resolution_x8"
+    chosen = settings_for(AveragePool(factor=4).bind({}, shape))
+    assert (chosen.iterations, chosen.jitter, len(chosen.architecture.channels)) == (2000, 0.03, 5)
+    assert settings_for(Identity().bind({}, (1, 28, 28))).architecture.least <= 28
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match=r"8x8 pixels \(width x height\), and this network needs at least 16 x 16"):
+        DIPFit(measurement(1, size=8), settings=settings_for(Identity().bind({}, (1, 8, 8))), stopping=Never(), random=RandomStreams(0))
+    for wrong in ({"averaging": 1.0}, {"learning_rate": 0.0}, {"input": "meshgrid"}, {"learning_rate": math.nan}, {"jitter": -1.0}):
+        with pytest.raises(ValueError):
+            settings(**wrong)
