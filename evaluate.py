@@ -1,10 +1,11 @@
-"""Compare restoration methods on the same measurements, or samplers by what they draw: tables with intervals, image sheets, a report.
+"""Compare restoration methods on the same measurements, or samplers by what they draw: tables with intervals, image
+sheets, a report.
 
     python evaluate.py --config configs/evaluate/mnist.yaml
     python evaluate.py --config configs/evaluate/generation_mnist.yaml --prior runs/mine/checkpoints/last.ckpt
     python evaluate.py --config configs/evaluate/mnist.yaml --dry_run
-    python evaluate.py --config configs/evaluate/mnist.yaml --limit 100 --methods.dps.init_args.scale=0.5 --tasks.box=null --output
-    results/try
+    python evaluate.py --config configs/evaluate/mnist.yaml --limit 100 --methods.dps.init_args.scale=0.5
+    --tasks.box=null --output results/try
 
 The same command again goes on where it was interrupted and never restores an image twice.
 """
@@ -30,16 +31,28 @@ def make_parser() -> Parser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        epilog="Any entry of the configuration can be changed: --tasks.NAME.noise.sigma_255=6, --methods.NAME.num_samples=4, "
-        "--methods.NAME=null (removes it), --seed=1, --batch_size=16, --skip_unsupported=true "
-        "(leaves out what cannot work). Values are YAML.",
+        epilog=(
+            "Any entry of the configuration can be changed: --tasks.NAME.noise.sigma_255=6,"
+            " --methods.NAME.num_samples=4, --methods.NAME=null (removes it), --seed=1, --batch_size=16,"
+            " --skip_unsupported=true (leaves out what cannot work). Values are YAML."
+        ),
     )
     parser.add_argument(
-        "--config", action="append", default=[], metavar="FILE", help="a YAML file; given several times, later ones change earlier ones"
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a YAML file; given several times, later ones change earlier ones",
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where results go (default: results/<name of the last config>)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where results go (default: results/<name of the last config>)"
+    )
     parser.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N images")
-    parser.add_argument("--prior", metavar="PATH", help="the checkpoint of the prior 'default', or a foreign checkpoint (docs/checkpoints.md)")
+    parser.add_argument(
+        "--prior",
+        metavar="PATH",
+        help="the checkpoint of the prior 'default', or a foreign checkpoint (docs/checkpoints.md)",
+    )
     parser.add_argument(
         "--devices",
         type=_at_least_one,
@@ -47,10 +60,18 @@ def make_parser() -> Parser:
         metavar="N",
         help="processes on this machine, each with its own share of images (default: 1)",
     )
-    parser.add_argument("--accelerator", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda where there is one")
+    parser.add_argument(
+        "--accelerator", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda where there is one"
+    )
     parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the network (default: 32)")
-    parser.add_argument("--dry_run", action="store_true", help="list the cells, refuse what cannot work, estimate the cost; run nothing")
-    parser.add_argument("--metrics_only", action="store_true", help="compute the metrics anew from DIR/restored, without restoring again")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="list the cells, refuse what cannot work, estimate the cost; run nothing"
+    )
+    parser.add_argument(
+        "--metrics_only",
+        action="store_true",
+        help="compute the metrics anew from DIR/restored, without restoring again",
+    )
     return parser
 
 
@@ -61,11 +82,15 @@ def _at_least_one(text: str) -> int:
 
 
 def split_overrides(rest: list[str], known: list[str]) -> list[tuple[str, str]]:
-    """[("methods.dps.init_args.scale", "0.5")] from --methods.dps.init_args.scale=0.5, or with the value as the next word."""
+    """[("methods.dps.init_args.scale", "0.5")] from --methods.dps.init_args.scale=0.5, or with the value as the next
+    word.
+    """
     found, words = [], iter(rest)
     for word in words:
         if not word.startswith("--"):
-            raise UserError(f"'{word}' is not an option: options begin with --, and a configuration is given by --config FILE")
+            raise UserError(
+                f"'{word}' is not an option: options begin with --, and a configuration is given by --config FILE"
+            )
         key, equal, value = word[2:].partition("=")
         if not equal:
             value = next(words, None)
@@ -94,15 +119,24 @@ def main() -> None:
 
     generation = is_generation(args.config)
     if generation and args.metrics_only:
-        raise UserError("--metrics_only is for restorations: without it, this command too draws nothing again and rebuilds table and report")
+        raise UserError(
+            "--metrics_only is for restorations: without it, this command too draws nothing again and rebuilds table"
+            " and report"
+        )
     try:
         config = (read_generation_config if generation else read_config)(args.config, overrides)
     except UserError as error:
         raise UserError(_with_nearest(str(error), known)) from error
     last = Path(args.config[-1])
-    output = args.output or Path("results") / (last.parent.name if last.stem == "evaluate" else last.stem) / agent_part()
+    output = (
+        args.output or Path("results") / (last.parent.name if last.stem == "evaluate" else last.stem) / agent_part()
+    )
     options = Options(
-        output=output, devices=args.devices, accelerator=args.accelerator, precision=args.precision, metrics_only=args.metrics_only
+        output=output,
+        devices=args.devices,
+        accelerator=args.accelerator,
+        precision=args.precision,
+        metrics_only=args.metrics_only,
     )
     if generation:
         from evaluation.generation.run import dry_run, evaluate

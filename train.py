@@ -7,7 +7,8 @@ from common.errors import EXIT_PREEMPTED, run_cli
 
 
 def main() -> None:
-    # Until training installs its own handlers nothing is lost by leaving: a job that is stopped while it reads its data is queued again like any other.
+    # Until training installs its own handlers nothing is lost by leaving: a job that is stopped while it reads its data
+    # is queued again like any other.
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: sys.exit(EXIT_PREEMPTED))
 

@@ -1,18 +1,23 @@
-"""Our deep image prior beside the published loop and deepinv: ``python -m benchmarks.deep_image_prior [--quick] [--rounds N] [--curves] [--markdown]``.
+"""Our deep image prior beside the published loop and deepinv: ``python -m benchmarks.deep_image_prior [--quick]
+[--rounds N] [--curves] [--markdown]``.
 
-Images per hour for 16 pictures of 64x64 with noise of 25 of 255, from the seconds of one iteration of one image (all pictures, some iterations each):
+Images per hour for 16 pictures of 64x64 with noise of 25 of 255, from the seconds of one iteration of one image (all
+pictures, some iterations each):
 
-- "ours": restoration.dip.DIP: on a CPU one picture per thread side by side, on a GPU 16 networks in one pass; in float32, and with the network in bfloat16;
-- "published loop": the same network of torch's own layers, torch.optim.Adam, jitter of the input, averaged output, one picture after the other, float32;
+- "ours": restoration.dip.DIP: on a CPU one picture per thread side by side, on a GPU 16 networks in one pass; in
+  float32, and with the network in bfloat16;
+- "published loop": the same network of torch's own layers, torch.optim.Adam, jitter of the input, averaged output, one
+  picture after the other, float32;
 - "deepinv, same network": deepinv.models.DeepImagePrior with that network; it has no jitter and no average;
 - "deepinv, its own": the same with deepinv's ConvDecoder, as wide as gives the FLOPs of ours.
 
-All contenders take turns in every round; a ratio is the median over the rounds of (contender's seconds / our seconds) of the same round, with the smallest and
-the largest. All have torch's default number of threads. With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, so that other work on the machine
-does not count, and nothing runs side by side.
+All contenders take turns in every round; a ratio is the median over the rounds of (contender's seconds / our seconds)
+of the same round, with the smallest and the largest. All have torch's default number of threads. With OMP_NUM_THREADS=1
+on a CPU the seconds are those of the process, so that other work on the machine does not count, and nothing runs side
+by side.
 
---curves instead: PSNR of raw and averaged outputs along a fit, ours in both precisions and the published loop, mean over pictures and seeds with the standard
-deviation between seeds: how alike the contenders are in quality.
+--curves instead: PSNR of raw and averaged outputs along a fit, ours in both precisions and the published loop, mean
+over pictures and seeds with the standard deviation between seeds: how alike the contenders are in quality.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001
@@ -45,7 +50,9 @@ SIGMA_255 = 25
 
 
 def pictures(count: int, size: int) -> Tensor:
-    """float32 [count, 3, size, size] in [-1, 1]: squares of photographs, made smaller by 2, at places that are always the same."""
+    """float32 [count, 3, size, size] in [-1, 1]: squares of photographs, made smaller by 2, at places that are always
+    the same.
+    """
     import skimage.data
 
     images = []
@@ -60,7 +67,9 @@ def pictures(count: int, size: int) -> Tensor:
 
 def measured(count: int, size: int, device: torch.device) -> Measurement:
     x = pictures(count, size).to(device)
-    return measure(x, degradation=Identity(), noise=GaussianNoise(sigma_255=SIGMA_255), index=range(count), random=RandomStreams(0))
+    return measure(
+        x, degradation=Identity(), noise=GaussianNoise(sigma_255=SIGMA_255), index=range(count), random=RandomStreams(0)
+    )
 
 
 # The same network from torch's own layers.
@@ -68,7 +77,9 @@ def measured(count: int, size: int, device: torch.device) -> Measurement:
 
 def _block(recipe: SkipArchitecture, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     pad = [nn.ReflectionPad2d(kernel // 2)] if kernel > 1 else []
-    return nn.Sequential(*pad, nn.Conv2d(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs), nn.LeakyReLU(SLOPE, inplace=True))
+    return nn.Sequential(
+        *pad, nn.Conv2d(inputs, outputs, kernel, stride), nn.BatchNorm2d(outputs), nn.LeakyReLU(SLOPE, inplace=True)
+    )
 
 
 class _Scale(nn.Module):
@@ -88,7 +99,9 @@ class _Scale(nn.Module):
 
 
 def published_network(recipe: SkipArchitecture, *, check: bool = True) -> nn.Sequential:
-    """The network of a recipe as the reference implementation builds it, from torch's layers; RuntimeError where it is not the same function as ours."""
+    """The network of a recipe as the reference implementation builds it, from torch's layers; RuntimeError where it is
+    not the same function as ours.
+    """
     network = nn.Sequential(_Scale(recipe, 0, recipe.inputs), nn.Conv2d(recipe.channels_up[0], 3, 1), nn.Sigmoid())
     if check:
         ours = recipe.build(outputs=3)
@@ -102,12 +115,19 @@ def published_network(recipe: SkipArchitecture, *, check: bool = True) -> nn.Seq
             for p, value in zip(network.parameters(), initial, strict=True):
                 p.copy_(value)
         if not difference < 1e-4:
-            raise RuntimeError(f"ours and the published network with the same weights differ by {difference:.2g}: they must be equal to be compared")
+            raise RuntimeError(
+                f"ours and the published network with the same weights differ by {difference:.2g}: they must be equal"
+                " to be compared"
+            )
     return network
 
 
-def published_loop(y: Tensor, recipe: SkipArchitecture, settings: DIPSettings, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(output, average) in [0, 1] after each iteration on one picture y [1, 3, H, W] in [-1, 1], as in the released notebook, without its prints and plots."""
+def published_loop(
+    y: Tensor, recipe: SkipArchitecture, settings: DIPSettings, seed: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(output, average) in [0, 1] after each iteration on one picture y [1, 3, H, W] in [-1, 1], as in the released
+    notebook, without its prints and plots.
+    """
     torch.manual_seed(seed)
     network = published_network(recipe, check=False).to(y.device)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
@@ -118,7 +138,9 @@ def published_loop(y: Tensor, recipe: SkipArchitecture, settings: DIPSettings, s
     while True:
         optimizer.zero_grad()
         out = network(saved + noise.normal_() * settings.jitter)
-        average = out.detach() if average is None else average * settings.averaging + out.detach() * (1 - settings.averaging)
+        average = (
+            out.detach() if average is None else average * settings.averaging + out.detach() * (1 - settings.averaging)
+        )
         loss_of(out, target).backward()
         optimizer.step()
         yield out.detach(), average
@@ -149,12 +171,16 @@ def theirs(m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, iter
     return step
 
 
-def of_deepinv(m: Measurement, network: nn.Module, z_size: list[int], settings: DIPSettings, iterations: int) -> Callable[[], None]:
+def of_deepinv(
+    m: Measurement, network: nn.Module, z_size: list[int], settings: DIPSettings, iterations: int
+) -> Callable[[], None]:
     import deepinv
 
     physics = deepinv.physics.Denoising()
     network = network.to(m.y.device)
-    method = deepinv.models.DeepImagePrior(network, z_size, iterations=iterations, learning_rate=settings.learning_rate, re_init=True)
+    method = deepinv.models.DeepImagePrior(
+        network, z_size, iterations=iterations, learning_rate=settings.learning_rate, re_init=True
+    )
 
     def step() -> None:
         for k in range(len(m.y)):
@@ -175,7 +201,9 @@ def conv_decoder(size: int, flops: int) -> tuple[nn.Module, list[int], int]:
     return (*made(channels), channels)
 
 
-def field(m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, iterations: int) -> tuple[list[Contender], list[str]]:
+def field(
+    m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, iterations: int
+) -> tuple[list[Contender], list[str]]:
     """The contenders, and lines about their networks."""
     size = m.y.shape[-1]
     network = published_network(recipe)
@@ -185,22 +213,38 @@ def field(m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, itera
         Contender("ours", "float32", ours(m, recipe, iterations, bf16=False)),
         Contender("ours", "bfloat16", ours(m, recipe, iterations, bf16=True)),
         Contender("published loop", "float32", theirs(m, recipe, settings, iterations)),
-        Contender("deepinv, same network", "float32", of_deepinv(m, network, [recipe.inputs, size, size], settings, iterations)),
-        Contender(f"deepinv, its own ({channels} channels)", "float32", of_deepinv(m, decoder, z_size, settings, iterations)),
+        Contender(
+            "deepinv, same network",
+            "float32",
+            of_deepinv(m, network, [recipe.inputs, size, size], settings, iterations),
+        ),
+        Contender(
+            f"deepinv, its own ({channels} channels)", "float32", of_deepinv(m, decoder, z_size, settings, iterations)
+        ),
     ]
     count = sum(p.numel() for p in network.parameters())
     decoded = count_flops(lambda: decoder.cpu()(torch.randn(1, *z_size)))
     decoder.to(m.y.device)
     notes = [
-        f"our network: {count} parameters, {flops / 1e9:.3f} GFLOP; deepinv's own: {sum(p.numel() for p in decoder.parameters())}, {decoded / 1e9:.3f} GFLOP"
+        f"our network: {count} parameters, {flops / 1e9:.3f} GFLOP; deepinv's own:"
+        f" {sum(p.numel() for p in decoder.parameters())}, {decoded / 1e9:.3f} GFLOP"
     ]
     return found, notes
 
 
-HEAD = ["what", "precision", "ms of one iteration of one image", "images an hour", "seconds / ours in float32", "seconds / our best"]
+HEAD = [
+    "what",
+    "precision",
+    "ms of one iteration of one image",
+    "images an hour",
+    "seconds / ours in float32",
+    "seconds / our best",
+]
 
 
-def table_of(m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, iterations: int, rounds: int) -> tuple[list[list[str]], list[str]]:
+def table_of(
+    m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, iterations: int, rounds: int
+) -> tuple[list[list[str]], list[str]]:
     """Rows of the table and lines about the machine."""
     device, threads = m.y.device, torch.get_num_threads()
     contenders, notes = field(m, recipe, settings, iterations)
@@ -213,11 +257,23 @@ def table_of(m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, it
         each = statistics.median(seconds) / len(m.y) / iterations
         ratios = [[s / o for s, o in zip(seconds, reference, strict=True)] for reference in (ours_f32, best)]
         texts = [f"{statistics.median(r):.2f} ({min(r):.2f} .. {max(r):.2f})" for r in ratios]
-        rows.append([contender.name, contender.precision, f"{1000 * each:.1f}", f"{3600 / each / settings.iterations:.0f}", *texts])
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+        rows.append(
+            [
+                contender.name,
+                contender.precision,
+                f"{1000 * each:.1f}",
+                f"{3600 / each / settings.iterations:.0f}",
+                *texts,
+            ]
+        )
+    name = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    )
     clock = "seconds of the process" if device.type == "cpu" and threads == 1 else "seconds of the wall"
     images = f"{len(m.y)} images of {m.y.shape[-1]}x{m.y.shape[-1]}, {settings.iterations} iterations to an image"
-    first = f"{name}; torch {torch.__version__}; {images}; measured: {iterations} iterations each, {rounds} rounds, {clock}"
+    first = (
+        f"{name}; torch {torch.__version__}; {images}; measured: {iterations} iterations each, {rounds} rounds, {clock}"
+    )
     return rows, [first, *notes]
 
 
@@ -228,12 +284,19 @@ def psnr(u: Tensor, truth: Tensor) -> float:
     return float(-10 * (u - (truth + 1) / 2).square().mean().log10())
 
 
-def curves(m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, marks: list[int], seeds: int) -> list[list[str]]:
+def curves(
+    m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, marks: list[int], seeds: int
+) -> list[list[str]]:
     """Rows: PSNR at the marks, "raw / averaged", of each contender."""
 
     def fitted(seed: int, k: int, *, bf16: bool) -> Iterator[tuple[Tensor, Tensor]]:
         changed = DIPSettings(**{**vars(settings), "bf16": bf16, "iterations": marks[-1] + 1})
-        fit = DIPFit(m.pick([k]), settings=changed, stopping=FixedIterations(iterations=marks[-1] + 1), random=RandomStreams(100 + seed))
+        fit = DIPFit(
+            m.pick([k]),
+            settings=changed,
+            stopping=FixedIterations(iterations=marks[-1] + 1),
+            random=RandomStreams(100 + seed),
+        )
         for _ in run(fit):
             yield (fit.output + 1) / 2, (fit.average + 1) / 2
 
@@ -251,9 +314,14 @@ def curves(m: Measurement, recipe: SkipArchitecture, settings: DIPSettings, mark
                 for at in range(1, marks[-1] + 1):
                     raw, average = next(items)
                     if at in marks:
-                        found[seed, k, marks.index(at)] = torch.tensor([psnr(raw, m.truth[k]), psnr(average, m.truth[k])])
+                        found[seed, k, marks.index(at)] = torch.tensor(
+                            [psnr(raw, m.truth[k]), psnr(average, m.truth[k])]
+                        )
                 items.close()
-        mean, spread = found.mean((0, 1)), found.mean(1).std(0) if seeds > 1 else torch.full((len(marks), 2), float("nan"))
+        mean, spread = (
+            found.mean((0, 1)),
+            (found.mean(1).std(0) if seeds > 1 else torch.full((len(marks), 2), float("nan"))),
+        )
         cells = [" / ".join(f"{mean[i, j]:.2f} ± {spread[i, j]:.2f}" for j in (0, 1)) for i in range(len(marks))]
         rows.append([name, precision, *cells])
     return rows
@@ -263,11 +331,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=None, help="default: 16; 2 with --curves")
     parser.add_argument("--size", type=int, default=64, help="pixels of a side")
-    parser.add_argument("--preset", default=None, help="of networks.untrained.skip (default: that of restore.py at this size)")
+    parser.add_argument(
+        "--preset", default=None, help="of networks.untrained.skip (default: that of restore.py at this size)"
+    )
     parser.add_argument("--iterations", type=int, default=20, help="of every image in one round")
     parser.add_argument("--rounds", type=int, default=None, help="default: 20 on a GPU, 3 on a CPU")
     parser.add_argument("--curves", action="store_true", help="PSNR along the fits instead of seconds")
-    parser.add_argument("--marks", type=int, nargs="+", default=[100, 300, 600], help="iterations at which --curves looks")
+    parser.add_argument(
+        "--marks", type=int, nargs="+", default=[100, 300, 600], help="iterations at which --curves looks"
+    )
     parser.add_argument("--seeds", type=int, default=2, help="of --curves")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run")
     parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
@@ -276,20 +348,38 @@ def main() -> None:
     count = args.images or (2 if args.curves or args.quick else 16)
     size = 32 if args.quick else args.size
     m = measured(count, size, device)
-    recipe = SkipArchitecture(preset="small", channels=[8, 8], inputs=4) if args.quick else SkipArchitecture(preset=args.preset) if args.preset else None
+    recipe = (
+        SkipArchitecture(preset="small", channels=[8, 8], inputs=4)
+        if args.quick
+        else SkipArchitecture(preset=args.preset)
+        if args.preset
+        else None
+    )
     settings = settings_for(m.operator, None, recipe)
     if args.curves:
         marks = [2, 4] if args.quick else sorted(args.marks)
         head = ["what", "precision", *[f"PSNR raw / averaged at {k}" for k in marks]]
         rows = curves(m, settings.architecture, settings, marks, args.seeds)
-        notes = [f"{count} images of {size}x{size}, noise of {SIGMA_255} of 255, {args.seeds} seeds: mean ± standard deviation between seeds, in dB"]
+        notes = [
+            f"{count} images of {size}x{size}, noise of {SIGMA_255} of 255, {args.seeds} seeds: mean ± standard"
+            " deviation between seeds, in dB"
+        ]
     else:
         head, rounds = HEAD, args.rounds or (1 if args.quick else 20 if device.type == "cuda" else 3)
         rows, notes = table_of(m, settings.architecture, settings, 2 if args.quick else args.iterations, rounds)
     for note in notes:
         print(note)
     if args.markdown:
-        print("\n".join(["", "| " + " | ".join(head) + " |", "|" + " --- |" * len(head), *["| " + " | ".join(r) + " |" for r in rows]]))
+        print(
+            "\n".join(
+                [
+                    "",
+                    "| " + " | ".join(head) + " |",
+                    "|" + " --- |" * len(head),
+                    *["| " + " | ".join(r) + " |" for r in rows],
+                ]
+            )
+        )
         return
     table = Table(title="medians; a ratio above 1: ours is faster" if not args.curves else None, title_justify="left")
     for name in head:

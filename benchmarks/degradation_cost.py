@@ -1,8 +1,10 @@
-"""What degrading a batch costs: ``python -m benchmarks.degradation_cost [--quick] [--rounds N] [--batch N] [--markdown]``.
+"""What degrading a batch costs: ``python -m benchmarks.degradation_cost [--quick] [--rounds N] [--batch N]
+[--markdown]``.
 
-Every family of severities, at random severities of a batch, against one forward pass of the small MNIST network (configs/train/ddpm_mnist.yaml; with three
-channels at 32x32 pixels for families of colour images) on the same batch. The two take turns in every round; the share is the median over the rounds of
-(seconds of the family / seconds of the forward pass), with and without drawing what is random. Goal: below 10 %. With OMP_NUM_THREADS=1 on a CPU the seconds
+Every family of severities, at random severities of a batch, against one forward pass of the small MNIST network
+(configs/train/ddpm_mnist.yaml; with three channels at 32x32 pixels for families of colour images) on the same batch.
+The two take turns in every round; the share is the median over the rounds of (seconds of the family / seconds of the
+forward pass), with and without drawing what is random. Goal: below 10 %. With OMP_NUM_THREADS=1 on a CPU the seconds
 are those of the process, so that other work on the machine does not count.
 """
 
@@ -29,7 +31,16 @@ from degradations.severity.snow import Snow
 from networks.unet import UNet
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
-HEAD = ["family", "images", "applied", "drawn and applied", "share, float32", "with drawing", "share, bfloat16", "with drawing"]
+HEAD = [
+    "family",
+    "images",
+    "applied",
+    "drawn and applied",
+    "share, float32",
+    "with drawing",
+    "share, bfloat16",
+    "with drawing",
+]
 
 
 class NaturalMorph(Animorph):
@@ -38,7 +49,11 @@ class NaturalMorph(Animorph):
     def _others(self, shape: Shape):
         from datamodules.store import MemoryStore, everything
 
-        return everything(MemoryStore(torch.randint(256, (1000, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))))
+        return everything(
+            MemoryStore(
+                torch.randint(256, (1000, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+            )
+        )
 
 
 def families() -> list[tuple[SeverityFamily, Shape]]:
@@ -62,7 +77,9 @@ def families() -> list[tuple[SeverityFamily, Shape]]:
 def network(channels: int) -> UNet:
     """The network of configs/train/ddpm_mnist.yaml, 1.6 M parameters."""
     torch.manual_seed(0)
-    return UNet(in_channels=channels, channels=48, multipliers=[1, 2], blocks=1, attention=[1], groups=8, patch=2).eval()
+    return UNet(
+        in_channels=channels, channels=48, multipliers=[1, 2], blocks=1, attention=[1], groups=8, patch=2
+    ).eval()
 
 
 def measure(batch: int, rounds: int) -> list[list[str]]:
@@ -83,18 +100,28 @@ def measure(batch: int, rounds: int) -> list[list[str]]:
 
         def forward(dtype: torch.dtype, x=x, t=t, shape=shape) -> Callable[[], None]:
             def step() -> None:
-                with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+                with (
+                    torch.inference_mode(),
+                    torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16),
+                ):
                     networks[shape[0]](x, t.float())
 
             return step
 
         # A forward pass before each of the two: it leaves the caches as cold for one as for the other.
-        steps = {"applied": apply, "float32": forward(torch.float32), "drawn": draw_and_apply, "bfloat16": forward(torch.bfloat16)}
+        steps = {
+            "applied": apply,
+            "float32": forward(torch.float32),
+            "drawn": draw_and_apply,
+            "bfloat16": forward(torch.bfloat16),
+        }
         found = compare(steps, device, rounds)
         shares = []
         for precision in ("float32", "bfloat16"):
             for side in ("applied", "drawn"):
-                shares.append(f"{100 * statistics.median(a / b for a, b in zip(found[side], found[precision], strict=True)):.1f} %")
+                shares.append(
+                    f"{100 * statistics.median(a / b for a, b in zip(found[side], found[precision], strict=True)):.1f} %"
+                )
         times = [f"{1000 * statistics.median(found[side]):.2f} ms" for side in ("applied", "drawn")]
         name = type(family).__name__ if not isinstance(family, NaturalMorph) else "Animorph"
         rows.append([name, "x".join(map(str, (batch, *shape))), *times, *shares])
@@ -113,7 +140,16 @@ def main() -> None:
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} thread(s)"
     print(f"{name}; torch {torch.__version__}; {batch} images, {rounds} rounds")
     if args.markdown:
-        print("\n".join(["", "| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD), *["| " + " | ".join(r) + " |" for r in rows]]))
+        print(
+            "\n".join(
+                [
+                    "",
+                    "| " + " | ".join(HEAD) + " |",
+                    "|" + " --- |" * len(HEAD),
+                    *["| " + " | ".join(r) + " |" for r in rows],
+                ]
+            )
+        )
         return
     table = Table(title="share of a forward pass of the small MNIST network; goal: below 10 %", title_justify="left")
     for head in HEAD:

@@ -1,8 +1,9 @@
-"""How much of an evaluation's time is not the network's: ``python -m benchmarks.evaluation_overhead [--images N] [--steps N]``.
+"""How much of an evaluation's time is not the network's: ``python -m benchmarks.evaluation_overhead [--images N]
+[--steps N]``.
 
-Runs the whole of evaluate (plan, restoring, metrics, images, rows, table, sheets, report) with the MNIST network on random 28x28 images, with clocks
-around the network's forward, the backward pass, and each method. The goal: under 5 % outside of the network. Prints a table and ends with code 1
-where the goal is missed.
+Runs the whole of evaluate (plan, restoring, metrics, images, rows, table, sheets, report) with the MNIST network on
+random 28x28 images, with clocks around the network's forward, the backward pass, and each method. The goal: under 5 %
+outside of the network. Prints a table and ends with code 1 where the goal is missed.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001
@@ -50,7 +51,11 @@ class RandomImages(ImageDataModule):
         return self._test_images()
 
     def _test_images(self) -> ImageSet:
-        return everything(MemoryStore(torch.randint(0, 256, (256, *self.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))))
+        return everything(
+            MemoryStore(
+                torch.randint(0, 256, (256, *self.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+            )
+        )
 
 
 def mnist_prior(folder: Path) -> Path:
@@ -61,7 +66,9 @@ def mnist_prior(folder: Path) -> Path:
     options = yaml.safe_load((ROOT / "configs" / "train" / "ddpm_mnist.yaml").read_text())["model"]["init_args"]
     network = build(options["network"], UNet, where="network")
     schedule = build(options["schedule"], Schedule, where="schedule")
-    denoiser = DiscreteDenoiser(network=network, schedule=schedule, prediction=options["prediction"], data_shape=tuple(options["data_shape"]))
+    denoiser = DiscreteDenoiser(
+        network=network, schedule=schedule, prediction=options["prediction"], data_shape=tuple(options["data_shape"])
+    )
     write_safetensors(folder / "prior.safetensors", network, describe_prior(denoiser, data="random"))
     return folder / "prior.safetensors"
 

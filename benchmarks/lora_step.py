@@ -1,11 +1,15 @@
-"""What an adapter costs: ``python -m benchmarks.lora_step [--quick] [--rounds N] [--batch_size N] [--network mnist|cifar10] [--precision bf16]``.
+"""What an adapter costs: ``python -m benchmarks.lora_step [--quick] [--rounds N] [--batch_size N] [--network
+mnist|cifar10] [--precision bf16]``.
 
-Both sides take turns on the same weights, images and noise, and the ratio is the median over the pairs. With OMP_NUM_THREADS=1 on a CPU the seconds are those
-of the process, else those of the wall. Rank 8 on attention and convolutions:
+Both sides take turns on the same weights, images and noise, and the ratio is the median over the pairs. With
+OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, else those of the wall. Rank 8 on attention and
+convolutions:
 
-- forward and backward with an adapter, against the same of the network with frozen weights (the gradient of its input alone): the target is 1.3 at most;
+- forward and backward with an adapter, against the same of the network with frozen weights (the gradient of its input
+  alone): the target is 1.3 at most;
 - a whole step of training: with all weights trained against the adapter alone, and peft's own layers against ours;
-- a call of the prior with a merged adapter against the prior without (the target: nothing), with the adapter beside it, and with packed weights.
+- a call of the prior with a merged adapter against the prior without (the target: nothing), with the adapter beside it,
+  and with packed weights.
 
 Prints a table; the ratio is second / first.
 """
@@ -39,7 +43,9 @@ SHAPES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 def network_of(name: str, quick: bool) -> UNet:
     """The network of a shipped config, with weights that are nowhere zero."""
     torch.manual_seed(0)
-    spec = yaml.safe_load((ROOT / "configs" / "train" / f"ddpm_{name}.yaml").read_text())["model"]["init_args"]["network"]
+    spec = yaml.safe_load((ROOT / "configs" / "train" / f"ddpm_{name}.yaml").read_text())["model"]["init_args"][
+        "network"
+    ]
     if quick:
         spec["init_args"] |= {"channels": 16, "multipliers": [1, 2], "blocks": 1, "groups": 8}
     network = build(spec, UNet, where="network")
@@ -49,7 +55,15 @@ def network_of(name: str, quick: bool) -> UNet:
     return network
 
 
-def step(network: nn.Module, x: torch.Tensor, time: torch.Tensor, half: bool, *, input_gradient: bool = False, optimiser: bool = False) -> Callable[[], object]:
+def step(
+    network: nn.Module,
+    x: torch.Tensor,
+    time: torch.Tensor,
+    half: bool,
+    *,
+    input_gradient: bool = False,
+    optimiser: bool = False,
+) -> Callable[[], object]:
     """Forward, backward and, where asked for, the optimiser's step of what is trained."""
     trained = [p for p in network.parameters() if p.requires_grad]
     adam = torch.optim.AdamW(trained, lr=1e-6, fused=True) if optimiser else None
@@ -68,20 +82,30 @@ def step(network: nn.Module, x: torch.Tensor, time: torch.Tensor, half: bool, *,
     return run
 
 
-def pairs(first: Callable[[], object], second: Callable[[], object], rounds: int, repeats: int, device: torch.device) -> tuple[float, float, float]:
-    """(median seconds of the first, of the second, median ratio second / first) over interleaved rounds whose order alternates."""
+def pairs(
+    first: Callable[[], object], second: Callable[[], object], rounds: int, repeats: int, device: torch.device
+) -> tuple[float, float, float]:
+    """(median seconds of the first, of the second, median ratio second / first) over interleaved rounds whose order
+    alternates.
+    """
     first(), second()  # warm-up
     found = []
     for k in range(rounds):
         calls = (first, second) if k % 2 == 0 else (second, first)
         seconds = [seconds_of(call, device, repeats) for call in calls]
         found.append(tuple(seconds) if k % 2 == 0 else tuple(reversed(seconds)))
-    return statistics.median(a for a, _ in found), statistics.median(b for _, b in found), statistics.median(b / a for a, b in found)
+    return (
+        statistics.median(a for a, _ in found),
+        statistics.median(b for _, b in found),
+        statistics.median(b / a for a, b in found),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tiny network and one round: whether it runs, not what it measures")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny network and one round: whether it runs, not what it measures"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--repeats", type=int, default=2, help="steps in one timing")
     parser.add_argument("--batch_size", type=int, default=64)
@@ -100,7 +124,9 @@ def main() -> None:
             return net.requires_grad_(kind == "full")
         settings = LoRASettings(layers=chosen(net, ATTENTION_AND_CONVOLUTIONS), rank=args.rank, alpha=float(args.rank))
         if kind == "peft":
-            return inject_adapter_in_model(LoraConfig(r=args.rank, lora_alpha=args.rank, target_modules=list(settings.layers)), net)
+            return inject_adapter_in_model(
+                LoraConfig(r=args.rank, lora_alpha=args.rank, target_modules=list(settings.layers)), net
+            )
         add_adapter(net, settings)
         return net
 
@@ -108,7 +134,10 @@ def main() -> None:
     time = torch.randint(0, 1000, (args.batch_size,), device=device).float()
     frozen, lora = make("frozen"), make("lora")
     count = sum(p.numel() for p in lora.parameters() if p.requires_grad), sum(p.numel() for p in frozen.parameters())
-    title = f"adapters of rank {args.rank}: {args.network}, {device.type}, {torch.get_num_threads()} threads, batch {args.batch_size}, {args.precision}, "
+    title = (
+        f"adapters of rank {args.rank}: {args.network}, {device.type}, {torch.get_num_threads()} threads, batch"
+        f" {args.batch_size}, {args.precision}, "
+    )
     title += f"{count[0]:,} of {count[1]:,} numbers trained, torch {torch.__version__}"
     table = Table("what", "first", "second", "ratio", title=title)
 
@@ -139,7 +168,11 @@ def main() -> None:
     row("call: prior / adapter beside it", call(frozen), call(lora))
     if device.type == "cpu":
         dtype = torch.bfloat16 if half else torch.float32
-        row("call: packed prior / packed merged", call(packed(frozen, x, time, dtype=dtype)), call(packed(merged, x, time, dtype=dtype)))
+        row(
+            "call: packed prior / packed merged",
+            call(packed(frozen, x, time, dtype=dtype)),
+            call(packed(merged, x, time, dtype=dtype)),
+        )
     Console(width=140).print(table)
 
 

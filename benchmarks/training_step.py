@@ -1,7 +1,9 @@
-"""What each switch of a training step is worth: ``python -m benchmarks.training_step [--quick] [--rounds N] [--precision bf16-mixed]``.
+"""What each switch of a training step is worth: ``python -m benchmarks.training_step [--quick] [--rounds N]
+[--precision bf16-mixed]``.
 
-Both sides of a switch take turns on the same weights and batch, and the ratio is the median over the pairs: what else the machine does meets both alike.
-With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, else those of the wall.
+Both sides of a switch take turns on the same weights and batch, and the ratio is the median over the pairs: what else
+the machine does meets both alike. With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, else those of
+the wall.
 
 - step of the optimiser alone: fused, foreach and one tensor after the other;
 - update of an average of weights alone: foreach against tensor by tensor, and two averages against one;
@@ -9,7 +11,8 @@ With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, else those
 - the same with and without callbacks/health.py, and with and without callbacks/finite_loss.py;
 - on a GPU, pixels resting on the device against pixels copied at every step.
 
-Prints a table; above 1 means that the first of the two is faster. The network is that of configs/train/ddpm_mnist.yaml on random 28x28 images.
+Prints a table; above 1 means that the first of the two is faster. The network is that of configs/train/ddpm_mnist.yaml
+on random 28x28 images.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001
@@ -56,7 +59,11 @@ class RandomImages(ImageDataModule):
         return (1, 28, 28)
 
     def _training_images(self) -> ImageSet:
-        return everything(MemoryStore(torch.randint(0, 256, (512, *self.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))))
+        return everything(
+            MemoryStore(
+                torch.randint(0, 256, (512, *self.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+            )
+        )
 
     _test_images = _training_images
 
@@ -64,12 +71,18 @@ class RandomImages(ImageDataModule):
 def module(quick: bool, **options: object) -> DDPM:
     torch.manual_seed(0)
     spec = yaml.safe_load((ROOT / "configs" / "train" / "ddpm_mnist.yaml").read_text())["model"]["init_args"]["network"]
-    network = build(spec, UNet, where="network") if not quick else UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+    network = (
+        build(spec, UNet, where="network")
+        if not quick
+        else UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+    )
     return DDPM(network=network, schedule=Cosine(), data_shape=[1, 28, 28], sampler=DDIM(), prediction="v", **options)
 
 
 def now(device: torch.device) -> float:
-    """Seconds, after the device is done. With one thread on a CPU: of the process, so that other processes on the machine do not count; else of the wall."""
+    """Seconds, after the device is done. With one thread on a CPU: of the process, so that other processes on the
+    machine do not count; else of the wall.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
@@ -83,11 +96,17 @@ def seconds_of(call: Callable[[], object], device: torch.device, repeats: int) -
 
 
 def pairs(first: Callable[[], float], second: Callable[[], float], rounds: int) -> tuple[float, float, float]:
-    """(median seconds of the first, of the second, median ratio second / first) over interleaved rounds; the order within a round alternates."""
+    """(median seconds of the first, of the second, median ratio second / first) over interleaved rounds; the order
+    within a round alternates.
+    """
     if rounds > 1:
         first(), second()  # warm-up
     found = [(first(), second()) if k % 2 == 0 else tuple(reversed((second(), first()))) for k in range(rounds)]
-    return statistics.median(a for a, _ in found), statistics.median(b for _, b in found), statistics.median(b / a for a, b in found)
+    return (
+        statistics.median(a for a, _ in found),
+        statistics.median(b for _, b in found),
+        statistics.median(b / a for a, b in found),
+    )
 
 
 def optimiser_step(network: torch.nn.Module, **kind: bool) -> Callable[[], object]:
@@ -124,15 +143,28 @@ class Timer(pl.Callback):
             self.marks.append(now(pl_module.device))
 
 
-def through_lightning(args: argparse.Namespace, callbacks: Callable[[], list[pl.Callback]], **data: object) -> Callable[[], float]:
+def through_lightning(
+    args: argparse.Namespace, callbacks: Callable[[], list[pl.Callback]], **data: object
+) -> Callable[[], float]:
     def run() -> float:
         timer = Timer()
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
             trainer = pl.Trainer(
-                accelerator="auto", devices=1, precision=args.precision, max_steps=args.steps + 3, logger=pl.loggers.CSVLogger(folder), log_every_n_steps=50,
-                enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, num_sanity_val_steps=0,
-                limit_val_batches=0, gradient_clip_val=1.0, callbacks=[*callbacks(), timer],
-            )  # fmt: skip
+                accelerator="auto",
+                devices=1,
+                precision=args.precision,
+                max_steps=args.steps + 3,
+                logger=pl.loggers.CSVLogger(folder),
+                log_every_n_steps=50,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+                gradient_clip_val=1.0,
+                callbacks=[*callbacks(), timer],
+            )
             trainer.fit(module(args.quick), datamodule=RandomImages(batch_size=args.batch_size, **data))
         return (timer.marks[1] - timer.marks[0]) / args.steps
 
@@ -166,7 +198,9 @@ def bare_loop(args: argparse.Namespace, device: torch.device) -> Callable[[], fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tiny network and few rounds: whether it runs, not what it measures")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny network and few rounds: whether it runs, not what it measures"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=10, help="steps in one timing")
     parser.add_argument("--batch_size", type=int, default=32)
@@ -178,8 +212,17 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = module(args.quick).network.to(device)
-    table = Table("switch", "first", "second", "ratio", title=f"training step: {device.type}, {torch.get_num_threads()} threads, {args.precision}, "
-                  f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters, batch {args.batch_size}, torch {torch.__version__}")  # fmt: skip
+    table = Table(
+        "switch",
+        "first",
+        "second",
+        "ratio",
+        title=(
+            f"training step: {device.type}, {torch.get_num_threads()} threads, {args.precision},"
+            f" {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters, batch {args.batch_size}, torch"
+            f" {torch.__version__}"
+        ),
+    )
 
     def row(name: str, first: Callable[[], float], second: Callable[[], float]) -> None:
         a, b, ratio = pairs(first, second, args.rounds)
@@ -199,8 +242,11 @@ def main() -> None:
     row("step: with health / without", whole, through_lightning(args, lambda: [EMA(), FiniteLoss()]))
     row("step: with finite_loss / without", whole, through_lightning(args, lambda: [EMA(), Health()]))
     if device.type == "cuda":
-        row("pixels: on the device / on the host", through_lightning(args, lambda: [EMA()], keep_on_device=True),
-            through_lightning(args, lambda: [EMA()], keep_on_device=False))  # fmt: skip
+        row(
+            "pixels: on the device / on the host",
+            through_lightning(args, lambda: [EMA()], keep_on_device=True),
+            through_lightning(args, lambda: [EMA()], keep_on_device=False),
+        )
     Console(width=140).print(table)
 
 

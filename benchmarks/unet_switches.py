@@ -1,8 +1,10 @@
-"""What each switch of the network is worth: ``python -m benchmarks.unet_switches [--quick] [--width 64] [--rounds N] [--compile] [--markdown]``.
+"""What each switch of the network is worth: ``python -m benchmarks.unet_switches [--quick] [--width 64] [--rounds N]
+[--compile] [--markdown]``.
 
-Every switch takes turns with the same network without it, on the same weights and batch (3x32x32 images, Ho et al.'s layout); the ratio is the median over the
-rounds of (seconds without / seconds with), with the smallest and the largest. Training is forward, backward and fused AdamW; sampling is the network without
-gradients. With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process. The last column: largest difference of the output from float64's.
+Every switch takes turns with the same network without it, on the same weights and batch (3x32x32 images, Ho et al.'s
+layout); the ratio is the median over the rounds of (seconds without / seconds with), with the smallest and the largest.
+Training is forward, backward and fused AdamW; sampling is the network without gradients. With OMP_NUM_THREADS=1 on a
+CPU the seconds are those of the process. The last column: largest difference of the output from float64's.
 
 --compile adds torch.compile to the switches (its first call takes minutes on a CPU).
 """
@@ -48,7 +50,9 @@ def with_plain_norm(network: UNet) -> UNet:
     return network
 
 
-def switches(network: UNet, x: Tensor, clock: Tensor, kind: str, dtype: torch.dtype, *, compiled: bool) -> dict[str, tuple[tuple[nn.Module, Tensor], ...]]:
+def switches(
+    network: UNet, x: Tensor, clock: Tensor, kind: str, dtype: torch.dtype, *, compiled: bool
+) -> dict[str, tuple[tuple[nn.Module, Tensor], ...]]:
     """Switch -> (network and images without it, with it)."""
     last = x.contiguous(memory_format=torch.channels_last)
     other = copy.deepcopy(network).to(memory_format=torch.channels_last)
@@ -71,7 +75,11 @@ def switches(network: UNet, x: Tensor, clock: Tensor, kind: str, dtype: torch.dt
 
 
 def bfloat16_alone(network: UNet, x: Tensor, clock: Tensor, make: Callable, rounds: int) -> list[float]:
-    found = compare({"a": make(network, x, clock, torch.float32), "b": make(copy.deepcopy(network), x, clock, torch.bfloat16)}, x.device, rounds)
+    found = compare(
+        {"a": make(network, x, clock, torch.float32), "b": make(copy.deepcopy(network), x, clock, torch.bfloat16)},
+        x.device,
+        rounds,
+    )
     return [a / b for a, b in zip(found["a"], found["b"], strict=True)]
 
 
@@ -101,17 +109,31 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> list[list
             for switch, pair in switches(network, x, clock, kind, dtype, compiled=compiled).items():
                 errors = ["", ""] if kind == "training" else [error(n, given, clock, dtype, exact) for n, given in pair]
                 copies = pair if kind == "sampling" else [(copy.deepcopy(n), given) for n, given in pair]
-                steps = {side: make(n, given, clock, dtype) for side, (n, given) in zip(("without", "with"), copies, strict=True)}
+                steps = {
+                    side: make(n, given, clock, dtype)
+                    for side, (n, given) in zip(("without", "with"), copies, strict=True)
+                }
                 found = compare(steps, device, rounds)
                 ratios = [a / b for a, b in zip(found["without"], found["with"], strict=True)]
                 rows.append([kind, name, switch, spread(ratios), *errors])
-        rows.append([kind, "bfloat16", "autocast (against float32)", spread(bfloat16_alone(copy.deepcopy(network), x, clock, make, rounds)), "", ""])
+        rows.append(
+            [
+                kind,
+                "bfloat16",
+                "autocast (against float32)",
+                spread(bfloat16_alone(copy.deepcopy(network), x, clock, make, rounds)),
+                "",
+                "",
+            ]
+        )
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=None, help="channels of the first level (default: 128 on a GPU, 64 on a CPU)")
+    parser.add_argument(
+        "--width", type=int, default=None, help="channels of the first level (default: 128 on a GPU, 64 on a CPU)"
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=None, help="default: 20 on a GPU, 5 on a CPU")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
@@ -126,7 +148,16 @@ def main() -> None:
     name = torch.cuda.get_device_name() if on_gpu else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
     print(f"{name}; torch {torch.__version__}; width {width}, {batch} images of 3x32x32, {rounds} rounds")
     if args.markdown:
-        print("\n".join(["", "| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD), *["| " + " | ".join(r) + " |" for r in rows]]))
+        print(
+            "\n".join(
+                [
+                    "",
+                    "| " + " | ".join(HEAD) + " |",
+                    "|" + " --- |" * len(HEAD),
+                    *["| " + " | ".join(r) + " |" for r in rows],
+                ]
+            )
+        )
         return
     table = Table(title="medians; a ratio above 1: the switch makes it faster", title_justify="left")
     for head in HEAD:

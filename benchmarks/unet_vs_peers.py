@@ -1,14 +1,17 @@
-"""Our U-Net beside its peers: ``python -m benchmarks.unet_vs_peers [--quick] [--width 128] [--rounds N] [--compile] [--markdown]``.
+"""Our U-Net beside its peers: ``python -m benchmarks.unet_vs_peers [--quick] [--width 128] [--rounds N] [--compile]
+[--markdown]``.
 
-Peers: diffusers' UNet2DModel with the same weights (the layout of google/ddpm-cifar10-32), and denoising-diffusion-pytorch's Unet, as wide as gives the
-FLOPs of ours. Measured: one training step (forward, backward, fused AdamW) and the sampling of a batch (DDIM's arithmetic around the network; the cost of
-a step times 50), of 3x32x32 images, in float32 and bfloat16. "equal": both in plain memory format, eager. "best": each in the faster of contiguous and
-channels_last, and compiled with --compile; ours, in sampling on a CPU, also with packed weights, and with those and Winograd's
-convolutions (networks/packed.py): the fastest of the three.
+Peers: diffusers' UNet2DModel with the same weights (the layout of google/ddpm-cifar10-32), and
+denoising-diffusion-pytorch's Unet, as wide as gives the FLOPs of ours. Measured: one training step (forward, backward,
+fused AdamW) and the sampling of a batch (DDIM's arithmetic around the network; the cost of a step times 50), of 3x32x32
+images, in float32 and bfloat16. "equal": both in plain memory format, eager. "best": each in the faster of contiguous
+and channels_last, and compiled with --compile; ours, in sampling on a CPU, also with packed weights, and with those and
+Winograd's convolutions (networks/packed.py): the fastest of the three.
 
-All contenders take turns in every round; a ratio is the median over the rounds of (peer's seconds / our seconds) of the same round, with the smallest and the
-largest. With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, so that other work on the machine does not count. The share of the peak is FLOPs
-(counted; training as three forward passes) over seconds, over that of a large matrix product measured in the same precision here.
+All contenders take turns in every round; a ratio is the median over the rounds of (peer's seconds / our seconds) of the
+same round, with the smallest and the largest. With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, so
+that other work on the machine does not count. The share of the peak is FLOPs (counted; training as three forward
+passes) over seconds, over that of a large matrix product measured in the same precision here.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001
@@ -60,11 +63,21 @@ def contenders(width: int, x: Tensor, clock: Tensor) -> list[Contender]:
     from diffusers import UNet2DModel
 
     config = {
-        "block_out_channels": [width, 2 * width, 2 * width, 2 * width], "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"], "layers_per_block": 2, "attention_head_dim": None, "norm_eps": 1e-6,
-        "norm_num_groups": min(32, width // 2), "downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "in_channels": 3, "out_channels": 3,
-        "sample_size": 32, "act_fn": "silu",
-    }  # fmt: skip
+        "block_out_channels": [width, 2 * width, 2 * width, 2 * width],
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+        "layers_per_block": 2,
+        "attention_head_dim": None,
+        "norm_eps": 1e-6,
+        "norm_num_groups": min(32, width // 2),
+        "downsample_padding": 0,
+        "flip_sin_to_cos": False,
+        "freq_shift": 1,
+        "in_channels": 3,
+        "out_channels": 3,
+        "sample_size": 32,
+        "act_fn": "silu",
+    }
     torch.manual_seed(0)
     theirs = UNet2DModel(**config)
     ours = UNet(**unet_from_diffusers(config))
@@ -78,7 +91,10 @@ def contenders(width: int, x: Tensor, clock: Tensor) -> list[Contender]:
     with torch.no_grad():
         difference = float((ours(x, clock) - Output(theirs)(x, clock)).abs().max())
     if not difference < 1e-4:
-        raise RuntimeError(f"ours and diffusers' network with the same weights differ by {difference:.2g}: they must be equal to be compared")
+        raise RuntimeError(
+            f"ours and diffusers' network with the same weights differ by {difference:.2g}: they must be equal to be"
+            " compared"
+        )
     return [Contender(name, network, count_flops(lambda n=network: n(x, clock))) for name, network in found]
 
 
@@ -148,9 +164,15 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[lis
     field = contenders(width, x, clock)
     x, clock = x.to(device), clock.to(device)
     threads = torch.get_num_threads()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    name = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    )
     notes = [f"{name}; torch {torch.__version__}; width {width}, {batch} images of 3x32x32, {rounds} rounds"]
-    notes += [f"{c.name}: {c.flops / batch / 1e9:.3f} GFLOP an image, {sum(p.numel() for p in c.network.parameters()) / 1e6:.1f} M parameters" for c in field]
+    notes += [
+        f"{c.name}: {c.flops / batch / 1e9:.3f} GFLOP an image,"
+        f" {sum(p.numel() for p in c.network.parameters()) / 1e6:.1f} M parameters"
+        for c in field
+    ]
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
         peak = matrix_peak(device.type, dtype, threads)
@@ -164,9 +186,20 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[lis
                     network, given = prepared(c, form, x, compiled=compiled and setting == "best")
                     flags[c.name] = form + (", compiled" if compiled and setting == "best" else "")
                     steps[c.name] = make(network, given, clock, dtype)
-                    if setting == "best" and c.name == "ours" and kind.startswith("sampling") and device.type == "cpu" and not compiled:
-                        candidates = {"": steps["ours"], ", packed": make(packed(network, given, clock, dtype=dtype), given, clock, dtype)}
-                        candidates[", Winograd"] = make(packed(network, given, clock, dtype=dtype, winograd=True), given, clock, dtype)
+                    if (
+                        setting == "best"
+                        and c.name == "ours"
+                        and kind.startswith("sampling")
+                        and device.type == "cpu"
+                        and not compiled
+                    ):
+                        candidates = {
+                            "": steps["ours"],
+                            ", packed": make(packed(network, given, clock, dtype=dtype), given, clock, dtype),
+                        }
+                        candidates[", Winograd"] = make(
+                            packed(network, given, clock, dtype=dtype, winograd=True), given, clock, dtype
+                        )
                         trial = compare(candidates, device, 2)
                         chosen = min(trial, key=lambda n: min(trial[n]))
                         steps["ours"], flags["ours"] = candidates[chosen], form + chosen
@@ -174,10 +207,25 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[lis
                 for c in field:
                     ratios = [p / o for p, o in zip(found[c.name], found["ours"], strict=True)]
                     seconds = statistics.median(found[c.name])
-                    ratio = "1" if c.name == "ours" else f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
+                    ratio = (
+                        "1"
+                        if c.name == "ours"
+                        else f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
+                    )
                     share = passes * c.flops / seconds / peak
                     cost = f"{1000 * seconds:.0f} ms" if passes == 3 else f"{STEPS * seconds:.2f} s / {STEPS} steps"
-                    rows.append([kind, str(dtype).removeprefix("torch."), setting, c.name, flags[c.name], cost, ratio, f"{100 * share:.0f} %"])
+                    rows.append(
+                        [
+                            kind,
+                            str(dtype).removeprefix("torch."),
+                            setting,
+                            c.name,
+                            flags[c.name],
+                            cost,
+                            ratio,
+                            f"{100 * share:.0f} %",
+                        ]
+                    )
     return rows, notes
 
 
@@ -195,7 +243,12 @@ HEAD = ["what", "precision", "flags", "network", "memory format", "time", "peer 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=None, help="channels of the first level (default: 128, Ho's, on a GPU; 64 on a CPU)")
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=None,
+        help="channels of the first level (default: 128, Ho's, on a GPU; 64 on a CPU)",
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=None, help="default: 20 on a GPU, 5 on a CPU")
     parser.add_argument("--compile", action="store_true", help="each network compiled in the rows of best flags")
@@ -210,7 +263,16 @@ def main() -> None:
     for note in notes:
         print(note)
     if args.markdown:
-        print("\n".join(["", "| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD), *["| " + " | ".join(r) + " |" for r in rows]]))
+        print(
+            "\n".join(
+                [
+                    "",
+                    "| " + " | ".join(HEAD) + " |",
+                    "|" + " --- |" * len(HEAD),
+                    *["| " + " | ".join(r) + " |" for r in rows],
+                ]
+            )
+        )
         return
     table = Table(title="medians; a ratio above 1: ours is faster", title_justify="left")
     for head in HEAD:

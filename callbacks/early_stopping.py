@@ -7,11 +7,13 @@ from lightning_modules.deep_image_prior import DeepImagePrior, Group
 
 
 class EarlyStopping(pl.Callback):
-    """A thin Lightning side of restoration/stopping/: the criterion itself decides inside the fit. Does nothing for a model that is trained.
+    """A thin Lightning side of restoration/stopping/: the criterion itself decides inside the fit. Does nothing for a
+    model that is trained.
 
-    every_n_steps: how often several processes ask each other whether all have stopped (one process: every step). verbose: print why a picture stopped.
-    Logged every log_every_n_steps, of the pictures of the first process: stopping/<value>, as the criterion names what it monitors, the mean over pictures
-    that have a number; stopping/stopped: how many pictures of all processes have stopped.
+    every_n_steps: how often several processes ask each other whether all have stopped (one process: every step).
+    verbose: print why a picture stopped. Logged every log_every_n_steps, of the pictures of the first process:
+    stopping/<value>, as the criterion names what it monitors, the mean over pictures that have a number;
+    stopping/stopped: how many pictures of all processes have stopped.
     """
 
     def __init__(self, *, every_n_steps: int = 10, verbose: bool = True) -> None:
@@ -23,10 +25,13 @@ class EarlyStopping(pl.Callback):
             self._told = {group.rows[k] for group, k in pl_module.pictures if _over(group, k)}
             self._end(trainer, pl_module)  # killed between its last checkpoint and its end
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         if not isinstance(pl_module, DeepImagePrior):
             return
-        if pl_module.is_logged_step or pl_module.device.type == "cpu" or not pl_module.active:  # a look waits for the device
+        # a look waits for the device
+        if pl_module.is_logged_step or pl_module.device.type == "cpu" or not pl_module.active:
             over = {group.rows[k]: (group, k) for group, k in pl_module.pictures if _over(group, k)}
             for row in sorted(set(over) - self._told):
                 group, k = over[row]

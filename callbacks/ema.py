@@ -15,16 +15,18 @@ from common.power_profile import gamma_of, power_decay
 class EMA(pl.Callback):
     """theta_bar <- d theta_bar + (1 - d) theta after every optimiser step.
 
-    Own instead of Lightning's WeightAveraging: that one stores raw and averaged weights swapped when a checkpoint is written during validation, copies the
-    whole module and updates tensor by tensor.
+    Own instead of Lightning's WeightAveraging: that one stores raw and averaged weights swapped when a checkpoint is
+    written during validation, copies the whole module and updates tensor by tensor.
 
     enabled: false trains, validates and saves raw weights only.
-    profile "exponential": d = 0.5^(images per step / h), h = min(half_life_images, ramp * images seen). half_life_images: half-life of the average in images
-    (Ho's decay 0.9999 at batch 128 is 887,000). ramp: share of the images seen that the half-life may not exceed, null for none.
-    profile "power": d = (1 - images per step / images seen)^(gamma + 1), an average whose width is a fixed share of training, whatever its length, without
-    warm-up. widths: relative standard deviations of the averages that are kept; the first is looked through and saved as "ema".
-    snapshot_every_n_images: with "power", write every average to <run>/ema/ that often and at the end, from which ``python -m checkpoints.power_ema`` makes
-    any other width after training; null for none. snapshot_dtype: of these files. Karras et al. 2024 (2312.02696), section 3; docs/theory/power_ema.md.
+    profile "exponential": d = 0.5^(images per step / h), h = min(half_life_images, ramp * images seen).
+    half_life_images: half-life of the average in images (Ho's decay 0.9999 at batch 128 is 887,000). ramp: share of the
+    images seen that the half-life may not exceed, null for none. profile "power": d = (1 - images per step / images
+    seen)^(gamma + 1), an average whose width is a fixed share of training, whatever its length, without warm-up.
+    widths: relative standard deviations of the averages that are kept; the first is looked through and saved as "ema".
+    snapshot_every_n_images: with "power", write every average to <run>/ema/ that often and at the end, from which
+    ``python -m checkpoints.power_ema`` makes any other width after training; null for none. snapshot_dtype: of these
+    files. Karras et al. 2024 (2312.02696), section 3; docs/theory/power_ema.md.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class EMA(pl.Callback):
             raise UserError(f"ema.widths must be one or more different numbers, got {list(widths)}")
         if snapshot_every_n_images is not None and (snapshot_every_n_images < 1 or profile != "power" or not enabled):
             raise UserError(
-                f"ema.snapshot_every_n_images must be at least 1, with ema.enabled true and ema.profile power, "
+                "ema.snapshot_every_n_images must be at least 1, with ema.enabled true and ema.profile power, "
                 f"got {snapshot_every_n_images}, {enabled} and {profile}"
             )
         if snapshot_dtype not in SNAPSHOT_DTYPES:
@@ -63,7 +65,10 @@ class EMA(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         # Here, before a checkpoint is restored into it; the module carries it into and out of checkpoints.
         if not pl_module.averaged and self.snapshot_every_n_images is not None:
-            raise UserError(f"ema.snapshot_every_n_images is given, and model is a {type(pl_module).__name__}, whose weights are not averaged: leave it out")
+            raise UserError(
+                f"ema.snapshot_every_n_images is given, and model is a {type(pl_module).__name__}, whose weights are"
+                " not averaged: leave it out"
+            )
         self.enabled = self.enabled and pl_module.averaged
         if self.enabled and pl_module.average is None:
             names = [f"power average of width {w:g}" for w in self.widths] or (None,)
@@ -78,22 +83,30 @@ class EMA(pl.Callback):
             discard_snapshots_after(Path(trainer.default_root_dir) / "ema", pl_module.images_seen)
 
     def state_dict(self) -> dict[str, int]:
-        # A checkpoint may be written inside an accumulation of gradients, when images were seen that no update has counted.
+        # A checkpoint may be written inside an accumulation of gradients, when images were seen that no update has
+        # counted.
         return {"updated_images": self._updated_images}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._updated_images = state_dict["updated_images"]
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         if not self.enabled or trainer.global_step == self._updated_step:  # gradients are still being accumulated
             return
         seen = pl_module.images_seen
         if self.profile == "power":
-            # What was really seen since the last update: an epoch may end inside an accumulation, and the weights of the profile must add up.
-            pl_module.average.update(*(power_decay(seen - self._updated_images, seen, gamma) for gamma in self.widths.values()))
+            # What was really seen since the last update: an epoch may end inside an accumulation, and the weights of
+            # the profile must add up.
+            pl_module.average.update(
+                *(power_decay(seen - self._updated_images, seen, gamma) for gamma in self.widths.values())
+            )
         else:
             seen_per_step = len(batch.image) * trainer.world_size * trainer.accumulate_grad_batches
-            pl_module.average.update(decay_of(seen_per_step, seen, half_life_images=self.half_life_images, ramp=self.ramp))
+            pl_module.average.update(
+                decay_of(seen_per_step, seen, half_life_images=self.half_life_images, ramp=self.ramp)
+            )
         every, before = self.snapshot_every_n_images, self._updated_images
         self._updated_step, self._updated_images = trainer.global_step, seen
         if every is not None and seen // every > before // every:
@@ -111,7 +124,13 @@ class EMA(pl.Callback):
         for which, (width, gamma) in enumerate(self.widths.items()):
             snapshot = Snapshot(width=width, gamma=gamma, images=pl_module.images_seen, step=trainer.global_step)
             path = snapshot_path(Path(trainer.default_root_dir) / "ema", snapshot)
-            write_snapshot(path, snapshot, pl_module.average.weights(which), pl_module.descriptions(data), dtype=self.snapshot_dtype)
+            write_snapshot(
+                path,
+                snapshot,
+                pl_module.average.weights(which),
+                pl_module.descriptions(data),
+                dtype=self.snapshot_dtype,
+            )
 
     def _enter(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.enabled and not pl_module.average.is_swapped:

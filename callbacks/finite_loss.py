@@ -1,4 +1,6 @@
-"""Stops a run whose loss or gradient is no longer a number, with the step and the layer, before a checkpoint of it is written."""
+"""Stops a run whose loss or gradient is no longer a number, with the step and the layer, before a checkpoint of it is
+written.
+"""
 
 import math
 from dataclasses import dataclass
@@ -28,15 +30,19 @@ class _Part:
 
 
 class FiniteLoss(pl.Callback):
-    """UserError that names the step and the first layer where a number is NaN or infinite; the last good checkpoint stays.
+    """UserError that names the step and the first layer where a number is NaN or infinite; the last good checkpoint
+    stays.
 
-    every_n_steps: how often the losses and gradient norms are looked at on an accelerator, where a look waits for the device; on a CPU it is every step.
-    A step whose gradient is not finite never reaches the weights (see TrainedModule), so a look that comes later still finds the network as it was; it
-    then repeats the step in question, with the same noise, and watches the layers. With 16-mixed a gradient that overflows is normal: the scaler skips
-    that step and lowers its scale; the run stops where the loss itself is not finite, or where the scale has fallen below 1.
+    every_n_steps: how often the losses and gradient norms are looked at on an accelerator, where a look waits for the
+    device; on a CPU it is every step. A step whose gradient is not finite never reaches the weights (see
+    TrainedModule), so a look that comes later still finds the network as it was; it then repeats the step in question,
+    with the same noise, and watches the layers. With 16-mixed a gradient that overflows is normal: the scaler skips
+    that step and lowers its scale; the run stops where the loss itself is not finite, or where the scale has fallen
+    below 1.
 
-    Every checkpoint is preceded by a look, also at the weights, their averages and the optimiser's state. Several processes look together and stop together,
-    with the words of the one that is nearest to the origin. Must stand before the checkpoint callback in the list, which Lightning ensures.
+    Every checkpoint is preceded by a look, also at the weights, their averages and the optimiser's state. Several
+    processes look together and stop together, with the words of the one that is nearest to the origin. Must stand
+    before the checkpoint callback in the list, which Lightning ensures.
     """
 
     def __init__(self, *, every_n_steps: int = 20) -> None:
@@ -47,10 +53,14 @@ class FiniteLoss(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._parts, self._stepped = [], trainer.global_step
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
         self._parts.append(_Part(batch, pl_module.images_seen))
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict, batch: object, batch_idx: int
+    ) -> None:
         part, step = self._parts[-1], trainer.global_step
         part.loss = outputs["loss"].detach()
         if step == self._stepped:
@@ -88,7 +98,13 @@ class FiniteLoss(pl.Callback):
         elif where is not None:
             report = (3, f"not finite at step {trainer.global_step} before it was saved: {where}")
         elif shrunk:
-            report = (3, f"at step {trainer.global_step} the loss scale of 16-mixed has fallen below 1, since gradients overflow at every step")
+            report = (
+                3,
+                (
+                    f"at step {trainer.global_step} the loss scale of 16-mixed has fallen below 1, since gradients"
+                    " overflow at every step"
+                ),
+            )
         if trainer.world_size > 1:
             reports = [report] * trainer.world_size
             torch.distributed.all_gather_object(reports, report)
@@ -101,7 +117,12 @@ class FiniteLoss(pl.Callback):
             return None
         one = torch.ones((), device=parts[0].loss.device)
         norms = [p.norm if p.norm is not None and not scaled else one for p in parts]
-        finite = torch.stack([torch.stack([p.loss.float(), n.float()]) for p, n in zip(parts, norms, strict=True)]).isfinite().all(1).tolist()
+        finite = (
+            torch.stack([torch.stack([p.loss.float(), n.float()]) for p, n in zip(parts, norms, strict=True)])
+            .isfinite()
+            .all(1)
+            .tolist()
+        )
         return next((p for p, good in zip(parts, finite, strict=True) if not good), None)
 
 
@@ -121,7 +142,13 @@ def _last_good(trainer: pl.Trainer) -> str:
 def _bad_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str | None:
     """What of a checkpoint is not finite: one transfer for all tensors."""
     average = pl_module.average.tensors() if pl_module.average is not None else []
-    states = [t for o in trainer.optimizers for s in o.state.values() for t in s.values() if isinstance(t, Tensor) and t.is_floating_point()]
+    states = [
+        t
+        for o in trainer.optimizers
+        for s in o.state.values()
+        for t in s.values()
+        if isinstance(t, Tensor) and t.is_floating_point()
+    ]
     named = list(pl_module.named_parameters())
     groups = {"": [p.detach() for _, p in named], "the averaged weights": average, "the optimiser's state": states}
     for name, tensors in groups.items():
@@ -134,10 +161,15 @@ def _bad_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str | None
 def _why(pl_module: pl.LightningModule, parts: list[_Part], bad: _Part) -> tuple[int, str]:
     """(how far from the origin, one clause): what is not finite, at which step, and where it began.
 
-    The gradients of all processes are added up, so a process whose own loss is fine sees only that their sum is not: the words of another are better.
+    The gradients of all processes are added up, so a process whose own loss is fine sees only that their sum is not:
+    the words of another are better.
     """
     loss = float(bad.loss)
-    what = f"the gradient is not finite at step {bad.step}" if math.isfinite(loss) else f"the training loss is {loss} at step {bad.step}"
+    what = (
+        f"the gradient is not finite at step {bad.step}"
+        if math.isfinite(loss)
+        else f"the training loss is {loss} at step {bad.step}"
+    )
     for part in [p for p in parts if p.step == bad.step]:
         if isinstance(pl_module, TrainedModule):
             origin = origin_of(pl_module, part.batch, part.images_seen)

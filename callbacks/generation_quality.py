@@ -16,13 +16,15 @@ from metrics.features import FeatureNetwork, Features
 
 
 class GenerationQuality(pl.Callback):
-    """At the end of training, and every `every_n_steps`: draws `num_images` with the averaged weights and measures them against the training images.
+    """At the end of training, and every `every_n_steps`: draws `num_images` with the averaged weights and measures them
+    against the training images.
 
-    features: path of a classifier (assets/classifier_mnist.safetensors), or "inception" for the file that clean-fid uses. num_images: 0 switches it off; ten
-    times the dimension of the features or more. reference_images: only so many training images, null for all. batch_size: images drawn at once.
-    Image k is the same for any number of processes, which share the work. Logged: quality/fid, quality/fid_without_bias, quality/kid,
-    quality/inception_score, quality/images_per_second; the ends of the 95 % intervals as quality/fid_low, quality/fid_high and so on.
-    UserError before training for a feature network that is not there or does not suit the images.
+    features: path of a classifier (assets/classifier_mnist.safetensors), or "inception" for the file that clean-fid
+    uses. num_images: 0 switches it off; ten times the dimension of the features or more. reference_images: only so many
+    training images, null for all. batch_size: images drawn at once. Image k is the same for any number of processes,
+    which share the work. Logged: quality/fid, quality/fid_without_bias, quality/kid, quality/inception_score,
+    quality/images_per_second; the ends of the 95 % intervals as quality/fid_low, quality/fid_high and so on. UserError
+    before training for a feature network that is not there or does not suit the images.
     """
 
     def __init__(
@@ -35,9 +37,19 @@ class GenerationQuality(pl.Callback):
         batch_size: int = 250,
     ) -> None:
         if num_images and (num_images < 4 or features is None):
-            raise UserError(f"quality.num_images must be 0 or at least 4 and needs quality.features, the path of a classifier or inception, got {num_images}")
-        if (every_n_steps is not None and every_n_steps < 1) or (reference_images is not None and reference_images < 2) or batch_size < 1:
-            raise UserError(f"quality.every_n_steps and batch_size must be at least 1, reference_images at least 2, got {every_n_steps}, {reference_images}")
+            raise UserError(
+                "quality.num_images must be 0 or at least 4 and needs quality.features, the path of a classifier or"
+                f" inception, got {num_images}"
+            )
+        if (
+            (every_n_steps is not None and every_n_steps < 1)
+            or (reference_images is not None and reference_images < 2)
+            or batch_size < 1
+        ):
+            raise UserError(
+                "quality.every_n_steps and batch_size must be at least 1, reference_images at least 2, got"
+                f" {every_n_steps}, {reference_images}"
+            )
         self.features, self.num_images, self.every_n_steps = features, num_images, every_n_steps
         self.reference_images, self.batch_size = reference_images, batch_size
         self._network: FeatureNetwork | None = None
@@ -48,9 +60,15 @@ class GenerationQuality(pl.Callback):
         if not self.num_images or stage != "fit" or self._network is not None:
             return
         if not isinstance(pl_module, PriorModule):
-            raise UserError(f"quality.num_images is {self.num_images}, and model is a {type(pl_module).__name__}, which draws no images: set it to 0")
+            raise UserError(
+                f"quality.num_images is {self.num_images}, and model is a {type(pl_module).__name__}, which draws no"
+                " images: set it to 0"
+            )
         if not pl_module.generates:
-            raise UserError(f"quality.num_images is {self.num_images}, and model.start is null, so that nothing can be drawn: set it to 0, or give a start")
+            raise UserError(
+                f"quality.num_images is {self.num_images}, and model.start is null, so that nothing can be drawn: set"
+                " it to 0, or give a start"
+            )
         self._network = InceptionFeatures() if self.features == "inception" else ClassifierFeatures(path=self.features)
         self._network.check(pl_module.data_shape)
         if trainer.is_global_zero and (warning := too_few(self.num_images, self._network.dimension)):
@@ -59,8 +77,11 @@ class GenerationQuality(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._measured_step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
-        # Inside training, not after it: a run that is stopped while it measures is not finished, and measures again when it goes on.
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        # Inside training, not after it: a run that is stopped while it measures is not finished, and measures again
+        # when it goes on.
         step = trainer.global_step
         if not self.num_images or step == self._measured_step:
             return
@@ -72,12 +93,17 @@ class GenerationQuality(pl.Callback):
     def _measure(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         network = self._network.to(pl_module.device)
         if self._reference is None:
-            self._reference = reference_features(trainer.datamodule.images("train"), network, limit=self.reference_images)
+            self._reference = reference_features(
+                trainer.datamodule.images("train"), network, limit=self.reference_images
+            )
         average = pl_module.average
         began = time.monotonic()
         index = list(range(trainer.global_rank, self.num_images, trainer.world_size))
         parts: list[Features] = []
-        with average.swapped() if average is not None else contextlib.nullcontext(), trainer.precision_plugin.val_step_context():
+        with (
+            average.swapped() if average is not None else contextlib.nullcontext(),
+            trainer.precision_plugin.val_step_context(),
+        ):
             for k in range(0, len(index), self.batch_size):
                 images = pl_module.generate(index[k : k + self.batch_size])
                 parts.append(network.of(to_uint8(images.float())))
@@ -94,8 +120,9 @@ class GenerationQuality(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         print(
-            f"quality at step {trainer.global_step}: FID {found.fid.value:.3f} [{found.fid.low:.3f}, {found.fid.high:.3f}], KID x 1000 "
-            f"{1000 * found.kid.value:.3f}, {self.num_images} images, features {network.name}, {seconds:.0f} s",
+            f"quality at step {trainer.global_step}: FID {found.fid.value:.3f} [{found.fid.low:.3f},"
+            f" {found.fid.high:.3f}], KID x 1000 {1000 * found.kid.value:.3f}, {self.num_images} images, features"
+            f" {network.name}, {seconds:.0f} s",
             flush=True,
         )
 

@@ -18,21 +18,24 @@ class Health(pl.Callback):
     """Every log_every_n_steps, over the steps since the last time, validation not counted:
 
     - throughput/images_per_second: of all processes; throughput/images_per_second_per_device;
-    - throughput/peak_share: images per second and device times the FLOPs of training on one image (three times its forward pass: the backward pass does
-      two products for each of the forward; two times beside weights that are not trained), over the FLOP/s of a large matrix product measured on this device
-      in the precision of training;
-    - throughput/data_wait_share: time in which the process waited for its next batch, over all time; the largest of all processes, which holds up the rest;
-    - memory/device_peak_gib: peak of PyTorch's allocations on a GPU; memory/process_gib: resident memory of the process; the largest of all processes.
+    - throughput/peak_share: images per second and device times the FLOPs of training on one image (three times its
+      forward pass: the backward pass does two products for each of the forward; two times beside weights that are not
+      trained), over the FLOP/s of a large matrix product measured on this device in the precision of training;
+    - throughput/data_wait_share: time in which the process waited for its next batch, over all time; the largest of all
+      processes, which holds up the rest;
+    - memory/device_peak_gib: peak of PyTorch's allocations on a GPU; memory/process_gib: resident memory of the
+      process; the largest of all processes.
 
-    Nothing here waits for the device. What is measured at the start costs one forward pass of two images and a fraction of a second of multiplying.
-    enabled: false logs none of it.
+    Nothing here waits for the device. What is measured at the start costs one forward pass of two images and a fraction
+    of a second of multiplying. enabled: false logs none of it.
     """
 
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self.flops_per_image: int | None = None
         self._peak: float | None = None
-        self._window: tuple[float, int] | None = None  # (time, images) at its start; none before the first step has ended, which warms up and compiles
+        # (time, images) at its start; none before the first step has ended, which warms up and compiles
+        self._window: tuple[float, int] | None = None
         self._paused_at = self._paused = self._waited = self._wait_began = 0.0
         self._stepped = -1
 
@@ -43,7 +46,8 @@ class Health(pl.Callback):
         dtype = _computing_dtype(trainer)
         if trainer.strategy.root_device.type in ("cpu", "cuda"):
             self._peak = matrix_peak(trainer.strategy.root_device.type, dtype, torch.get_num_threads())
-        # Lightning has no hook around the loader; its profiler is told when the loop asks for a batch and when it has one.
+        # Lightning has no hook around the loader; its profiler is told when the loop asks for a batch and when it has
+        # one.
         self._start, self._stop = trainer.profiler.start, trainer.profiler.stop
         trainer.profiler.start, trainer.profiler.stop = self._ask, self._have
 
@@ -63,11 +67,15 @@ class Health(pl.Callback):
             self._waited += time.perf_counter() - self._wait_began
         self._stop(action)
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
         if self.enabled and self.flops_per_image is None:
             self.flops_per_image = pl_module.flops_per_image(batch)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         if not self.enabled or trainer.global_step == self._stepped:
             return
         self._stepped = trainer.global_step
@@ -84,7 +92,10 @@ class Health(pl.Callback):
         began, images = self._window
         seconds = time.perf_counter() - began - self._paused
         speed = (pl_module.images_seen - images) / seconds
-        values = {"throughput/images_per_second": speed, "throughput/images_per_second_per_device": speed / trainer.world_size}
+        values = {
+            "throughput/images_per_second": speed,
+            "throughput/images_per_second_per_device": speed / trainer.world_size,
+        }
         if self._peak is not None and self.flops_per_image:
             values["throughput/peak_share"] = speed / trainer.world_size * self.flops_per_image / self._peak
         largest = {"throughput/data_wait_share": self._waited / seconds, "memory/process_gib": process_memory() / GIB}
@@ -112,4 +123,6 @@ def process_memory() -> int:
 
 
 def _computing_dtype(trainer: pl.Trainer) -> torch.dtype:
-    return {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}.get(str(trainer.precision).split("-")[0], torch.float32)
+    return {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}.get(
+        str(trainer.precision).split("-")[0], torch.float32
+    )

@@ -1,4 +1,6 @@
-"""metrics.csv in the run folder: one row per logged step, appended, so that a killed run loses nothing and a resumed one goes on."""
+"""metrics.csv in the run folder: one row per logged step, appended, so that a killed run loses nothing and a resumed
+one goes on.
+"""
 
 import csv
 import io
@@ -15,8 +17,9 @@ from common.files import write_atomically
 class MetricsCSV(Logger):
     """Columns `step`, `epoch` and one per metric, in order of appearance; empty where a step has no value.
 
-    Own instead of Lightning's CSVLogger, which deletes the file of the run that it continues. Rows of steps that a killed run had logged after its last
-    checkpoint are dropped when the run goes on from there, so that every step stands once.
+    Own instead of Lightning's CSVLogger, which deletes the file of the run that it continues. Rows of steps that a
+    killed run had logged after its last checkpoint are dropped when the run goes on from there, so that every step
+    stands once.
     """
 
     def __init__(self, folder: str | Path) -> None:

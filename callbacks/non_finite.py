@@ -22,9 +22,11 @@ def are_finite(tensors: list[Tensor]) -> list[bool]:
 
 
 def origin_of(module: TrainedModule, batch: Batch, images_seen: int) -> str | None:
-    """Repeats the step of `batch` that began at `images_seen`, and says where it first shows a number that is not finite; None where it does not.
+    """Repeats the step of `batch` that began at `images_seen`, and says where it first shows a number that is not
+    finite; None where it does not.
 
-    Looked at in this order: images, weights, outputs of the network's layers in order of execution, the loss, gradients from the last layer back.
+    Looked at in this order: images, weights, outputs of the network's layers in order of execution, the loss, gradients
+    from the last layer back.
     """
     images = batch.image.flatten(1).isfinite().all(1).tolist()
     if not all(images):

@@ -1,4 +1,6 @@
-"""Survives pre-emption: on SIGTERM, SIGUSR1 or Ctrl-C the run saves between two steps and leaves with an exit code that says so."""
+"""Survives pre-emption: on SIGTERM, SIGUSR1 or Ctrl-C the run saves between two steps and leaves with an exit code that
+says so.
+"""
 
 import json
 import signal
@@ -20,10 +22,12 @@ class Preempted(SystemExit):
 
 
 class Preemption(pl.Callback):
-    """The handlers set a flag; at the end of the step all processes agree, last.ckpt is written, and the process exits with 75 (130 after Ctrl-C).
+    """The handlers set a flag; at the end of the step all processes agree, last.ckpt is written, and the process exits
+    with 75 (130 after Ctrl-C).
 
-    It replaces Lightning's handlers, which save wherever Python happens to be (perhaps in mid-validation) and let SIGTERM exit with 0, so that a cluster books
-    the job as completed. A second signal of Ctrl-C stops at once. every_n_steps: how often several processes ask each other (one process: every step).
+    It replaces Lightning's handlers, which save wherever Python happens to be (perhaps in mid-validation) and let
+    SIGTERM exit with 0, so that a cluster books the job as completed. A second signal of Ctrl-C stops at once.
+    every_n_steps: how often several processes ask each other (one process: every step).
     """
 
     def __init__(self, *, every_n_steps: int = 10) -> None:
@@ -36,7 +40,8 @@ class Preemption(pl.Callback):
         self._stepped = trainer.global_step
         if threading.current_thread() is threading.main_thread():
             self._previous = {s: signal.signal(s, self._remember) for s in SIGNALS}
-            # Lightning asks all processes before every step whether its own handler saw SIGTERM, and waits for the device to know: that handler is replaced.
+            # Lightning asks all processes before every step whether its own handler saw SIGTERM, and waits for the
+            # device to know: that handler is replaced.
             trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
@@ -44,7 +49,9 @@ class Preemption(pl.Callback):
             raise KeyboardInterrupt
         self._signal = number
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         if trainer.global_step == self._stepped:  # gradients are still being accumulated, and no checkpoint has them
             return
         self._stepped = trainer.global_step
@@ -60,7 +67,8 @@ class Preemption(pl.Callback):
             write_atomically(Path(trainer.default_root_dir) / PREEMPTED, json.dumps({"step": trainer.global_step}))
             print(f"stopped at step {trainer.global_step}, saved; run the same command again to go on", flush=True)
         if trainer.global_rank and not trainer.strategy.cluster_environment.creates_processes_externally:
-            raise Preempted(0)  # Lightning kills the first process, which may still be writing, as soon as one that it started fails
+            # Lightning kills the first process, which may still be writing, as soon as one that it started fails
+            raise Preempted(0)
         raise Preempted(130 if self._signal == signal.SIGINT else EXIT_PREEMPTED)
 
     def _restore_handlers(self) -> None:

@@ -1,4 +1,6 @@
-"""Writes what a deep image prior has restored so far: the pictures, what they went through, the criterion's curves, and how good they are."""
+"""Writes what a deep image prior has restored so far: the pictures, what they went through, the criterion's curves, and
+how good they are.
+"""
 
 import csv
 import io
@@ -19,16 +21,19 @@ from lightning_modules.deep_image_prior import DeepImagePrior, Group
 from metrics.distortion import psnr, ssim
 
 SHOWN = 8  # pictures in W&B
-DUE = frozenset(accumulate(range(40), lambda k, _: max(k + 1, round(k * 2**0.5)), initial=1))  # iterations that Iterates keeps
+# iterations that Iterates keeps
+DUE = frozenset(accumulate(range(40), lambda k, _: max(k + 1, round(k * 2**0.5)), initial=1))
 SMALLEST_SSIM = 11  # pixels: the side of its window
 
 
 class RestoredPictures(pl.Callback):
-    """With every checkpoint and at the end, into <run>/restored/: NAME.png, NAME_iterates.png, NAME_curve.png and .csv, and pictures.csv for all of them.
+    """With every checkpoint and at the end, into <run>/restored/: NAME.png, NAME_iterates.png, NAME_curve.png and .csv,
+    and pictures.csv for all of them.
 
     enabled: false writes and logs none of it. Does nothing for a model that is trained.
-    Logged every log_every_n_steps, the mean over the pictures whose truth is known: restored/psnr, of the answer so far; restored/psnr_raw and
-    restored/psnr_average, of the newest output and of its average. At the end also restored/ssim and restored/iterations, at which they stopped.
+    Logged every log_every_n_steps, the mean over the pictures whose truth is known: restored/psnr, of the answer so
+    far; restored/psnr_raw and restored/psnr_average, of the newest output and of its average. At the end also
+    restored/ssim and restored/iterations, at which they stopped.
     """
 
     def __init__(self, *, enabled: bool = True) -> None:
@@ -36,7 +41,9 @@ class RestoredPictures(pl.Callback):
         self._iterates: dict[int, Iterates] = {}
         self._written: tuple[int, bool] = (-1, False)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         if not self._works(pl_module):
             return
         for group in pl_module.active:
@@ -44,17 +51,23 @@ class RestoredPictures(pl.Callback):
                 continue
             for k, stopped in enumerate(group.fit.stopped.tolist()):
                 if not stopped:
-                    self._kept(group, k)(group.fit.iteration - 1, group.fit.settings.iterations, group.fit.average[k : k + 1])
+                    self._kept(group, k)(
+                        group.fit.iteration - 1, group.fit.settings.iterations, group.fit.average[k : k + 1]
+                    )
         if pl_module.is_logged_step:
             for name, value in _means(trainer, pl_module).items():
                 pl_module.log(name, torch.tensor(value))
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         if self._works(pl_module):
             checkpoint["iterates"] = pl_module.gathered({row: dict(vars(kept)) for row, kept in self._iterates.items()})
             self._write(trainer, pl_module)
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         for row, state in checkpoint.get("iterates", {}).items():
             self._iterates[row] = Iterates()
             vars(self._iterates[row]).update(state)
@@ -80,7 +93,11 @@ class RestoredPictures(pl.Callback):
         self._written = now
         folder, strips, rows = Path(trainer.default_root_dir) / "restored", [], {}
         for group, k in pl_module.pictures:
-            name, answer, truth = group.names[k], _one(group.fit.answer, k), None if group.truth is None else _one(group.truth, k)
+            name, answer, truth = (
+                group.names[k],
+                _one(group.fit.answer, k),
+                None if group.truth is None else _one(group.truth, k),
+            )
             if not bool(torch.isfinite(answer).all()):
                 continue  # callbacks/finite_loss.py says it
             write_atomically(folder / f"{name}.png", png_bytes(as_picture(answer)))
@@ -89,9 +106,12 @@ class RestoredPictures(pl.Callback):
                 write_atomically(folder / f"{name}_iterates.png", png_bytes(strips[-1][0]))
             self._write_curves(folder, name, group, k)
             rows[group.rows[k]] = {
-                "picture": name, "psnr": _text(_quality(answer, truth)[0]), "ssim": _text(_quality(answer, truth)[1]),
-                "iterations": int(group.fit.stopped_at[k]) or group.fit.iteration, "why": _state(group, k),
-            }  # fmt: skip
+                "picture": name,
+                "psnr": _text(_quality(answer, truth)[0]),
+                "ssim": _text(_quality(answer, truth)[1]),
+                "iterations": int(group.fit.stopped_at[k]) or group.fit.iteration,
+                "why": _state(group, k),
+            }
         rows = pl_module.gathered(rows)
         if trainer.is_global_zero:
             write_atomically(folder / "pictures.csv", _csv([rows[row] for row in sorted(rows)]))
@@ -113,7 +133,12 @@ class RestoredPictures(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.WandbLogger) and strips:
                 shown = strips[:SHOWN]
-                logger.log_image("restored", [picture for picture, _ in shown], step=trainer.global_step, caption=[words for _, words in shown])
+                logger.log_image(
+                    "restored",
+                    [picture for picture, _ in shown],
+                    step=trainer.global_step,
+                    caption=[words for _, words in shown],
+                )
 
 
 def _one(images: Tensor, k: int) -> Tensor:
@@ -147,11 +172,17 @@ def _means(trainer: pl.Trainer, pl_module: DeepImagePrior, *, whole: bool = Fals
         for name, image in (("psnr_raw", fit.output), ("psnr_average", fit.average)):
             found[name].append(_quality(_one(image, k), truth)[0])
     good = {name: [v for v in values if v == v] for name, values in found.items()}
-    sums = torch.tensor([[sum(values), len(values)] for values in good.values()], dtype=torch.float64, device=pl_module.device)
+    sums = torch.tensor(
+        [[sum(values), len(values)] for values in good.values()], dtype=torch.float64, device=pl_module.device
+    )
     if trainer.world_size > 1:
         sums = trainer.strategy.reduce(sums, reduce_op="sum")
-    means = {f"restored/{name}": total / count for name, (total, count) in zip(good, sums.tolist(), strict=True) if count}
-    return {name: value for name, value in means.items() if whole or name not in ("restored/ssim", "restored/iterations")}
+    means = {
+        f"restored/{name}": total / count for name, (total, count) in zip(good, sums.tolist(), strict=True) if count
+    }
+    return {
+        name: value for name, value in means.items() if whole or name not in ("restored/ssim", "restored/iterations")
+    }
 
 
 def _text(value: float) -> str:

@@ -13,22 +13,28 @@ from common.files import write_atomically
 
 
 class RunCheckpoint(pl.callbacks.Checkpoint):
-    """Writes checkpoints/last.ckpt every `every_n_steps` optimiser steps and at the end; every `keep_every_n_steps` also checkpoints/step_<step>.ckpt.
+    """Writes checkpoints/last.ckpt every `every_n_steps` optimiser steps and at the end; every `keep_every_n_steps`
+    also checkpoints/step_<step>.ckpt.
 
-    Own instead of Lightning's ModelCheckpoint, which writes nothing at the end of a run whose last step is not a multiple, and knows no milestones beside
-    a single `last`.
+    Own instead of Lightning's ModelCheckpoint, which writes nothing at the end of a run whose last step is not a
+    multiple, and knows no milestones beside a single `last`.
     """
 
     def __init__(self, *, every_n_steps: int = 500, keep_every_n_steps: int | None = None) -> None:
         if every_n_steps < 1 or (keep_every_n_steps is not None and keep_every_n_steps < 1):
-            raise UserError(f"checkpoint.every_n_steps and keep_every_n_steps must be at least 1, got {every_n_steps} and {keep_every_n_steps}")
+            raise UserError(
+                f"checkpoint.every_n_steps and keep_every_n_steps must be at least 1, got {every_n_steps} and"
+                f" {keep_every_n_steps}"
+            )
         self.every_n_steps, self.keep_every_n_steps = every_n_steps, keep_every_n_steps
         self._saved_step = -1
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
         step = trainer.global_step
         if step == self._saved_step:
             return
@@ -48,7 +54,8 @@ class RunCheckpoint(pl.callbacks.Checkpoint):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint is whole or absent: Lightning's own writer moves from the system's temporary folder, which is a copy across file systems.
+    """A checkpoint is whole or absent: Lightning's own writer moves from the system's temporary folder, which is a copy
+    across file systems.
 
     Reading is restricted to tensors and plain values, with one sentence for a file that cannot be read.
     """

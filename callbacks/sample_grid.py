@@ -21,7 +21,12 @@ class SampleGrid(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Between the start and the end of validation the network holds its average.
-        if trainer.sanity_checking or trainer.state.fn != "fit" or not self.count or not isinstance(pl_module, PriorModule):
+        if (
+            trainer.sanity_checking
+            or trainer.state.fn != "fit"
+            or not self.count
+            or not isinstance(pl_module, PriorModule)
+        ):
             return
         self._validations += 1
         if (self._validations - 1) % self.every or not trainer.is_global_zero:
@@ -29,10 +34,14 @@ class SampleGrid(pl.Callback):
         with trainer.precision_plugin.val_step_context():
             images, columns = pl_module.samples(self.count, self.batch_size)
         picture = grid(images.float().cpu(), columns=columns)
-        write_atomically(Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:07d}.png", png_bytes(picture))
+        write_atomically(
+            Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:07d}.png", png_bytes(picture)
+        )
         for logger in trainer.loggers:
             if isinstance(logger, pl.loggers.WandbLogger):
-                logger.log_image("samples", [picture], step=trainer.global_step, caption=[f"{pl_module.images_seen} images seen"])
+                logger.log_image(
+                    "samples", [picture], step=trainer.global_step, caption=[f"{pl_module.images_seen} images seen"]
+                )
 
     def state_dict(self) -> dict[str, int]:
         return {"validations": self._validations}

@@ -21,7 +21,13 @@ class WriteImages(pl.Callback):
         self.folder, self.grid_images = Path(folder), grid_images
 
     def on_predict_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: tuple[Tensor, Tensor], batch: object, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: tuple[Tensor, Tensor],
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         for index, image in zip(outputs[0].tolist(), outputs[1], strict=True):
             write_atomically(self.folder / f"{index:06d}.png", png_bytes(as_picture(image)))
@@ -38,5 +44,7 @@ class WriteImages(pl.Callback):
 
 def _read(path: Path, channels: int) -> Tensor:
     with Image.open(path) as picture:
-        pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(picture.height, picture.width, channels)
+        pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(
+            picture.height, picture.width, channels
+        )
     return pixels.permute(2, 0, 1).float() / 127.5 - 1

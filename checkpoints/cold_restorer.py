@@ -18,7 +18,9 @@ PREFIX = "restorer.network."  # where the LightningModule keeps the network
 
 @dataclass(frozen=True)
 class LoadedColdRestorer:
-    """restorer: in eval mode, frozen, on the device asked for. start: where generation begins, fitted, or None. description: the plain `prior` dictionary."""
+    """restorer: in eval mode, frozen, on the device asked for. start: where generation begins, fitted, or None.
+    description: the plain `prior` dictionary.
+    """
 
     restorer: ColdRestorer
     start: Start | None
@@ -26,10 +28,16 @@ class LoadedColdRestorer:
     fingerprint: str
 
 
-def describe_cold_restorer(restorer: ColdRestorer, *, data: str, start: Start | None = None, training: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The `prior` dictionary of a restorer: network, family, shape and range of the data; TypeError where the network is not Recorded."""
+def describe_cold_restorer(
+    restorer: ColdRestorer, *, data: str, start: Start | None = None, training: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The `prior` dictionary of a restorer: network, family, shape and range of the data; TypeError where the network
+    is not Recorded.
+    """
     if not isinstance(restorer.network, Recorded):
-        raise TypeError(f"{type(restorer.network).__name__} must be a common.build.Recorded, so that a checkpoint can describe it")
+        raise TypeError(
+            f"{type(restorer.network).__name__} must be a common.build.Recorded, so that a checkpoint can describe it"
+        )
     return {
         "format": FORMAT,
         "kind": KIND,
@@ -42,11 +50,19 @@ def describe_cold_restorer(restorer: ColdRestorer, *, data: str, start: Start | 
 
 
 def build_cold_restorer(description: dict[str, Any], *, where: str) -> tuple[ColdRestorer, Start | None]:
-    """The untrained restorer that a `prior` dictionary describes, and its start; UserError where it is not one that this version reads."""
+    """The untrained restorer that a `prior` dictionary describes, and its start; UserError where it is not one that
+    this version reads.
+    """
     if description.get("kind") == "denoiser":
-        raise UserError(f"{where} is a denoiser, and a cold restorer is needed: give a checkpoint that lightning_modules.cold_diffusion.ColdDiffusion trained")
+        raise UserError(
+            f"{where} is a denoiser, and a cold restorer is needed: give a checkpoint that"
+            " lightning_modules.cold_diffusion.ColdDiffusion trained"
+        )
     if description.get("format") != FORMAT or description.get("kind") != KIND:
-        raise UserError(f"{where} has format {description.get('format')!r} and kind {description.get('kind')!r}; this version reads format {FORMAT}, '{KIND}'")
+        raise UserError(
+            f"{where} has format {description.get('format')!r} and kind {description.get('kind')!r}; this version reads"
+            f" format {FORMAT}, '{KIND}'"
+        )
     try:
         network, family, shape = description["network"], description["family"], description["data"]["shape"]
     except (KeyError, TypeError) as error:

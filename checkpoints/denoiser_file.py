@@ -1,4 +1,6 @@
-"""A denoiser that a config names by its file, for what is configured and not given a prior by an entry point: a term of a deep image prior."""
+"""A denoiser that a config names by its file, for what is configured and not given a prior by an entry point: a term of
+a deep image prior.
+"""
 
 from pathlib import Path
 from typing import Literal
@@ -13,8 +15,9 @@ from diffusion.denoiser import Condition, Denoiser, Prediction
 class DenoiserFile(Recorded, Denoiser):
     """The denoiser of a file, frozen, as it is in there.
 
-    path: as checkpoints/prior.py reads it: a .ckpt or .safetensors of this project, or a prior of another one. weights: averaged or raw ones of a .ckpt.
-    preset: what a .pt file of guided-diffusion does not say. UserError where it cannot be read.
+    path: as checkpoints/prior.py reads it: a .ckpt or .safetensors of this project, or a prior of another one. weights:
+    averaged or raw ones of a .ckpt. preset: what a .pt file of guided-diffusion does not say. UserError where it cannot
+    be read.
     """
 
     def __init__(self, *, path: str, weights: Literal["ema", "raw"] = "ema", preset: str | None = None) -> None:
@@ -22,7 +25,11 @@ class DenoiserFile(Recorded, Denoiser):
         loaded = load_prior(Path(path), weights=weights, preset=preset)
         self.denoiser, self.fingerprint = loaded.denoiser, loaded.fingerprint
         self.data_shape = self.denoiser.data_shape
-        self.sigma_min, self.sigma_max, self.num_timesteps = self.denoiser.sigma_min, self.denoiser.sigma_max, self.denoiser.num_timesteps
+        self.sigma_min, self.sigma_max, self.num_timesteps = (
+            self.denoiser.sigma_min,
+            self.denoiser.sigma_max,
+            self.denoiser.num_timesteps,
+        )
         self.learns_variance, self.takes_image = self.denoiser.learns_variance, self.denoiser.takes_image
         self.eval()
 

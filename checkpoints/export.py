@@ -1,8 +1,9 @@
 """Writes a released prior: python -m checkpoints.export runs/NAME/checkpoints/last.ckpt OUT
 
-    ... last.ckpt prior.safetensors                        one file of ours, in half precision
-    ... last.ckpt FOLDER --format diffusers                a folder that diffusers' DDPMPipeline.from_pretrained opens, with a model card
-    ... ffhq_10m.pt prior.safetensors --preset ffhq_256    any prior that --prior takes may be given: of diffusers, of guided-diffusion
+... last.ckpt prior.safetensors                        one file of ours, in half precision
+... last.ckpt FOLDER --format diffusers                a folder that diffusers' DDPMPipeline.from_pretrained opens,
+with a model card ... ffhq_10m.pt prior.safetensors --preset ffhq_256    any prior that --prior takes may be given:
+of diffusers, of guided-diffusion
 """
 
 import argparse
@@ -21,7 +22,9 @@ DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def which_weights(path: Path, description: dict[str, Any], asked: str) -> str:
-    """What a file says of its weights: a released one has one set, whatever was asked for, and says which; a .ckpt has both."""
+    """What a file says of its weights: a released one has one set, whatever was asked for, and says which; a .ckpt has
+    both.
+    """
     if "source" in (description.get("training") or {}):
         return "as released by others"
     return description.get("weights", asked) if path.suffix == ".safetensors" else asked
@@ -30,22 +33,42 @@ def which_weights(path: Path, description: dict[str, Any], asked: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="a .ckpt that train.py wrote, or another prior")
-    parser.add_argument("output", type=Path, help="the .safetensors file to write, or the folder for --format diffusers")
+    parser.add_argument(
+        "output", type=Path, help="the .safetensors file to write, or the folder for --format diffusers"
+    )
     parser.add_argument("--format", choices=("safetensors", "diffusers"), default="safetensors")
     parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="of a .ckpt (default: ema)")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), help="default: float16 for safetensors, float32 for diffusers")
-    parser.add_argument("--preset", metavar="NAME", help="what a .pt file of guided-diffusion does not say; see docs/checkpoints.md")
-    parser.add_argument("--metrics", type=Path, nargs="*", default=[], metavar="FILE.csv", help="tables for the model card of --format diffusers")
+    parser.add_argument(
+        "--dtype", choices=tuple(DTYPES), help="default: float16 for safetensors, float32 for diffusers"
+    )
+    parser.add_argument(
+        "--preset", metavar="NAME", help="what a .pt file of guided-diffusion does not say; see docs/checkpoints.md"
+    )
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="FILE.csv",
+        help="tables for the model card of --format diffusers",
+    )
     args = parser.parse_args()
     folder = args.format == "diffusers"
     dtype = args.dtype or ("float32" if folder else "float16")
     if not folder and args.output.suffix != ".safetensors":
-        raise UserError(f"output must end in .safetensors, got '{args.output}'; for a folder of diffusers add --format diffusers")
+        raise UserError(
+            f"output must end in .safetensors, got '{args.output}'; for a folder of diffusers add --format diffusers"
+        )
     if not folder and args.metrics:
-        raise UserError(f"--metrics {args.metrics[0]} is for the model card of --format diffusers: add that, or leave it out")
+        raise UserError(
+            f"--metrics {args.metrics[0]} is for the model card of --format diffusers: add that, or leave it out"
+        )
     if describes_cold_restorer(args.checkpoint, weights=args.weights):
         if folder:
-            raise UserError(f"'{args.checkpoint}' is a cold restorer, which diffusers has no pipeline for: export it as .safetensors")
+            raise UserError(
+                f"'{args.checkpoint}' is a cold restorer, which diffusers has no pipeline for: export it as"
+                " .safetensors"
+            )
         cold = load_cold_restorer(args.checkpoint, weights=args.weights)
         network, description = cold.restorer.network, cold.description
     else:
@@ -53,8 +76,13 @@ def main() -> None:
         network, description = prior.denoiser.network, prior.description
     which = which_weights(args.checkpoint, description, args.weights)
     if folder:
-        written = write_diffusers(args.output, prior, source=args.checkpoint, weights=which, dtype=DTYPES[dtype], tables=args.metrics)
-        print(f"{written}  {sum(p.stat().st_size for p in written.rglob('*') if p.is_file())} bytes, with README.md: look it through, and add a licence")
+        written = write_diffusers(
+            args.output, prior, source=args.checkpoint, weights=which, dtype=DTYPES[dtype], tables=args.metrics
+        )
+        print(
+            f"{written}  {sum(p.stat().st_size for p in written.rglob('*') if p.is_file())} bytes, with README.md: look"
+            " it through, and add a licence"
+        )
         return
     write_safetensors(args.output, network, {**description, "weights": which, "dtype": dtype}, dtype=DTYPES[dtype])
     print(f"{args.output}  {args.output.stat().st_size} bytes  sha256 {sha256_of(args.output)}")

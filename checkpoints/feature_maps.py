@@ -12,12 +12,14 @@ LEAST = 8  # pixels; the deepest of three stages then has two
 
 
 class ClassifierMaps(Recorded, FeatureMaps):
-    """The output of each residual block of a classifier that was trained here (lightning_modules/classifier.py), at 1, 1/2, 1/4 ... of the image's size.
+    """The output of each residual block of a classifier that was trained here (lightning_modules/classifier.py), at 1,
+    1/2, 1/4 ... of the image's size.
 
-    It is convolutional: any size from 8 pixels will do, though what it learned was about images of its own size. A network for colour sees a grey image as
-    three equal channels.
+    It is convolutional: any size from 8 pixels will do, though what it learned was about images of its own size. A
+    network for colour sees a grey image as three equal channels.
 
-    path: a .safetensors of assets/ or a .ckpt. weights: "ema" or "raw" of a .ckpt. blocks: which ones, from 0; null for all. UserError for others.
+    path: a .safetensors of assets/ or a .ckpt. weights: "ema" or "raw" of a .ckpt. blocks: which ones, from 0; null for
+    all. UserError for others.
     """
 
     def __init__(self, *, path: str, weights: str = "ema", blocks: list[int] | None = None) -> None:
@@ -31,9 +33,15 @@ class ClassifierMaps(Recorded, FeatureMaps):
     def check(self, shape: tuple[int, int, int]) -> None:
         channels = self.network.in_channels
         if shape[0] != channels and not (shape[0] == 1 and channels == 3):
-            raise UserError(f"the classifier '{self.path}' sees images with {channels} channel(s), these have {shape[0]}: give another one")
+            raise UserError(
+                f"the classifier '{self.path}' sees images with {channels} channel(s), these have {shape[0]}: give"
+                " another one"
+            )
         if min(shape[1:]) < LEAST:
-            raise UserError(f"the classifier '{self.path}' needs images of at least {LEAST} x {LEAST} pixels, these have {shape[1]} x {shape[2]}")
+            raise UserError(
+                f"the classifier '{self.path}' needs images of at least {LEAST} x {LEAST} pixels, these have {shape[1]}"
+                f" x {shape[2]}"
+            )
 
     def to(self, device: torch.device) -> "ClassifierMaps":
         self.network.to(device)

@@ -1,4 +1,6 @@
-"""Feature networks from files: the project's own classifiers, and the Inception network that published FIDs are measured in."""
+"""Feature networks from files: the project's own classifiers, and the Inception network that published FIDs are
+measured in.
+"""
 
 import contextlib
 import os
@@ -22,7 +24,8 @@ INCEPTION_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrain
 
 
 class ClassifierFeatures(FeatureNetwork):
-    """The inputs of the last layer of a classifier that was trained here (lightning_modules/classifier.py); values are comparable inside this project only.
+    """The inputs of the last layer of a classifier that was trained here (lightning_modules/classifier.py); values are
+    comparable inside this project only.
 
     path: a .safetensors of assets/ or a .ckpt. weights: "ema" or "raw" of a .ckpt.
     """
@@ -36,7 +39,10 @@ class ClassifierFeatures(FeatureNetwork):
 
     def check(self, shape: tuple[int, int, int]) -> None:
         if tuple(shape) != self.shape:
-            raise UserError(f"the feature network '{self.path}' knows images of {list(self.shape)}, these are {list(shape)}: give another one as features")
+            raise UserError(
+                f"the feature network '{self.path}' knows images of {list(self.shape)}, these are {list(shape)}: give"
+                " another one as features"
+            )
 
     def to(self, device: torch.device) -> "ClassifierFeatures":
         self.network.to(device)
@@ -52,12 +58,14 @@ class ClassifierFeatures(FeatureNetwork):
 
 
 class InceptionFeatures(FeatureNetwork):
-    """The 2048 features of the 2015 Inception network, on images resized to 299x299 as clean-fid does (Pillow's bicubic, each channel in float, clipped).
+    """The 2048 features of the 2015 Inception network, on images resized to 299x299 as clean-fid does (Pillow's
+    bicubic, each channel in float, clipped).
 
-    The network is a TorchScript file, which is a program: use only the original, whose hash is shown with every result. It is looked for at `path`, in
-    WEIGHTS_DIR, in TORCH_HOME/hub/checkpoints and in the system's temporary folder, where clean-fid keeps it; nothing is downloaded by a job.
-    probabilities are those without the bias of the last layer, as the Inception score takes them. Grey images become three equal channels.
-    Parmar et al. 2022 (2104.11222). UserError, in one line with the places and the address, where the file is not there.
+    The network is a TorchScript file, which is a program: use only the original, whose hash is shown with every result.
+    It is looked for at `path`, in WEIGHTS_DIR, in TORCH_HOME/hub/checkpoints and in the system's temporary folder,
+    where clean-fid keeps it; nothing is downloaded by a job. probabilities are those without the bias of the last
+    layer, as the Inception score takes them. Grey images become three equal channels. Parmar et al. 2022 (2104.11222).
+    UserError, in one line with the places and the address, where the file is not there.
     """
 
     name = "inception"
@@ -68,7 +76,9 @@ class InceptionFeatures(FeatureNetwork):
         try:
             self.network = torch.jit.load(str(found), map_location="cpu").eval()
         except RuntimeError as error:
-            raise UserError(f"'{found}' is not a TorchScript file, or is damaged: fetch it again from {INCEPTION_URL}") from error
+            raise UserError(
+                f"'{found}' is not a TorchScript file, or is damaged: fetch it again from {INCEPTION_URL}"
+            ) from error
         self.fingerprint = sha256_of(found)
         self.device = torch.device("cpu")
 
@@ -85,7 +95,8 @@ class InceptionFeatures(FeatureNetwork):
     def of(self, images: Tensor) -> Features:
         x = torch.stack([_resized(image) for image in images.cpu()]).to(self.device)
         with _exact(self.device):
-            # The file's own forward would resize once more, in TensorFlow's way; its layers take what is already of the right size.
+            # The file's own forward would resize once more, in TensorFlow's way; its layers take what is already of the
+            # right size.
             features = self.network.layers((x - 128) / 128).flatten(1).float()
             probabilities = self.network(x, no_output_bias=True).float()
         return Features(features.cpu(), probabilities.cpu())
@@ -94,18 +105,28 @@ class InceptionFeatures(FeatureNetwork):
 def find_inception(path: str | None = None) -> Path:
     """The first place that has the file; UserError that names all of them."""
     hub = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch") / "hub" / "checkpoints"
-    folders = [*([Path(os.environ["WEIGHTS_DIR"])] if os.environ.get("WEIGHTS_DIR") else []), hub, Path(tempfile.gettempdir())]
+    folders = [
+        *([Path(os.environ["WEIGHTS_DIR"])] if os.environ.get("WEIGHTS_DIR") else []),
+        hub,
+        Path(tempfile.gettempdir()),
+    ]
     places = [Path(path)] if path else [folder / INCEPTION for folder in folders]
     for place in places:
         if place.is_file():
             return place
     where = ", ".join(f"'{p}'" for p in places)
-    raise UserError(f"the Inception network is not there (looked for {where}): fetch {INCEPTION_URL} and put it there, or name a folder in WEIGHTS_DIR")
+    raise UserError(
+        f"the Inception network is not there (looked for {where}): fetch {INCEPTION_URL} and put it there, or name a"
+        " folder in WEIGHTS_DIR"
+    )
 
 
 def _resized(image: Tensor) -> Tensor:
     """uint8 [C, H, W] as float32 [3, 299, 299] in 0 .. 255."""
-    channels = [np.asarray(Image.fromarray(c.numpy().astype(np.float32), mode="F").resize((299, 299), Image.Resampling.BICUBIC)) for c in image]
+    channels = [
+        np.asarray(Image.fromarray(c.numpy().astype(np.float32), mode="F").resize((299, 299), Image.Resampling.BICUBIC))
+        for c in image
+    ]
     pixels = torch.from_numpy(np.stack(channels)).clamp(0, 255)
     return pixels.expand(3, -1, -1)
 

@@ -1,6 +1,8 @@
-"""Every prior that a path can name, read without Lightning: this project's denoisers and cold restorers, those of other projects, adapters beside them.
+"""Every prior that a path can name, read without Lightning: this project's denoisers and cold restorers, those of other
+projects, adapters beside them.
 
-The one file that knows them all. What it needs to know of each kind stands in the files beneath it, which do not know of each other.
+The one file that knows them all. What it needs to know of each kind stands in the files beneath it, which do not know
+of each other.
 """
 
 from pathlib import Path
@@ -21,12 +23,14 @@ from common.files import sha256_of
 def load_prior(
     path: str | Path, *, weights: str = "ema", device: torch.device | str = "cpu", preset: str | None = None
 ) -> LoadedPrior:
-    """Read a denoiser from .ckpt or .safetensors, from a folder or hub name of diffusers, or from a .pt of guided-diffusion.
+    """Read a denoiser from .ckpt or .safetensors, from a folder or hub name of diffusers, or from a .pt of
+    guided-diffusion.
 
     Reads tensors and plain values only (weights_only) and builds this project's own classes only: nothing foreign runs.
 
     Args:
-        path: the file or folder; a foreign checkpoint is described as if it were one of ours, so that `description` builds
+        path: the file or folder; a foreign checkpoint is described as if it were one of ours, so that `description`
+        builds
             the same denoiser again.
         weights: "ema" or "raw" of a .ckpt; every other file has one set, whatever is asked for.
         device: where the denoiser goes, in eval mode and frozen.
@@ -61,7 +65,8 @@ def load_cold_restorer(
         device: where the restorer goes, in eval mode and frozen.
 
     Raises:
-        UserError: a missing, corrupt or foreign file, unknown classes, weights that do not fit, or a prior of another kind.
+        UserError: a missing, corrupt or foreign file, unknown classes, weights that do not fit, or a prior of another
+        kind.
     """
     path = Path(path)
     description, tensors = _read(path, prefix=COLD_PREFIX, weights=weights)
@@ -75,7 +80,9 @@ def load_cold_restorer(
 
 
 def describes_cold_restorer(path: str | Path, *, weights: str = "ema") -> bool:
-    """Whether a file holds a cold restorer (checkpoints/cold_restorer.py) and no denoiser; UserError where it is neither."""
+    """Whether a file holds a cold restorer (checkpoints/cold_restorer.py) and no denoiser; UserError where it is
+    neither.
+    """
     return not is_foreign(path) and _read(Path(path), prefix=PREFIX, weights=weights)[0].get("kind") == "restorer"
 
 

@@ -1,10 +1,12 @@
-"""Writes a prior with its adapters merged: python -m checkpoints.merge_adapters PRIOR ADAPTER [ADAPTER ...] --output X.safetensors
+"""Writes a prior with its adapters merged: python -m checkpoints.merge_adapters PRIOR ADAPTER [ADAPTER ...] --output
+X.safetensors
 
-    python -m checkpoints.merge_adapters assets/ddpm_mnist.safetensors runs/lora_mnist_to_fashion/adapter --output fashion.safetensors
-    python -m checkpoints.merge_adapters PRIOR ONE TWO --scales 1 0.5 --output X.safetensors
-    python -m checkpoints.merge_adapters runs/lora_mnist_to_fashion/checkpoints/last.ckpt --output fashion.safetensors
+    python -m checkpoints.merge_adapters assets/ddpm_mnist.safetensors runs/lora_mnist_to_fashion/adapter --output
+    fashion.safetensors python -m checkpoints.merge_adapters PRIOR ONE TWO --scales 1 0.5 --output X.safetensors python
+    -m checkpoints.merge_adapters runs/lora_mnist_to_fashion/checkpoints/last.ckpt --output fashion.safetensors
 
-A checkpoint of adapters alone is merged into the prior that it names. The result is a prior like any other, and as fast as the one without adapters.
+A checkpoint of adapters alone is merged into the prior that it names. The result is a prior like any other, and as fast
+as the one without adapters.
 """
 
 import argparse
@@ -22,14 +24,33 @@ from common.files import sha256_of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prior", type=Path, help="a .ckpt or .safetensors, a folder of diffusers, a .pt of guided-diffusion")
-    parser.add_argument("adapters", type=Path, nargs="*", metavar="ADAPTER", help="folders of adapters in peft's format, or checkpoints that hold one")
+    parser.add_argument(
+        "prior", type=Path, help="a .ckpt or .safetensors, a folder of diffusers, a .pt of guided-diffusion"
+    )
+    parser.add_argument(
+        "adapters",
+        type=Path,
+        nargs="*",
+        metavar="ADAPTER",
+        help="folders of adapters in peft's format, or checkpoints that hold one",
+    )
     parser.add_argument("--scales", type=float, nargs="+", metavar="C", help="a factor for each adapter (default: 1)")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="of checkpoints (default: ema)")
-    parser.add_argument("--preset", metavar="NAME", help="what a .pt prior of guided-diffusion does not say; see docs/checkpoints.md")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="of the file; the sum is made in float32 (default: float32)")
-    parser.add_argument("--any_base", action="store_true", help="merge into other weights of the same network than the adapter was trained beside, too")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="what a .pt prior of guided-diffusion does not say; see docs/checkpoints.md"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=tuple(DTYPES),
+        default="float32",
+        help="of the file; the sum is made in float32 (default: float32)",
+    )
+    parser.add_argument(
+        "--any_base",
+        action="store_true",
+        help="merge into other weights of the same network than the adapter was trained beside, too",
+    )
     args = parser.parse_args()
     if args.output.suffix != ".safetensors":
         raise UserError(f"--output must end in .safetensors, got '{args.output}'")
@@ -48,7 +69,12 @@ def main() -> None:
     where = " and ".join(f"the adapter '{e.path}'" for e in entries)
     network.load_state_dict(merged(network.state_dict(), adapters, where=where, any_base=args.any_base))
     which = which_weights(args.prior, description, args.weights)
-    said = {**description, "weights": which, "dtype": args.dtype, "adapters": [{"path": e.path, "scale": e.scale} for e in entries]}
+    said = {
+        **description,
+        "weights": which,
+        "dtype": args.dtype,
+        "adapters": [{"path": e.path, "scale": e.scale} for e in entries],
+    }
     write_safetensors(args.output, network, said, dtype=DTYPES[args.dtype])
     print(f"{args.output}  {args.output.stat().st_size} bytes  sha256 {sha256_of(args.output)}")
 

@@ -37,14 +37,19 @@ def prior_for(
     precision: str = "32",
     where: str = "--prior",
 ) -> GivenPrior:
-    """Load `path` as what `method.prior_kind` says; a restorer of the Gaussian family serves as a denoiser too. UserError where it is of the other kind.
+    """Load `path` as what `method.prior_kind` says; a restorer of the Gaussian family serves as a denoiser too.
+    UserError where it is of the other kind.
 
-    adapters: merged into its weights. preset: of a .pt file of guided-diffusion; other foreign checkpoints need none (checkpoints/foreign/detect.py).
+    adapters: merged into its weights. preset: of a .pt file of guided-diffusion; other foreign checkpoints need none
+    (checkpoints/foreign/detect.py).
     """
     if method.prior_kind == "restorer":
         refuse_preset(Path(path), preset)
         if is_foreign(path):
-            raise UserError(f"{where}: {method.__name__} needs a cold restorer, and '{path}' is a denoiser of another project: give a .ckpt of ColdDiffusion")
+            raise UserError(
+                f"{where}: {method.__name__} needs a cold restorer, and '{path}' is a denoiser of another project: give"
+                " a .ckpt of ColdDiffusion"
+            )
         loaded = load_cold_restorer(path, weights=weights, device=device)
         added = adapt(loaded.restorer.network, adapters, weights=weights)
         if precision == "bf16":
@@ -54,14 +59,17 @@ def prior_for(
         found = load_cold_restorer(path, weights=weights, device=device)
         if not isinstance(found.restorer.family, GaussianNoiseFamily):
             raise UserError(
-                f"{where}: {method.__name__} needs a denoiser, and '{path}' is a cold restorer that undoes {found.restorer.family.description}: "
-                "give a checkpoint of lightning_modules.ddpm.DDPM"
+                f"{where}: {method.__name__} needs a denoiser, and '{path}' is a cold restorer that undoes"
+                f" {found.restorer.family.description}: give a checkpoint of lightning_modules.ddpm.DDPM"
             )
         denoiser, fingerprint = found.restorer.as_denoiser(), found.fingerprint
     else:
         one = load_prior(path, weights=weights, device=device, preset=preset)
         denoiser, fingerprint = one.denoiser, one.fingerprint
         if not getattr(denoiser.network, "null_class", True):
-            raise UserError(f"{where}: '{path}' knows classes only, and a method gives no labels: take a prior without classes, as imagenet_256_uncond")
+            raise UserError(
+                f"{where}: '{path}' knows classes only, and a method gives no labels: take a prior without classes, as"
+                " imagenet_256_uncond"
+            )
     fingerprint += adapt(denoiser.network, adapters, weights=weights)
     return GivenPrior(Autocast(denoiser) if precision == "bf16" else denoiser, fingerprint)

@@ -1,4 +1,6 @@
-"""README.md of a released prior: data, network, noise, training, weights and measurements, from what its checkpoint and its run folder say."""
+"""README.md of a released prior: data, network, noise, training, weights and measurements, from what its checkpoint and
+its run folder say.
+"""
 
 import csv
 import json
@@ -17,8 +19,11 @@ _CONFIG = ("seed_everything", "model", "data", "trainer", "ema")  # what the tra
 _PRIVATE = {"data_dir", "default_root_dir", "logger", "callbacks", "plugins", "profiler"}
 
 
-def model_card(prior: LoadedPrior, *, name: str, source: Path, weights: str, dtype: str, tables: Sequence[Path] = ()) -> str:
-    """Markdown with the hub's header. source: the checkpoint; beside it, in the run folder, metrics.csv and config.yaml are read where they are there.
+def model_card(
+    prior: LoadedPrior, *, name: str, source: Path, weights: str, dtype: str, tables: Sequence[Path] = ()
+) -> str:
+    """Markdown with the hub's header. source: the checkpoint; beside it, in the run folder, metrics.csv and config.yaml
+    are read where they are there.
 
     tables: .csv files of measurements that are put in as they are. UserError for one that cannot be read.
     """
@@ -29,11 +34,18 @@ def model_card(prior: LoadedPrior, *, name: str, source: Path, weights: str, dty
     made = "converted" if "source" in training else "trained"
     parameters = sum(p.numel() for p in denoiser.network.parameters())
     parts = [
-        "---\nlibrary_name: diffusers\npipeline_tag: unconditional-image-generation\ntags:\n- diffusers\n- unconditional-image-generation\n- ddpm\n---\n",
+        (
+            "---\nlibrary_name: diffusers\npipeline_tag: unconditional-image-generation\ntags:\n- diffusers\n-"
+            " unconditional-image-generation\n- ddpm\n---\n"
+        ),
         f"# {name}\n",
-        f"A diffusion prior of {width}x{height} {'grey' if channels == 1 else 'colour'} pictures, {parameters:,} parameters, {made} with Palimpsest.\n",
+        (
+            f"A diffusion prior of {width}x{height} {'grey' if channels == 1 else 'colour'} pictures, {parameters:,}"
+            f" parameters, {made} with Palimpsest.\n"
+        ),
         "```python\nfrom diffusers import DDPMPipeline\n\n"
-        f'pipeline = DDPMPipeline.from_pretrained("{name}")\npipeline(batch_size=4, num_inference_steps={denoiser.num_timesteps}).images[0].save("picture.png")\n```\n',
+        f'pipeline = DDPMPipeline.from_pretrained("{name}")\npipeline(batch_size=4,'
+        f' num_inference_steps={denoiser.num_timesteps}).images[0].save("picture.png")\n```\n',
         "Palimpsest reads the same folder: `python restore.py IN.png --method dps --prior FOLDER --output DIR`.\n",
         "## Data\n",
         _table({"data set": data["name"], "pictures": f"{channels} x {height} x {width}, values in {data['range']}"}),
@@ -74,7 +86,13 @@ def _measured(path: Path, steps: Any) -> str:
     for row in _rows(path):
         if steps is not None and row.get("step", "").isdigit() and int(row["step"]) > steps:
             break
-        last.update({k: f"{v} (step {row.get('step', '?')})" for k, v in row.items() if k and v and not k.startswith("train/") and "/" in k})
+        last.update(
+            {
+                k: f"{v} (step {row.get('step', '?')})"
+                for k, v in row.items()
+                if k and v and not k.startswith("train/") and "/" in k
+            }
+        )
     return _table(last) if last else ""
 
 
@@ -94,7 +112,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"'{path}' is not a table of comma-separated values: {error}") from error
     except OSError as error:
-        raise UserError(disk_message(error) or f"'{path}' cannot be read ({error.strerror}): give the path of a .csv file") from error
+        raise UserError(
+            disk_message(error) or f"'{path}' cannot be read ({error.strerror}): give the path of a .csv file"
+        ) from error
 
 
 def _config(path: Path) -> str:
@@ -110,7 +130,9 @@ def _public(value: Any) -> Any:
     """Without private and open entries; of a path on this machine only its last part."""
     if isinstance(value, dict):
         return {k: _public(v) for k, v in value.items() if k not in _PRIVATE and v is not None}
-    if isinstance(value, str) and (value.startswith("~") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+    if isinstance(value, str) and (
+        value.startswith("~") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+    ):
         return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
     return [_public(v) for v in value] if isinstance(value, list) else value
 
@@ -119,7 +141,12 @@ def _table(values: dict[str, Any]) -> str:
     def text(value: Any) -> str:
         return f"`{json.dumps(value)}`" if isinstance(value, (dict, list)) else str(value)
 
-    return "\n".join([_line(["", ""]), _line(["---", "---"]), *(_line([key, text(value)]) for key, value in values.items())]) + "\n"
+    return (
+        "\n".join(
+            [_line(["", ""]), _line(["---", "---"]), *(_line([key, text(value)]) for key, value in values.items())]
+        )
+        + "\n"
+    )
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
-"""Chooses the width of the average after training: ``python -m checkpoints.power_ema runs/NAME --width 0.07 --output prior.safetensors``.
+"""Chooses the width of the average after training: ``python -m checkpoints.power_ema runs/NAME --width 0.07 --output
+prior.safetensors``.
 
-The run must have been trained with ``ema.profile: power`` and ``ema.snapshot_every_n_images``. The result is a released prior, as checkpoints.export writes
-one. ``--widths 0.03,0.07,0.15 --output priors`` writes several into a folder.
+The run must have been trained with ``ema.profile: power`` and ``ema.snapshot_every_n_images``. The result is a released
+prior, as checkpoints.export writes one. ``--widths 0.03,0.07,0.15 --output priors`` writes several into a folder.
 """
 
 import argparse
@@ -20,13 +21,16 @@ from common.power_profile import Combination, Profile, combine, gamma_of
 TOLERANCE = 0.05  # of the fit's relative residual
 
 
-def synthesise(folder: Path, width: float, *, images: int | None = None) -> tuple[dict[str, Tensor], dict[str, Any], Combination]:
+def synthesise(
+    folder: Path, width: float, *, images: int | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any], Combination]:
     """theta_bar = sum_i w_i theta_bar_i over the snapshots in `folder`, w as common.power_profile.combine gives it.
 
-    width: relative standard deviation of the profile. images: the time of training that the average belongs to, None for the newest snapshot's.
-    Returns the weights by name (float32; summed in float64), the header's values with what was done, and the combination. Raises UserError for a
-    width out of range, a time without snapshots, snapshots of different runs, and where they cannot span the profile (residual above 5 %).
-    Karras et al. 2024 (2312.02696), section 3.2.
+    width: relative standard deviation of the profile. images: the time of training that the average belongs to, None
+    for the newest snapshot's. Returns the weights by name (float32; summed in float64), the header's values with what
+    was done, and the combination. Raises UserError for a width out of range, a time without snapshots, snapshots of
+    different runs, and where they cannot span the profile (residual above 5 %). Karras et al. 2024 (2312.02696),
+    section 3.2.
     """
     found = read_snapshots(folder)
     newest = max(s.images for s in found.values())
@@ -41,12 +45,19 @@ def synthesise(folder: Path, width: float, *, images: int | None = None) -> tupl
         raise UserError(f"--width {width:g}: {error}") from error
     if combination.residual > TOLERANCE:
         raise UserError(
-            f"the {len(files)} snapshots in '{folder}' cannot span the width {width:g} (residual {combination.residual:.1%} of the profile, at most "
-            f"{TOLERANCE:.0%}): choose a width nearer to {_tracked(files.values())}, or train with a smaller ema.snapshot_every_n_images"
+            f"the {len(files)} snapshots in '{folder}' cannot span the width {width:g} (residual"
+            f" {combination.residual:.1%} of the profile, at most {TOLERANCE:.0%}): choose a width nearer to"
+            f" {_tracked(files.values())}, or train with a smaller ema.snapshot_every_n_images"
         )
     weights = _combined(list(files), combination.weights)
     header = read_description(list(files)[-1])
-    done = {"weights": "power_ema", "width": width, "images": images, "residual": combination.residual, "snapshots": len(files)}
+    done = {
+        "weights": "power_ema",
+        "width": width,
+        "images": images,
+        "residual": combination.residual,
+        "snapshots": len(files),
+    }
     return weights, {k: {**v, **done} for k, v in header.items()}, combination
 
 
@@ -61,7 +72,10 @@ def _combined(paths: list[Path], factors: Sequence[float]) -> dict[str, Tensor]:
         with safetensors.safe_open(path, framework="pt") as file:
             names = set(file.keys())
             if total and names != set(total):
-                raise UserError(f"'{path}' holds other weights than the snapshots before it: the folder mixes runs, move the foreign files away")
+                raise UserError(
+                    f"'{path}' holds other weights than the snapshots before it: the folder mixes runs, move the"
+                    " foreign files away"
+                )
             for name in names:
                 value = file.get_tensor(name)
                 if not value.is_floating_point():
@@ -69,7 +83,9 @@ def _combined(paths: list[Path], factors: Sequence[float]) -> dict[str, Tensor]:
                 elif name not in total:
                     total[name] = factor * value.double()
                 elif total[name].shape != value.shape:
-                    raise UserError(f"'{path}' holds '{name}' in another shape than the snapshots before it: the folder mixes runs")
+                    raise UserError(
+                        f"'{path}' holds '{name}' in another shape than the snapshots before it: the folder mixes runs"
+                    )
                 else:
                     total[name].add_(value.double(), alpha=factor)
     return {n: v.float() if v.is_floating_point() else v for n, v in total.items()}
@@ -103,7 +119,9 @@ def main() -> None:
     for width in [args.width] if args.width is not None else _widths(args.widths):
         path = args.output if args.width is not None else args.output / f"width_{width:g}.safetensors"
         weights, header, combination = synthesise(folder, width, images=args.images)
-        write_weights(path, weights, {k: {**v, "dtype": args.dtype} for k, v in header.items()}, dtype=SNAPSHOT_DTYPES[args.dtype])
+        write_weights(
+            path, weights, {k: {**v, "dtype": args.dtype} for k, v in header.items()}, dtype=SNAPSHOT_DTYPES[args.dtype]
+        )
         print(
             f"{path}  width {width:g}, {len(combination.weights)} snapshots, residual {combination.residual:.2e}, "
             f"rounding gain {combination.gain:.2f}  sha256 {sha256_of(path)}"

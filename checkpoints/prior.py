@@ -1,7 +1,8 @@
 """What a checkpoint says of a denoiser: plain dictionaries under the key `prior`. Reading files: checkpoints/load.py.
 
-A training checkpoint (.ckpt) holds `prior`, `state_dict` (raw weights, keys "denoiser.network. ...") and `ema` (averaged weights by the network's own
-names). A released prior (.safetensors) holds one set of weights by the network's own names, and `prior` as JSON in its header.
+A training checkpoint (.ckpt) holds `prior`, `state_dict` (raw weights, keys "denoiser.network. ...") and `ema`
+(averaged weights by the network's own names). A released prior (.safetensors) holds one set of weights by the network's
+own names, and `prior` as JSON in its header.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ PREFIX = "denoiser.network."  # where a LightningModule keeps the network
 
 @dataclass(frozen=True)
 class LoadedPrior:
-    """denoiser: in eval mode, frozen, on the device asked for. description: the plain `prior` dictionary. fingerprint: identifies file and weights."""
+    """denoiser: in eval mode, frozen, on the device asked for. description: the plain `prior` dictionary. fingerprint:
+    identifies file and weights.
+    """
 
     denoiser: Denoiser
     description: dict[str, Any]
@@ -31,13 +34,16 @@ class LoadedPrior:
 
 
 def describe_prior(denoiser: NetworkDenoiser, *, data: str, training: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The `prior` dictionary of a denoiser: network, schedule, wrapper, shape and range of the data; TypeError where the network is not Recorded.
+    """The `prior` dictionary of a denoiser: network, schedule, wrapper, shape and range of the data; TypeError where
+    the network is not Recorded.
 
-    `schedule` is a table or, for prediction "edm", the distribution of levels. `variance` ("learned_range"), `sigma_data` and `conditioning image` are there where they
-    apply.
+    `schedule` is a table or, for prediction "edm", the distribution of levels. `variance` ("learned_range"),
+    `sigma_data` and `conditioning image` are there where they apply.
     """
     if not isinstance(denoiser.network, Recorded):
-        raise TypeError(f"{type(denoiser.network).__name__} must be a common.build.Recorded, so that a checkpoint can describe it")
+        raise TypeError(
+            f"{type(denoiser.network).__name__} must be a common.build.Recorded, so that a checkpoint can describe it"
+        )
     continuous = isinstance(denoiser, EDMDenoiser)
     return {
         "format": FORMAT,
@@ -54,18 +60,26 @@ def describe_prior(denoiser: NetworkDenoiser, *, data: str, training: dict[str, 
 
 
 def build_denoiser(description: dict[str, Any], *, where: str) -> NetworkDenoiser:
-    """The untrained denoiser that a `prior` dictionary describes; UserError where it is not one that this version reads."""
+    """The untrained denoiser that a `prior` dictionary describes; UserError where it is not one that this version
+    reads.
+    """
     if description.get("kind") == "restorer":
         raise UserError(
-            f"{where} is a cold restorer, which has no levels of noise: restore with restoration.cold.ColdSampling, draw with "
-            "python -m studies.cold_generation, or give a denoiser"
+            f"{where} is a cold restorer, which has no levels of noise: restore with restoration.cold.ColdSampling,"
+            " draw with python -m studies.cold_generation, or give a denoiser"
         )
     if description.get("format") != FORMAT or description.get("kind") != "denoiser":
         raise UserError(
-            f"{where} has format {description.get('format')!r} and kind {description.get('kind')!r}; this version reads format {FORMAT}, kind 'denoiser'"
+            f"{where} has format {description.get('format')!r} and kind {description.get('kind')!r}; this version reads"
+            f" format {FORMAT}, kind 'denoiser'"
         )
     try:
-        network, schedule, shape, prediction = (description["network"], description["schedule"], description["data"]["shape"], description["prediction"])
+        network, schedule, shape, prediction = (
+            description["network"],
+            description["schedule"],
+            description["data"]["shape"],
+            description["prediction"],
+        )
     except (KeyError, TypeError) as error:
         raise UserError(f"{where} does not describe its {error}: it is incomplete, export or train it again") from error
     try:

@@ -18,13 +18,32 @@ from common.errors import UserError
 WHAT = "a .ckpt or .safetensors, a folder of diffusers, a .pt of guided-diffusion"
 
 
-def add_prior_options(parser: argparse.ArgumentParser, *, required: bool = True, restorer: bool = False, of: str = WHAT) -> None:
-    """The options, --preset only where the prior is no cold restorer. of: what --prior takes; what they mean is told by the functions below."""
+def add_prior_options(
+    parser: argparse.ArgumentParser, *, required: bool = True, restorer: bool = False, of: str = WHAT
+) -> None:
+    """The options, --preset only where the prior is no cold restorer. of: what --prior takes; what they mean is told by
+    the functions below.
+    """
     parser.add_argument("--prior", type=Path, required=required, metavar="PATH", help=of)
-    parser.add_argument("--weights", choices=("ema", "raw"), default="ema", help="averaged or raw weights of a checkpoint (default: ema)")
+    parser.add_argument(
+        "--weights",
+        choices=("ema", "raw"),
+        default="ema",
+        help="averaged or raw weights of a checkpoint (default: ema)",
+    )
     if not restorer:
-        parser.add_argument("--preset", metavar="NAME", help="what a .pt of guided-diffusion does not say: ffhq_256, imagenet_256_uncond ...")
-    parser.add_argument("--adapter", action="append", default=[], metavar="PATH[=SCALE]", help="an adapter beside the prior (docs/lora.md); repeatable")
+        parser.add_argument(
+            "--preset",
+            metavar="NAME",
+            help="what a .pt of guided-diffusion does not say: ffhq_256, imagenet_256_uncond ...",
+        )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="PATH[=SCALE]",
+        help="an adapter beside the prior (docs/lora.md); repeatable",
+    )
 
 
 def adapters_of(words: Sequence[str]) -> tuple[AdapterEntry, ...]:
@@ -53,7 +72,9 @@ def _adapter_of(word: str) -> AdapterEntry:
     try:
         scale = float(number)
     except ValueError as error:
-        raise UserError(f"--adapter '{word}': '{number}' is no scale, give PATH or PATH=SCALE as in runs/NAME/adapter=0.5") from error
+        raise UserError(
+            f"--adapter '{word}': '{number}' is no scale, give PATH or PATH=SCALE as in runs/NAME/adapter=0.5"
+        ) from error
     if not math.isfinite(scale) or not path:
         raise UserError(f"--adapter '{word}': give PATH or PATH=SCALE with a finite scale, as in runs/NAME/adapter=0.5")
     return AdapterEntry(path=path, scale=scale)

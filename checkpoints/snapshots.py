@@ -1,4 +1,6 @@
-"""Snapshots of averaged weights in <run>/ema/: one average at one time of training, itself a released prior, with what it is in the header."""
+"""Snapshots of averaged weights in <run>/ema/: one average at one time of training, itself a released prior, with what
+it is in the header.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,7 +21,9 @@ KEY = "ema_snapshot"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A power-function average of relative width `width` (exponent `gamma`) after `images` images and `step` optimiser steps."""
+    """A power-function average of relative width `width` (exponent `gamma`) after `images` images and `step` optimiser
+    steps.
+    """
 
     width: float
     gamma: float
@@ -28,22 +32,35 @@ class Snapshot:
 
 
 def snapshot_path(folder: Path, snapshot: Snapshot) -> Path:
-    """<folder>/width_<width>_images_<images>.safetensors: the same snapshot written again by a resumed run replaces itself."""
+    """<folder>/width_<width>_images_<images>.safetensors: the same snapshot written again by a resumed run replaces
+    itself.
+    """
     return folder / f"width_{snapshot.width:g}_images_{snapshot.images:012d}.safetensors"
 
 
-def write_snapshot(path: Path, snapshot: Snapshot, weights: dict[str, Tensor], descriptions: dict[str, Any], *, dtype: str) -> None:
-    """Floating tensors as `dtype`, others as they are; header: the snapshot and what the checkpoint says of itself. Atomic."""
+def write_snapshot(
+    path: Path, snapshot: Snapshot, weights: dict[str, Tensor], descriptions: dict[str, Any], *, dtype: str
+) -> None:
+    """Floating tensors as `dtype`, others as they are; header: the snapshot and what the checkpoint says of itself.
+    Atomic.
+    """
     write_weights(path, weights, {**descriptions, KEY: {"format": 1, **asdict(snapshot)}}, dtype=SNAPSHOT_DTYPES[dtype])
 
 
 def write_weights(path: Path, weights: dict[str, Tensor], header: dict[str, Any], *, dtype: torch.dtype) -> None:
-    """A .safetensors file whose header holds the values of `header` as JSON; ValueError where a weight does not fit into `dtype`."""
-    tensors = {n: (v.detach().to(dtype) if v.is_floating_point() else v.detach()).cpu().contiguous() for n, v in weights.items()}
+    """A .safetensors file whose header holds the values of `header` as JSON; ValueError where a weight does not fit
+    into `dtype`.
+    """
+    tensors = {
+        n: (v.detach().to(dtype) if v.is_floating_point() else v.detach()).cpu().contiguous()
+        for n, v in weights.items()
+    }
     for name, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ValueError(f"'{name}' is not finite as {str(dtype).removeprefix('torch.')}")
-    write_atomically(path, safetensors.torch.save(tensors, metadata={k: json.dumps(v, sort_keys=True) for k, v in header.items()}))
+    write_atomically(
+        path, safetensors.torch.save(tensors, metadata={k: json.dumps(v, sort_keys=True) for k, v in header.items()})
+    )
 
 
 def discard_snapshots_after(folder: Path, images: int) -> None:
@@ -54,10 +71,14 @@ def discard_snapshots_after(folder: Path, images: int) -> None:
 
 
 def read_snapshots(folder: Path) -> dict[Path, Snapshot]:
-    """The snapshots of a folder by file, sorted by images; headers only. UserError where there are none, or where a file is damaged."""
+    """The snapshots of a folder by file, sorted by images; headers only. UserError where there are none, or where a
+    file is damaged.
+    """
     found = {path: _read_header(path) for path in sorted(folder.glob("width_*.safetensors"))}
     if not found:
-        raise UserError(f"there are no snapshots in '{folder}': train with ema.profile power and ema.snapshot_every_n_images set")
+        raise UserError(
+            f"there are no snapshots in '{folder}': train with ema.profile power and ema.snapshot_every_n_images set"
+        )
     return dict(sorted(found.items(), key=lambda item: (item[1].images, item[1].width)))
 
 

@@ -1,4 +1,6 @@
-"""Averages of weights during training: the functional core of callbacks/ema.py. The arithmetic of power profiles is in common/power_profile.py."""
+"""Averages of weights during training: the functional core of callbacks/ema.py. The arithmetic of power profiles is in
+common/power_profile.py.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,22 +11,27 @@ from torch import Tensor, nn
 
 
 def decay_of(images_per_step: int, images_seen: int, *, half_life_images: float, ramp: float | None) -> float:
-    """d = 0.5^(images_per_step / h), h = min(half_life_images, ramp * images_seen): the decay of one update, measured in images.
+    """d = 0.5^(images_per_step / h), h = min(half_life_images, ramp * images_seen): the decay of one update, measured
+    in images.
 
-    ramp None: no warm-up. Karras et al. 2022 (2206.00364), training loop; d = 0 at the first image, thus no start-up bias.
+    ramp None: no warm-up. Karras et al. 2022 (2206.00364), training loop; d = 0 at the first image, thus no start-up
+    bias.
     """
     half_life = half_life_images if ramp is None else min(half_life_images, ramp * images_seen)
     return 0.5 ** (images_per_step / half_life) if half_life > 0 else 0.0
 
 
 class WeightAverage:
-    """theta_bar_k <- d_k theta_bar_k + (1 - d_k) theta, for the parameters of one module; float32 whatever the parameters are.
+    """theta_bar_k <- d_k theta_bar_k + (1 - d_k) theta, for the parameters of one module; float32 whatever the
+    parameters are.
 
-    names: one per average that is kept, (None,) for a single one. The first is "the" average: the one that is looked through and saved under "weights".
+    names: one per average that is kept, (None,) for a single one. The first is "the" average: the one that is looked
+    through and saved under "weights".
 
-    Only parameters that are trained (requires_grad when it is made): those beside an adapter stay as they are, and buffers are constants here, which averaging
-    has broken samplers of other projects. ``swapped()`` puts the first average into the module for the time of a block; raw and averaged weights are told
-    apart by one flag, so that a checkpoint written inside the block is right too. ValueError where nothing is trained.
+    Only parameters that are trained (requires_grad when it is made): those beside an adapter stay as they are, and
+    buffers are constants here, which averaging has broken samplers of other projects. ``swapped()`` puts the first
+    average into the module for the time of a block; raw and averaged weights are told apart by one flag, so that a
+    checkpoint written inside the block is right too. ValueError where nothing is trained.
     """
 
     def __init__(self, module: nn.Module, names: Sequence[str | None] = (None,)) -> None:
@@ -45,7 +52,9 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, *decays: float) -> None:
-        """One step of every average towards the module's present parameters, a decay for each; RuntimeError while swapped."""
+        """One step of every average towards the module's present parameters, a decay for each; RuntimeError while
+        swapped.
+        """
         if self.is_swapped:
             raise RuntimeError("the average cannot be updated while it is swapped into the module")
         parameters = [p.detach() for p in self._parameters()]
@@ -97,7 +106,9 @@ class WeightAverage:
         return {**state, **dict(zip(self._parameter_names(), self._averages[which], strict=True))}
 
     def state_dict(self) -> dict[str, Any]:
-        """{"weights": the first average by the module's names, "updates": how many}; of several also "names" and "others", each by parameter name."""
+        """{"weights": the first average by the module's names, "updates": how many}; of several also "names" and
+        "others", each by parameter name.
+        """
         state: dict[str, Any] = {"weights": self.weights(), "updates": self.updates}
         if self.names != (None,):
             state["names"] = list(self.names)
@@ -105,12 +116,16 @@ class WeightAverage:
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up saved averages; ValueError where they are not those that are kept here, KeyError where a parameter is missing."""
+        """Take up saved averages; ValueError where they are not those that are kept here, KeyError where a parameter is
+        missing.
+        """
         if self.is_swapped:
             raise RuntimeError("the average cannot be loaded while it is swapped into the module")
         names = tuple(state.get("names", (None,)))
         if names != self.names:
-            there, here = (", ".join(map(str, n)) if n != (None,) else "one exponential average" for n in (names, self.names))
+            there, here = (
+                ", ".join(map(str, n)) if n != (None,) else "one exponential average" for n in (names, self.names)
+            )
             raise ValueError(f"the checkpoint holds {there}, not {here}")
         stored = [state["weights"], *state.get("others", [])]
         self._averages = [[a[n].float().clone() for n in self._parameter_names()] for a in stored]

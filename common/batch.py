@@ -6,7 +6,9 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """One batch: image [B, C, H, W] (uint8 at rest, float32 in [-1, 1] when a model sees it), index int64 [B], label int64 [B] (-1: none)."""
+    """One batch: image [B, C, H, W] (uint8 at rest, float32 in [-1, 1] when a model sees it), index int64 [B], label
+    int64 [B] (-1: none).
+    """
 
     image: Tensor
     index: Tensor

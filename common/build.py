@@ -1,4 +1,6 @@
-"""Objects from {class_path, init_args}: the class path in a config is the index of the code, checked before anything is built."""
+"""Objects from {class_path, init_args}: the class path in a config is the index of the code, checked before anything is
+built.
+"""
 
 import contextlib
 import importlib
@@ -21,37 +23,55 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def find_class(class_path: str, base: type[T], *, where: str, project_only: bool = False) -> type[T]:
-    """The class that `class_path` ("package.module.Class") names; `where` names the place in the config for the message.
+    """The class that `class_path` ("package.module.Class") names; `where` names the place in the config for the
+    message.
 
-    project_only: refuse, before importing anything, a class that is not one of this project's own files: what a checkpoint names must not run foreign code.
-    Raises UserError where the module or class does not exist, is abstract, or is not a `base`.
+    project_only: refuse, before importing anything, a class that is not one of this project's own files: what a
+    checkpoint names must not run foreign code. Raises UserError where the module or class does not exist, is abstract,
+    or is not a `base`.
     """
     class_path = current(str(class_path))
     module_name, _, name = class_path.rpartition(".")
     if not module_name or not all(part.isidentifier() for part in str(class_path).split(".")):
         raise UserError(f"{where}: class_path must be 'package.module.Class', got '{class_path}'")
     if project_only and not _is_of_project(module_name):
-        raise UserError(f"{where} names the class '{class_path}', which is not one of this project's own: nothing was loaded")
+        raise UserError(
+            f"{where} names the class '{class_path}', which is not one of this project's own: nothing was loaded"
+        )
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise
-        raise UserError(f"{where}: there is no module '{module_name}' for class_path '{class_path}'{nearest(module_name, _modules(module_name))}") from error
+        raise UserError(
+            f"{where}: there is no module '{module_name}' for class_path"
+            f" '{class_path}'{nearest(module_name, _modules(module_name))}"
+        ) from error
     found = getattr(module, name, None)
     if not (inspect.isclass(found) and issubclass(found, base)) or inspect.isabstract(found):
-        choices = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)]
-        raise UserError(f"{where}: '{class_path}' is not a usable {base.__name__}; {module_name} has {', '.join(choices) or 'none'}{nearest(name, choices)}")
+        choices = [
+            n
+            for n, c in vars(module).items()
+            if inspect.isclass(c) and issubclass(c, base) and not inspect.isabstract(c)
+        ]
+        raise UserError(
+            f"{where}: '{class_path}' is not a usable {base.__name__}; {module_name} has"
+            f" {', '.join(choices) or 'none'}{nearest(name, choices)}"
+        )
     if project_only and not _is_of_project(found.__module__):
-        raise UserError(f"{where} names the class '{class_path}', which is defined outside of this project: nothing was loaded")
+        raise UserError(
+            f"{where} names the class '{class_path}', which is defined outside of this project: nothing was loaded"
+        )
     return found
 
 
 def build(spec: dict[str, Any] | str, base: type[T], *, where: str, project_only: bool = False, **injected: Any) -> T:
-    """Build {class_path, init_args} (or a bare class path) of a subclass of `base`; `injected` are arguments that a config may not give.
+    """Build {class_path, init_args} (or a bare class path) of a subclass of `base`; `injected` are arguments that a
+    config may not give.
 
-    Names, presence and types of the options are checked against the constructor's annotations. Raises UserError for an unknown option (with the nearest
-    name), a missing or a mistyped one, and for whatever ValueError the constructor raises.
+    Names, presence and types of the options are checked against the constructor's annotations. Raises UserError for an
+    unknown option (with the nearest name), a missing or a mistyped one, and for whatever ValueError the constructor
+    raises.
     """
     spec = {"class_path": spec} if isinstance(spec, str) else dict(spec)
     unknown = set(spec) - {"class_path", "init_args"}
@@ -69,12 +89,17 @@ def build(spec: dict[str, Any] | str, base: type[T], *, where: str, project_only
 
 
 def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Iterable[str] = ()) -> dict[str, Any]:
-    """`options` checked and converted by the annotations of the constructor of `cls`, defaults filled in; UserError as in :func:`build`."""
+    """`options` checked and converted by the annotations of the constructor of `cls`, defaults filled in; UserError as
+    in :func:`build`.
+    """
     parameters = {n: p for n, p in _parameters(cls).items() if n not in set(skip)}
     options = renamed_options(f"{cls.__module__}.{cls.__qualname__}", modernised(options, warn=False))
     for name in options:
         if name not in parameters:
-            raise UserError(f"{where}: {cls.__name__} has no option '{name}'{nearest(name, parameters)}; it has {', '.join(parameters) or 'none'}")
+            raise UserError(
+                f"{where}: {cls.__name__} has no option '{name}'{nearest(name, parameters)}; it has"
+                f" {', '.join(parameters) or 'none'}"
+            )
     for name, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and name not in options:
             raise UserError(f"{where}: {cls.__name__} needs the option '{name}'")
@@ -93,10 +118,12 @@ def describe(cls: type, options: dict[str, Any]) -> dict[str, Any]:
 
 
 class Recorded:
-    """Remembers its constructor arguments: ``spec`` is the plain {class_path, init_args} that builds an equal object again.
+    """Remembers its constructor arguments: ``spec`` is the plain {class_path, init_args} that builds an equal object
+    again.
 
-    A mix-in for what a checkpoint must describe (networks, schedules). Arguments must be given by keyword and be plain or themselves Recorded.
-    unrecorded: names of arguments that change how something is computed and not what; they are left out.
+    A mix-in for what a checkpoint must describe (networks, schedules). Arguments must be given by keyword and be plain
+    or themselves Recorded. unrecorded: names of arguments that change how something is computed and not what; they are
+    left out.
     """
 
     unrecorded: frozenset[str] = frozenset()
@@ -105,13 +132,17 @@ class Recorded:
         if args:
             raise TypeError(f"{cls.__name__} takes keyword arguments only")
         instance = super().__new__(cls)
-        # Past nn.Module's own __setattr__, which is not ready before its __init__; a deep copy carries it along with the rest.
+        # Past nn.Module's own __setattr__, which is not ready before its __init__; a deep copy carries it along with
+        # the rest.
         instance.__dict__["_constructor_arguments"] = kwargs
         return instance
 
     @property
     def spec(self) -> dict[str, Any]:
-        return describe(type(self), {k: plain(v) for k, v in self.__dict__["_constructor_arguments"].items() if k not in self.unrecorded})
+        return describe(
+            type(self),
+            {k: plain(v) for k, v in self.__dict__["_constructor_arguments"].items() if k not in self.unrecorded},
+        )
 
 
 def plain(value: Any) -> Any:
@@ -128,7 +159,9 @@ def plain(value: Any) -> Any:
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The constructor's named parameters; where it takes ``**options`` for its base class, those of the base class too."""
+    """The constructor's named parameters; where it takes ``**options`` for its base class, those of the base
+    class too.
+    """
     found: dict[str, inspect.Parameter] = {}
     for owner in cls.__mro__:
         if owner is object or "__init__" not in vars(owner):
@@ -143,13 +176,18 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def _refuse_foreign(value: Any, where: str) -> None:
-    """UserError where a nested {class_path, init_args} names a class that is not this project's own; before anything is imported."""
-    if isinstance(value, str):  # where a class is expected, the parser takes its bare path too, and YAML of the dictionary
+    """UserError where a nested {class_path, init_args} names a class that is not this project's own; before anything is
+    imported.
+    """
+    # where a class is expected, the parser takes its bare path too, and YAML of the dictionary
+    if isinstance(value, str):
         with contextlib.suppress(yaml.YAMLError, ValueError):
             value = yaml.safe_load(value)
         if isinstance(value, str) and "." in value and all(part.isidentifier() for part in value.split(".")):
             top = value.partition(".")[0]
-            if not _is_of_project(value.rpartition(".")[0]) and (top in sys.modules or importlib.util.find_spec(top) is not None):
+            if not _is_of_project(value.rpartition(".")[0]) and (
+                top in sys.modules or importlib.util.find_spec(top) is not None
+            ):
                 raise UserError(f"{where} names '{value}', which is not one of this project's own: nothing was loaded")
     if isinstance(value, dict):
         if "class_path" in value:

@@ -14,14 +14,16 @@ _SIZES = {"cuda": 8192, "cpu": 1024}
 
 @lru_cache(maxsize=8)
 def matrix_peak(device_type: str, dtype: torch.dtype, threads: int) -> float:
-    """FLOP/s of the fastest of several n x n matrix products in `dtype` on the present device, 2 n^3 each; measured, never a data sheet's number.
+    """FLOP/s of the fastest of several n x n matrix products in `dtype` on the present device, 2 n^3 each; measured,
+    never a data sheet's number.
 
-    `threads` (torch.get_num_threads()) keys the cache: on a CPU the peak is that of the threads in use. float32 on CUDA is TF32 where torch is set to it.
-    About a fifth of a second on a CPU.
+    `threads` (torch.get_num_threads()) keys the cache: on a CPU the peak is that of the threads in use. float32 on CUDA
+    is TF32 where torch is set to it. About a fifth of a second on a CPU.
     """
     n = _SIZES.get(device_type, 4096)
     device = torch.device(device_type)
-    # Random, since a GPU that multiplies ones needs less power and clocks higher; an own generator, since nothing may move a global one.
+    # Random, since a GPU that multiplies ones needs less power and clocks higher; an own generator, since nothing may
+    # move a global one.
     generator = torch.Generator(device=device).manual_seed(0)
     a, b = (torch.randn(n, n, device=device, generator=generator).to(dtype) for _ in range(2))
     best, spent, wait = float("inf"), 0.0, getattr(torch, device_type).synchronize
@@ -38,9 +40,11 @@ def matrix_peak(device_type: str, dtype: torch.dtype, threads: int) -> float:
 
 
 def count_flops(call: Callable[[], object]) -> int:
-    """FLOPs of the matrix products and convolutions (a multiplication and an addition are two) that `call` does without gradients.
+    """FLOPs of the matrix products and convolutions (a multiplication and an addition are two) that `call` does without
+    gradients.
 
-    Attention is counted as the two products that it is, whatever kernel computes it; element-wise work and normalisations are not counted.
+    Attention is counted as the two products that it is, whatever kernel computes it; element-wise work and
+    normalisations are not counted.
     """
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         call()

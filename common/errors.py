@@ -18,7 +18,9 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: "try again later", what a launcher requeues 
 # What the disk says, and what a person can do about it.
 _DISK = {
     errno.ENOSPC: "the disk is full: free some space, or write to another folder, then run the same command again",
-    errno.EDQUOT: "the disk quota is used up: free some space, or write to another folder, then run the same command again",
+    errno.EDQUOT: (
+        "the disk quota is used up: free some space, or write to another folder, then run the same command again"
+    ),
     errno.EROFS: "the file system is read-only: write to another folder",
     errno.EACCES: "permission is denied: choose a folder that you may read and write",
     errno.EPERM: "the operation is not permitted: choose a folder that you may read and write",
@@ -47,14 +49,16 @@ def fail(message: str) -> None:
 
 
 def run_cli(main: Callable[[], int | None]) -> None:
-    """Run an entry point: user errors and disk errors become one sentence and exit code 2, Ctrl-C becomes 130; bugs keep their trace.
+    """Run an entry point: user errors and disk errors become one sentence and exit code 2, Ctrl-C becomes 130; bugs
+    keep their trace.
 
     With ``PALIMPSEST_TRACE=1`` the stack trace of a user error is shown too.
     """
     try:
         code = main() or 0
     except BrokenPipeError:
-        # Whoever read the output has gone (`| head`): nothing is left to say. What is still buffered goes nowhere, or Python would complain on its way out.
+        # Whoever read the output has gone (`| head`): nothing is left to say. What is still buffered goes nowhere, or
+        # Python would complain on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except (UserError, OSError) as error:
@@ -70,8 +74,9 @@ def run_cli(main: Callable[[], int | None]) -> None:
 
 
 def _leave(code: int) -> None:
-    """sys.exit, but for one of several processes: there the threads of torch.distributed, which a failed run leaves open, can abort Python's own way out and
-    turn the exit code into SIGABRT. What was registered with atexit still runs, and what was printed is written.
+    """sys.exit, but for one of several processes: there the threads of torch.distributed, which a failed run leaves
+    open, can abort Python's own way out and turn the exit code into SIGABRT. What was registered with atexit still
+    runs, and what was printed is written.
     """
     distributed = sys.modules.get("torch.distributed")
     if code == 0 or distributed is None or not (distributed.is_available() and distributed.is_initialized()):

@@ -12,7 +12,8 @@ from common.errors import UserError
 
 
 def write_atomically(path: str | Path, write: bytes | str | Callable[[IO[bytes]], None]) -> None:
-    """Write `path` so that a reader sees the old file or the whole new one, never a part of it, whenever the process dies.
+    """Write `path` so that a reader sees the old file or the whole new one, never a part of it, whenever the process
+    dies.
 
     `write`: the content, or a function that writes it to an open binary file. The folder is made where it is missing.
     """
@@ -49,7 +50,9 @@ def require_writable_folder(path: str | Path, argument: str) -> Path:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        raise UserError(f"{argument} '{path}' cannot be written ({error.strerror}): give another folder, or free some space") from error
+        raise UserError(
+            f"{argument} '{path}' cannot be written ({error.strerror}): give another folder, or free some space"
+        ) from error
     return path
 
 
@@ -57,7 +60,8 @@ def require_writable_folder(path: str | Path, argument: str) -> Path:
 def held_folder(path: str | Path, message: str) -> Iterator[None]:
     """Hold a folder that exists against other processes that ask so, too: UserError with `message` where one holds it.
 
-    The lock is on the folder itself: it leaves no file, and ends with the process, however it ends. A file system without locks holds nothing.
+    The lock is on the folder itself: it leaves no file, and ends with the process, however it ends. A file system
+    without locks holds nothing.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

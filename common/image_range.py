@@ -12,9 +12,11 @@ def to_float(pixels: Tensor) -> Tensor:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """p = round(127.5 (clip(x, -1, 1) + 1)): float [...] in [-1, 1] to uint8 [...]; the inverse of :func:`to_float` on its values.
+    """p = round(127.5 (clip(x, -1, 1) + 1)): float [...] in [-1, 1] to uint8 [...]; the inverse of :func:`to_float` on
+    its values.
 
-    Rounded, not truncated: truncation shifts the mean by half a level, which distribution metrics see. Not finite: ValueError.
+    Rounded, not truncated: truncation shifts the mean by half a level, which distribution metrics see. Not finite:
+    ValueError.
     """
     if not torch.isfinite(x).all():
         raise ValueError("an image has values that are not finite (NaN or infinity)")
@@ -31,7 +33,9 @@ def sigma_from(*, sigma: float | None = None, sigma_255: float | None = None, si
 
     Raises ValueError where none or several are given, or where the level is negative or not finite.
     """
-    given = {k: v for k, v in {"sigma": sigma, "sigma_255": sigma_255, "sigma_unit": sigma_unit}.items() if v is not None}
+    given = {
+        k: v for k, v in {"sigma": sigma, "sigma_255": sigma_255, "sigma_unit": sigma_unit}.items() if v is not None
+    }
     if len(given) != 1:
         raise ValueError(f"give exactly one of sigma, sigma_255, sigma_unit; got {given or 'none'}")
     name, value = next(iter(given.items()))

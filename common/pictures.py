@@ -33,7 +33,9 @@ def enlargement(side: int, *, at_least: int = 64) -> int:
 
 
 def grid(x: Tensor, *, columns: int | None = None, at_least: int = 64) -> np.ndarray:
-    """Images [N, C, H, W] in [-1, 1] side by side as uint8 [H', W'(, 3)]: enlarged by nearest neighbour to `at_least` pixels, with gaps between them."""
+    """Images [N, C, H, W] in [-1, 1] side by side as uint8 [H', W'(, 3)]: enlarged by nearest neighbour to `at_least`
+    pixels, with gaps between them.
+    """
     if x.ndim != 4 or len(x) == 0:
         raise ValueError(f"x must be [N, C, H, W] with N > 0, got {list(x.shape)}")
     n, c, _, w = x.shape

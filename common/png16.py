@@ -1,4 +1,6 @@
-"""PNG with 16 bits a channel, read and written without loss: Pillow reads such colour pictures with 8 bits and writes none."""
+"""PNG with 16 bits a channel, read and written without loss: Pillow reads such colour pictures with 8 bits and writes
+none.
+"""
 
 import struct
 import zlib
@@ -16,7 +18,9 @@ def is_png16(data: bytes) -> bool:
 
 
 def encode(pixels: np.ndarray) -> bytes:
-    """The bytes of a PNG of uint16 [H, W, C]: C = 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha. TypeError for other arrays."""
+    """The bytes of a PNG of uint16 [H, W, C]: C = 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha. TypeError for
+    other arrays.
+    """
     if pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[2] not in _COLOUR_TYPE:
         raise TypeError(f"pixels must be uint16 [H, W, 1..4], got {pixels.dtype} {list(pixels.shape)}")
     height, width, channels = pixels.shape
@@ -25,16 +29,25 @@ def encode(pixels: np.ndarray) -> bytes:
     filtered[:, 0] = 2  # each row as its difference to the row above
     filtered[0, 1:], filtered[1:, 1:] = rows[0], rows[1:] - rows[:-1]
     header = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE[channels], 0, 0, 0)
-    return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)) + _chunk(b"IEND", b"")
+    return (
+        SIGNATURE
+        + _chunk(b"IHDR", header)
+        + _chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6))
+        + _chunk(b"IEND", b"")
+    )
 
 
 def decode(data: bytes) -> np.ndarray:
-    """uint16 [H, W, C] of the bytes of a PNG with 16 bits a channel, the inverse of :func:`encode`; a transparent colour (tRNS) becomes an alpha channel.
+    """uint16 [H, W, C] of the bytes of a PNG with 16 bits a channel, the inverse of :func:`encode`; a transparent
+    colour (tRNS) becomes an alpha channel.
 
-    ValueError, with the reason, where it is damaged or interlaced. Source: PNG specification, third edition, sections 5, 9 and 11.3.1.
+    ValueError, with the reason, where it is damaged or interlaced. Source: PNG specification, third edition, sections
+    5, 9 and 11.3.1.
     """
     chunks = _chunks(data)
-    width, height, bits, kind, compression, filtering, interlaced = struct.unpack(">IIBBBBB", chunks.get(b"IHDR", b"").ljust(13, b"\0")[:13])
+    width, height, bits, kind, compression, filtering, interlaced = struct.unpack(
+        ">IIBBBBB", chunks.get(b"IHDR", b"").ljust(13, b"\0")[:13]
+    )
     if bits != 16 or kind not in _CHANNELS or compression or filtering or not width or not height:
         raise ValueError("its header is damaged")
     if interlaced:
@@ -61,8 +74,8 @@ def decode(data: bytes) -> np.ndarray:
 def _unfilter(kinds: np.ndarray, filtered: np.ndarray) -> np.ndarray:
     """Undo the row filters: uint8 [H], uint8 [H, W, bytes a pixel] to the same shape.
 
-    A pixel needs its neighbours at the left, above, and above left, all on earlier diagonals x + y: whole diagonals at once, in a skewed copy in which
-    diagonal d is column d.
+    A pixel needs its neighbours at the left, above, and above left, all on earlier diagonals x + y: whole diagonals at
+    once, in a skewed copy in which diagonal d is column d.
     """
     if kinds.max() > 4:
         raise ValueError("its data are damaged")

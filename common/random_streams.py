@@ -1,7 +1,8 @@
 """Random numbers that belong to an image, not to a process: keyed by (seed, stream name, image index, sample index).
 
-Every key has its own Philox generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), whose 128-bit key is a hash of the
-four parts. Values are drawn on the CPU and moved, so that they are the same for any device, batch size, number of processes and order.
+Every key has its own Philox generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), whose
+128-bit key is a hash of the four parts. Values are drawn on the CPU and moved, so that they are the same for any
+device, batch size, number of processes and order.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ Indices = Sequence[int] | Tensor
 class RandomStreams:
     """The random numbers of one run: ``normal(stream, index, sample, shape)``.
 
-    seed: any integer. Two streams of other names, images or samples are independent; equal keys give equal values, always.
+    seed: any integer. Two streams of other names, images or samples are independent; equal keys give equal values,
+    always.
     """
 
     def __init__(self, seed: int) -> None:
@@ -38,22 +40,29 @@ class RandomStreams:
         """Uniform float32 in [0, 1) of `shape` on the CPU, for one image and one sample."""
         return torch.from_numpy(self.generator(stream, index, sample).random(tuple(shape), dtype=np.float32))
 
-    def normal_batch(self, stream: str, index: Indices, sample: Indices, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    def normal_batch(
+        self, stream: str, index: Indices, sample: Indices, shape: Sequence[int], device: torch.device | str = "cpu"
+    ) -> Tensor:
         """Standard normal float32 [B, *shape]: row b is ``normal(stream, index[b], sample[b], shape)``."""
         pairs = zip(_integers(index), _integers(sample), strict=True)
         return torch.stack([self.normal(stream, i, s, shape) for i, s in pairs]).to(device)
 
-    def sequence(self, stream: str, index: Indices, sample: Indices, shape: Sequence[int], device: torch.device | str = "cpu") -> "NoiseSequence":
-        """A sequence of standard normal batches [B, *shape] for the steps of an iterative method; see :class:`NoiseSequence`."""
+    def sequence(
+        self, stream: str, index: Indices, sample: Indices, shape: Sequence[int], device: torch.device | str = "cpu"
+    ) -> "NoiseSequence":
+        """A sequence of standard normal batches [B, *shape] for the steps of an iterative method; see
+        :class:`NoiseSequence`.
+        """
         generators = [self.generator(stream, i, s) for i, s in zip(_integers(index), _integers(sample), strict=True)]
         return NoiseSequence(generators, tuple(shape), torch.device(device))
 
 
 class NoiseSequence:
-    """Batch after batch of standard normal float32 [B, *shape] from one generator per row; the next one is drawn while the network works.
+    """Batch after batch of standard normal float32 [B, *shape] from one generator per row; the next one is drawn while
+    the network works.
 
-    ``next()`` gives the next batch. Row b depends on its own generator alone, thus not on its neighbours. A thread draws one batch ahead;
-    ``close()`` (or leaving a ``with`` block) ends it.
+    ``next()`` gives the next batch. Row b depends on its own generator alone, thus not on its neighbours. A thread
+    draws one batch ahead; ``close()`` (or leaving a ``with`` block) ends it.
     """
 
     def __init__(self, generators: list[np.random.Generator], shape: tuple[int, ...], device: torch.device) -> None:
@@ -93,7 +102,9 @@ class NoiseSequence:
 
     def state(self) -> list[dict[str, Any]]:
         """Where each row's generator stands before the next batch, as plain values for :meth:`restore_state`."""
-        states = self._ahead.result()[1] if self._ahead is not None else [g.bit_generator.state for g in self._generators]
+        states = (
+            self._ahead.result()[1] if self._ahead is not None else [g.bit_generator.state for g in self._generators]
+        )
         return [_plain_state(s) for s in states]
 
     def restore_state(self, states: list[dict[str, Any]]) -> None:
@@ -103,7 +114,11 @@ class NoiseSequence:
             self._ahead = None
         for generator, state in zip(self._generators, states, strict=True):
             inner = {k: np.array(v, dtype=np.uint64) for k, v in state["state"].items()}
-            generator.bit_generator.state = {**state, "state": inner, "buffer": np.array(state["buffer"], dtype=np.uint64)}
+            generator.bit_generator.state = {
+                **state,
+                "state": inner,
+                "buffer": np.array(state["buffer"], dtype=np.uint64),
+            }
 
     def close(self) -> None:
         """End the drawing thread."""

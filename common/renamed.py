@@ -1,8 +1,8 @@
 """Names that files written by earlier versions use, and what they are called now: class paths and options, one table.
 
-Configurations, checkpoints, banks and fingerprints name classes by their path. What was written once must open for ever, and a
-finished row of results must not be thrown away because a file moved: look-ups go through :func:`current` and
-:func:`modernised`, hashes through :func:`original`, which turns every name back into the first one it had.
+Configurations, checkpoints, banks and fingerprints name classes by their path. What was written once must open for
+ever, and a finished row of results must not be thrown away because a file moved: look-ups go through :func:`current`
+and :func:`modernised`, hashes through :func:`original`, which turns every name back into the first one it had.
 """
 
 import re
@@ -113,7 +113,9 @@ def current(class_path: str) -> str:
 
 
 def original(value: Any) -> Any:
-    """`value` (plain: dictionaries, lists, text) with every class path and option under its first name: what is hashed."""
+    """`value` (plain: dictionaries, lists, text) with every class path and option under its first name: what
+    is hashed.
+    """
     return _walked(value, _first_class, _FIRST_OPTIONS, warn=False)
 
 

@@ -13,27 +13,60 @@ import yaml
 from common.errors import UserError
 from common.files import require_writable_folder, write_atomically
 
-# What may differ when a run goes on: where it is computed, what is shown, and how long it lasts. The number of devices is free because batch_size counts
-# the images of all processes: a run goes on with the same batches and noise on any number that divides it.
+# What may differ when a run goes on: where it is computed, what is shown, and how long it lasts. The number of devices
+# is free because batch_size counts the images of all processes: a run goes on with the same batches and noise on any
+# number that divides it.
 FREE = (
-    "run", "ckpt_path", "weights_only", "wandb", "samples", "quality", "progress", "checkpoint", "preemption", "finite_loss", "health", "early_stopping",
+    "run",
+    "ckpt_path",
+    "weights_only",
+    "wandb",
+    "samples",
+    "quality",
+    "progress",
+    "checkpoint",
+    "preemption",
+    "finite_loss",
+    "health",
+    "early_stopping",
     "restored",
-    "trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.enable_progress_bar", "trainer.enable_model_summary",
-    "trainer.logger", "trainer.default_root_dir", "trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.log_every_n_steps",
-    "trainer.plugins", "trainer.profiler", "data.init_args.data_dir", "data.init_args.workers", "data.init_args.keep_on_device",
-    "data.init_args.memory_limit_mb", "data.init_args.predict_images", "model.init_args.together",
-)  # fmt: skip
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.logger",
+    "trainer.default_root_dir",
+    "trainer.max_steps",
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "trainer.log_every_n_steps",
+    "trainer.plugins",
+    "trainer.profiler",
+    "data.init_args.data_dir",
+    "data.init_args.workers",
+    "data.init_args.keep_on_device",
+    "data.init_args.memory_limit_mb",
+    "data.init_args.predict_images",
+    "model.init_args.together",
+)
 
-PREEMPTED = "preempted.json"  # from the moment a run was stopped and saved until it goes on: what exit code 75 says where a launcher hides it (torchrun)
+# from the moment a run was stopped and saved until it goes on: what exit code 75 says where a launcher hides it
+# (torchrun)
+PREEMPTED = "preempted.json"
 
 
 class RunFolder:
     """runs/NAME: config.yaml, checkpoints/last.ckpt, metrics.csv, samples/, wandb_id, preempted.json or finished.json.
 
-    complete: gives a stored config the options that the code has had since, with their defaults, so that an older run can go on.
+    complete: gives a stored config the options that the code has had since, with their defaults, so that an older run
+    can go on.
     """
 
-    def __init__(self, path: str | Path, *, complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored) -> None:
+    def __init__(
+        self, path: str | Path, *, complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored
+    ) -> None:
         self.path, self.complete = Path(path), complete
         self._lock: IO[str] | None = None
 
@@ -48,18 +81,29 @@ class RunFolder:
         return path if path.is_file() else None
 
     def open(self, config: dict[str, Any]) -> None:
-        """Claim the folder for this process and this config: UserError where it cannot be written, is in use, or holds a run of another config."""
+        """Claim the folder for this process and this config: UserError where it cannot be written, is in use, or holds
+        a run of another config.
+        """
         require_writable_folder(self.path, "run folder")
         self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until the process ends: the kernel frees it however it dies)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"run folder '{self.path}' is in use by another process: wait for it, or give another --run") from error
-        except OSError as error:  # Lustre without -o flock, NFS without its lock service: training goes on, a second run of the folder is not noticed
-            print(f"the file system of '{self.path}' has no locks ({error.strerror}): make sure that only one job at a time uses this run folder", flush=True)
+            raise UserError(
+                f"run folder '{self.path}' is in use by another process: wait for it, or give another --run"
+            ) from error
+        # Lustre without -o flock, NFS without its lock service: training goes on, a second run of the folder is not
+        # noticed
+        except OSError as error:
+            print(
+                f"the file system of '{self.path}' has no locks ({error.strerror}): make sure that only one job at a"
+                " time uses this run folder",
+                flush=True,
+            )
         (self.path / PREEMPTED).unlink(missing_ok=True)
         text = yaml.safe_dump(config, sort_keys=False)
-        if self.last_checkpoint is None:  # nothing was trained yet: a run that a mistake ended at its start may be corrected
+        # nothing was trained yet: a run that a mistake ended at its start may be corrected
+        if self.last_checkpoint is None:
             write_atomically(self.config_file, text)
             return
         self.compare(config)
@@ -70,13 +114,19 @@ class RunFolder:
         if self.last_checkpoint is None:
             return
         if not self.config_file.is_file():
-            raise UserError(f"run folder '{self.path}' has a checkpoint but no config.yaml: give another --run, or put the file back")
+            raise UserError(
+                f"run folder '{self.path}' has a checkpoint but no config.yaml: give another --run, or put the file"
+                " back"
+            )
         stored = self.complete(yaml.safe_load(self.config_file.read_text()))
         differences = [d for d in _differences(stored, config) if not _is_free(d[0])]
         if differences:
             shown = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, a, b in differences[:8])
             more = f" and {len(differences) - 8} more" if len(differences) > 8 else ""
-            raise UserError(f"run folder '{self.path}' holds a run with another config ({shown}{more}): give another --run, or the same config")
+            raise UserError(
+                f"run folder '{self.path}' holds a run with another config ({shown}{more}): give another --run, or the"
+                " same config"
+            )
 
     def wandb_id(self) -> str:
         """The id of the run in W&B, made once."""

@@ -7,7 +7,9 @@ from typing import Literal
 
 
 class WandbOptions:
-    """Where the run is logged: mode "auto" is online where a key is set, else offline; project, group and tags as in W&B."""
+    """Where the run is logged: mode "auto" is online where a key is set, else offline; project, group and tags as in
+    W&B.
+    """
 
     def __init__(
         self,
@@ -29,7 +31,9 @@ class WandbOptions:
 
 
 def agent_part() -> Path:
-    """<sweep>/<run> under W&B's agent, else empty: appended to default folders, since all runs of a sweep share their config's name."""
+    """<sweep>/<run> under W&B's agent, else empty: appended to default folders, since all runs of a sweep share their
+    config's name.
+    """
     ids = [os.environ[name] for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID") if os.environ.get(name)]
     return Path(*ids) if len(ids) == 2 else Path()
 

@@ -23,9 +23,13 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is not a word, write it in quotes", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is not a word, write it in quotes", key_node.start_mark
+                )
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' is given twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' is given twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -43,19 +47,26 @@ _Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; UserError that names file and place where it is missing, malformed or not a mapping."""
+    """The mapping in a YAML file; UserError that names file and place where it is missing, malformed or not a
+    mapping.
+    """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UserError(f"--config '{path}' does not exist: the configurations that come with the project are in configs/evaluate") from error
+        raise UserError(
+            f"--config '{path}' does not exist: the configurations that come with the project are in configs/evaluate"
+        ) from error
     except (IsADirectoryError, UnicodeDecodeError) as error:
         raise UserError(f"--config '{path}' is not a text file: give the path of a .yaml file") from error
     content = _parse(text, f"--config '{path}'")
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"--config '{path}' must be a mapping with keys such as data, tasks and methods, it is a {type(content).__name__}")
+        raise UserError(
+            f"--config '{path}' must be a mapping with keys such as data, tasks and methods, it is a"
+            f" {type(content).__name__}"
+        )
     return content
 
 
@@ -71,8 +82,8 @@ def _parse(text: str, where: str) -> Any:
 
 
 def merge(base: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
-    """`later` over `base`, key by key at every depth; lists and plain values replace; another class_path starts with no init_args of the
-    old one.
+    """`later` over `base`, key by key at every depth; lists and plain values replace; another class_path starts with no
+    init_args of the old one.
     """
     merged = copy.deepcopy(base)
     if "class_path" in later and later["class_path"] != merged.get("class_path", later["class_path"]):
@@ -88,7 +99,9 @@ def merge(base: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
 
 
 def override(config: dict[str, Any], dotted: str, text: str) -> dict[str, Any]:
-    """`config` with the entry at a dotted path ("methods.dps.init_args.scale") replaced, or merged where the value is a mapping in YAML."""
+    """`config` with the entry at a dotted path ("methods.dps.init_args.scale") replaced, or merged where the value is a
+    mapping in YAML.
+    """
     value = _parse(text, f"--{dotted}={text}")
     path = dotted.split(".")
     if not all(path):

@@ -1,4 +1,6 @@
-"""Augmentation on the batch. Every decision is a function of (seed, epoch, image index): a resumed run makes the same ones."""
+"""Augmentation on the batch. Every decision is a function of (seed, epoch, image index): a resumed run makes the same
+ones.
+"""
 
 import torch
 from torch import Tensor
@@ -7,7 +9,8 @@ from torch import Tensor
 def coin(seed: int, epoch: int, index: Tensor) -> Tensor:
     """A fair coin, bool [B], for each image index int64 [B]: the top bit of an integer hash, equal on every device.
 
-    The mixing steps are those of splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators", figure 17).
+    The mixing steps are those of splitmix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators",
+    figure 17).
     """
     x = index.to(torch.int64) + _mix_int(_mix_int(seed) + epoch)
     return _mix(x) < 0
@@ -27,7 +30,9 @@ def _signed(value: int) -> int:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """splitmix64's finalizer on int64, whose multiplication wraps; the mask turns the arithmetic shift into a logical one."""
+    """splitmix64's finalizer on int64, whose multiplication wraps; the mask turns the arithmetic shift into a logical
+    one.
+    """
     x = x + _signed(_GOLDEN)
     for shift, factor in ((30, _FIRST), (27, _SECOND), (31, 1)):
         x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * _signed(factor)

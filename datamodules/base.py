@@ -1,4 +1,6 @@
-"""What all data sets have in common: splits, loaders, memory, augmentation. A leaf says only where its images come from."""
+"""What all data sets have in common: splits, loaders, memory, augmentation. A leaf says only where its images come
+from.
+"""
 
 import os
 from abc import abstractmethod
@@ -20,10 +22,13 @@ Split = Literal["train", "validation", "test"]
 
 
 class ImageDataModule(RunData):
-    """Images of one data set as batches ``Batch(image, index, label)``: uint8 at rest, float32 in [-1, 1] on the device.
+    """Images of one data set as batches ``Batch(image, index, label)``: uint8 at rest, float32 in [-1, 1] on the
+    device.
 
-    batch_size: images per training batch over all processes, each of which takes an equal share: the same images, times and noise on any number of devices
-        (``trainer.accumulate_grad_batches`` batches make a step). Evaluation and drawing take batches of at most so many images per process.
+    batch_size: images per training batch over all processes, each of which takes an equal share: the same images, times
+    and noise on any number of devices
+        (``trainer.accumulate_grad_batches`` batches make a step). Evaluation and drawing take batches of at most so
+        many images per process.
     data_dir: folder of the data sets; None: the environment variable DATA_DIR, or ``data``.
     validation: number of images held out of the training set, by a permutation that depends on `split_seed` alone.
     seed: of the order and the augmentation of training images.
@@ -31,10 +36,11 @@ class ImageDataModule(RunData):
     limit: use only the first so many training images (those left after the validation images are taken out); None: all.
     workers: processes that decode files; sets in memory use none.
     memory_limit_mb: sets whose uint8 pixels fit are held in memory, larger ones are decoded when needed.
-    keep_on_device: hold the pixels of a set in memory on the accelerator; "auto": where they fit in a quarter of its free memory.
-    predict_images: how many indices ``predict_dataloader`` gives.
+    keep_on_device: hold the pixels of a set in memory on the accelerator; "auto": where they fit in a quarter of its
+    free memory. predict_images: how many indices ``predict_dataloader`` gives.
 
-    Every process must use the same options. The trainer runs with ``use_distributed_sampler: false``. Options out of range: UserError.
+    Every process must use the same options. The trainer runs with ``use_distributed_sampler: false``. Options out of
+    range: UserError.
     """
 
     def __init__(
@@ -63,7 +69,12 @@ class ImageDataModule(RunData):
             raise UserError(f"keep_on_device must be true, false or auto, got '{keep_on_device}'")
         self.batch_size, self.validation, self.split_seed, self.seed = batch_size, validation, split_seed, seed
         self.data_dir = Path(data_dir or os.environ.get("DATA_DIR") or "data")
-        self.horizontal_flip, self.limit, self.workers, self.predict_images = horizontal_flip, limit, workers, predict_images
+        self.horizontal_flip, self.limit, self.workers, self.predict_images = (
+            horizontal_flip,
+            limit,
+            workers,
+            predict_images,
+        )
         self.memory_limit_mb, self.keep_on_device = memory_limit_mb, keep_on_device
         self._sets: dict[str, ImageSet] = {}
         self._on_device: dict[int, tuple[ImageStore, MemoryStore]] = {}
@@ -74,11 +85,15 @@ class ImageDataModule(RunData):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image, where possible before any file is read; UserError where the images differ in size."""
+        """(C, H, W) of every image, where possible before any file is read; UserError where the images differ in
+        size.
+        """
 
     @abstractmethod
     def _training_images(self) -> ImageSet:
-        """All images that may be trained on, those of the validation among them, in a stable order; UserError where they are missing."""
+        """All images that may be trained on, those of the validation among them, in a stable order; UserError where
+        they are missing.
+        """
 
     @abstractmethod
     def _test_images(self) -> ImageSet:
@@ -98,7 +113,9 @@ class ImageDataModule(RunData):
         return self._sets[split]
 
     def _split(self, images: ImageSet) -> tuple[ImageSet, ImageSet]:
-        """(train, validation): the validation rows are the first of a permutation by `split_seed`; both parts keep the stable order."""
+        """(train, validation): the validation rows are the first of a permutation by `split_seed`; both parts keep the
+        stable order.
+        """
         n = len(images)
         if self.validation >= max(n, 1):
             raise UserError(f"validation must be smaller than the training set ({n} images), got {self.validation}")
@@ -107,11 +124,14 @@ class ImageDataModule(RunData):
         return train, ImageSet(images.store, images.positions[held_out])
 
     def batch_per_process(self, world_size: int) -> int:
-        """Images of one training batch that each of `world_size` processes takes; UserError where they do not divide it."""
+        """Images of one training batch that each of `world_size` processes takes; UserError where they do not divide
+        it.
+        """
         if self.batch_size % world_size:
             below, above = self.batch_size // world_size * world_size, -(-self.batch_size // world_size) * world_size
             raise UserError(
-                f"data.batch_size {self.batch_size} is shared by all processes and cannot be divided by {world_size} of them: "
+                f"data.batch_size {self.batch_size} is shared by all processes and cannot be divided by "
+                f"{world_size} of them: "
                 f"set it to {f'{below} or {above}' if below else above}, or use another number of devices"
             )
         return self.batch_size // world_size
@@ -120,7 +140,10 @@ class ImageDataModule(RunData):
         self.prepare_data()
         self.setup("fit")
         counts = {split: len(self.images(split)) for split in ("train", "validation")}
-        return f"{type(self).__name__}, {counts['train']} training and {counts['validation']} validation images of {list(self.shape)}"
+        return (
+            f"{type(self).__name__}, {counts['train']} training and {counts['validation']} validation images "
+            f"of {list(self.shape)}"
+        )
 
     def sharing(self, processes: int) -> str:
         share = self.batch_per_process(processes)
@@ -145,7 +168,10 @@ class ImageDataModule(RunData):
         options = self._loader_options()
         options["batch_size"] = self.batch_per_process(options["world_size"])
         if options["batch_size"] > 1 and not images.one_shape:
-            raise UserError(f"the training images differ in size: set batch_size to {options['world_size']} (got {self.batch_size}), or give size and crop")
+            raise UserError(
+                f"the training images differ in size: set batch_size to {options['world_size']} (got "
+                f"{self.batch_size}), or give size and crop"
+            )
         loader = ResumableLoader(self._placed(images), seed=self.seed, **options)
         if self.trainer is not None:
             trainer = self.trainer
@@ -166,14 +192,23 @@ class ImageDataModule(RunData):
         return EvaluationLoader(self._placed(self.images("test")), **self._loader_options())
 
     def predict_dataloader(self) -> EvaluationLoader:
-        """Indices 0..predict_images-1, each once over all processes, with black images: what is drawn needs only the index."""
+        """Indices 0..predict_images-1, each once over all processes, with black images: what is drawn needs only the
+        index.
+        """
         black = torch.zeros(1, dtype=torch.uint8).expand(self.predict_images, *self.shape)
         return EvaluationLoader(everything(MemoryStore(black)), **self._loader_options())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """uint8 to float32 in [-1, 1] and, in training, mirrored at random: on the device, after the transfer of a quarter of the bytes."""
+        """uint8 to float32 in [-1, 1] and, in training, mirrored at random: on the device, after the transfer of a
+        quarter of the bytes.
+        """
         image = to_float(batch.image)
-        if self.horizontal_flip and self._training_loader is not None and self.trainer is not None and self.trainer.training:
+        if (
+            self.horizontal_flip
+            and self._training_loader is not None
+            and self.trainer is not None
+            and self.trainer.training
+        ):
             image = flip_at_random(image, batch.index, seed=self.seed, epoch=self._training_loader.epoch)
         return batch._replace(image=image)
 
@@ -181,7 +216,13 @@ class ImageDataModule(RunData):
         trainer = self.trainer
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
         pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
-        return {"batch_size": self.batch_size, "rank": rank, "world_size": world_size, "workers": self.workers, "pin": pin}
+        return {
+            "batch_size": self.batch_size,
+            "rank": rank,
+            "world_size": world_size,
+            "workers": self.workers,
+            "pin": pin,
+        }
 
     def _placed(self, images: ImageSet) -> ImageSet:
         """The same set with its pixels on the accelerator, where that is wanted and they fit."""
@@ -192,12 +233,15 @@ class ImageDataModule(RunData):
         if key not in self._on_device:
             if not _keeps(self.keep_on_device, device, images.store.pixels.nbytes):
                 return images
-            self._on_device[key] = (images.store, images.store.to(device))  # the host's store is kept too: it owns the id
+            # the host's store is kept too: it owns the id
+            self._on_device[key] = (images.store, images.store.to(device))
         return ImageSet(self._on_device[key][1], images.positions.to(device))
 
 
 def _keeps(wanted: bool | str, device: torch.device, size: int) -> bool:
-    """Whether `size` bytes of pixels go to the accelerator; how much of its memory is free is known of CUDA devices alone."""
+    """Whether `size` bytes of pixels go to the accelerator; how much of its memory is free is known of CUDA devices
+    alone.
+    """
     if wanted == "auto":
         return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 4
     return bool(wanted)

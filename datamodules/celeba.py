@@ -17,14 +17,17 @@ from datamodules.store import ImageSet, ImageStore
 
 LAST_TRAINING, LAST_VALIDATION = 162770, 182637  # the official partition, by the number in the file name
 
-# (left, upper, right, lower) by (width, height). At full size the box of the published 64x64 diffusion models: 128x128 about the point
-# (89, 121). At half size the same box in whole pixels (its exact half is 12.5, 28.5, 76.5, 92.5): 64x64 without any resampling.
+# (left, upper, right, lower) by (width, height). At full size the box of the published 64x64 diffusion models: 128x128
+# about the point (89, 121). At half size the same box in whole pixels (its exact half is 12.5, 28.5, 76.5, 92.5): 64x64
+# without any resampling.
 BOXES = {(178, 218): (25, 57, 153, 185), (89, 109): (12, 28, 76, 92)}
 
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """The face's square of a CelebA picture, resized to `size` without aliasing (bicubic); not touched where it has that size."""
+    """The face's square of a CelebA picture, resized to `size` without aliasing (bicubic); not touched where it has
+    that size.
+    """
 
     size: int
 
@@ -34,21 +37,33 @@ class FaceCrop:
             size = f"{picture.width}x{picture.height}"
             raise ValueError(f"it has {size} pixels; aligned CelebA pictures have 178x218, or 89x109 at half size")
         face = picture.crop(box)
-        return face if face.size == (self.size, self.size) else face.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        return (
+            face
+            if face.size == (self.size, self.size)
+            else face.resize((self.size, self.size), Image.Resampling.BICUBIC)
+        )
 
 
 class CelebA(ImageDataModule):
     """Faces [3, size, size] without labels (-1); the index is the number in the file name (000001.jpg has index 1).
 
-    Files: ``DATA_DIR/celeba/img_align_celeba/*.jpg`` (torchvision), or the same folder without ``celeba/``, or nested once more. The
-    official partition is taken from ``list_eval_partition.txt`` or ``.csv`` beside it; without it, from the official numbers where pictures
-    of all three parts are there (validation from 162771, test from 182638); else a tenth of the pictures, always the same, is the test set.
-    validation: how many images to hold out: of the official validation part where there is one (of which nothing is trained on), else of
-    the training images. size: side in pixels. Pictures at half size have no detail beyond 64. download: needs the package gdown.
+    Files: ``DATA_DIR/celeba/img_align_celeba/*.jpg`` (torchvision), or the same folder without ``celeba/``, or nested
+    once more. The official partition is taken from ``list_eval_partition.txt`` or ``.csv`` beside it; without it, from
+    the official numbers where pictures of all three parts are there (validation from 162771, test from 182638); else a
+    tenth of the pictures, always the same, is the test set. validation: how many images to hold out: of the official
+    validation part where there is one (of which nothing is trained on), else of the training images. size: side in
+    pixels. Pictures at half size have no detail beyond 64. download: needs the package gdown.
     """
 
     def __init__(
-        self, *, size: int = 64, validation: int = 200, horizontal_flip: bool = True, strict: bool = False, download: bool = True, **options
+        self,
+        *,
+        size: int = 64,
+        validation: int = 200,
+        horizontal_flip: bool = True,
+        strict: bool = False,
+        download: bool = True,
+        **options,
     ) -> None:
         super().__init__(validation=validation, horizontal_flip=horizontal_flip, **options)
         if size < 1:
@@ -62,7 +77,9 @@ class CelebA(ImageDataModule):
         return (3, self.size, self.size)
 
     def prepare_data(self) -> None:
-        """Fetch the files where they are missing and gdown is installed; UserError that names them where that is not possible."""
+        """Fetch the files where they are missing and gdown is installed; UserError that names them where that is not
+        possible.
+        """
         if self._folder() is None:
             if not self.download:
                 raise UserError(self._missing())
@@ -84,12 +101,17 @@ class CelebA(ImageDataModule):
         if len(official) == 0:
             return super()._split(images)
         if self.validation > len(official):
-            raise UserError(f"validation must be at most the official validation part ({len(official)} images), got {self.validation}")
+            raise UserError(
+                f"validation must be at most the official validation part ({len(official)} images), got "
+                f"{self.validation}"
+            )
         held_out, _ = held_out_rows(len(official), self.validation, self.split_seed, "validation split")
         return ImageSet(images.store, images.positions[: self.limit]), ImageSet(images.store, official[held_out])
 
     def _parts(self) -> dict[str, torch.Tensor]:
-        """Positions of the train, validation and test part; validation is empty where there is no official partition."""
+        """Positions of the train, validation and test part; validation is empty where there is no official
+        partition.
+        """
         if self._official is None:
             store = self._read()
             part = _listed_partition(self._folder(), store)
@@ -110,10 +132,15 @@ class CelebA(ImageDataModule):
                 raise UserError(self._missing())
             found = [path for path in find_pictures(folder) if path.stem.isdecimal()]
             if not found:
-                raise UserError(f"'{folder}' has no pictures with a number as name (000001.jpg ...): put CelebA's aligned pictures there")
+                raise UserError(
+                    f"'{folder}' has no pictures with a number as name (000001.jpg ...): put CelebA's aligned "
+                    f"pictures there"
+                )
             number = torch.tensor([int(path.stem) for path in found])
             if len(number.unique()) != len(number):
-                raise UserError(f"'{folder}' has several pictures with the same number: leave one of each, 000001.jpg to 202599.jpg")
+                raise UserError(
+                    f"'{folder}' has several pictures with the same number: leave one of each, 000001.jpg to 202599.jpg"
+                )
             files = Files(folder, found, number, torch.full_like(number, -1))
             options = {"memory_limit_mb": self.memory_limit_mb, "strict": self.strict}
             self._store = read_files(files, mode="colour", fit=FaceCrop(self.size), shape=self.shape, **options)
@@ -127,12 +154,19 @@ class CelebA(ImageDataModule):
 
     def _missing(self) -> str:
         where = self.data_dir / "celeba" / "img_align_celeba"
-        return f"CelebA: put 000001.jpg ... into '{where}' (and list_eval_partition.txt beside it), or set data_dir or DATA_DIR"
+        return (
+            f"CelebA: put 000001.jpg ... into '{where}' (and list_eval_partition.txt beside it), or set "
+            f"data_dir or DATA_DIR"
+        )
 
 
 def _listed_partition(folder: Path, store: ImageStore) -> torch.Tensor | None:
     """0, 1 or 2 for every image of the store by the official list, or None where there is no list."""
-    places = [parent / f"list_eval_partition.{ending}" for parent in (folder, *list(folder.parents)[:2]) for ending in ("txt", "csv")]
+    places = [
+        parent / f"list_eval_partition.{ending}"
+        for parent in (folder, *list(folder.parents)[:2])
+        for ending in ("txt", "csv")
+    ]
     path = next((p for p in places if p.is_file()), None)
     if path is None:
         return None

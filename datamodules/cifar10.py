@@ -1,4 +1,6 @@
-"""CIFAR-10: colour pictures of ten classes, 32x32 (Krizhevsky 2009), in torchvision's layout or as a folder per class."""
+"""CIFAR-10: colour pictures of ten classes, 32x32 (Krizhevsky 2009), in torchvision's layout or as a
+folder per class.
+"""
 
 from pathlib import Path
 
@@ -16,15 +18,18 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 class CIFAR10(ImageDataModule):
-    """Images [3, 32, 32], labels 0..9 in the canonical order of the classes; training and test set are the official ones.
+    """Images [3, 32, 32], labels 0..9 in the canonical order of the classes; training and test set are the official
+    ones.
 
-    Files, the first that is there: ``DATA_DIR/cifar-10-batches-py`` (torchvision; 50,000 and 10,000 images, the index is the position);
-    ``DATA_DIR/cifar10/{train,test}/CLASS/*.png`` (all that are there; the index is the number in the file name where all names are
-    different numbers, otherwise the position by class and name). download: fetch the former where both are missing.
-    Other options: :class:`ImageDataModule`.
+    Files, the first that is there: ``DATA_DIR/cifar-10-batches-py`` (torchvision; 50,000 and 10,000 images, the index
+    is the position); ``DATA_DIR/cifar10/{train,test}/CLASS/*.png`` (all that are there; the index is the number in the
+    file name where all names are different numbers, otherwise the position by class and name). download: fetch the
+    former where both are missing. Other options: :class:`ImageDataModule`.
     """
 
-    def __init__(self, *, validation: int = 2000, horizontal_flip: bool = True, download: bool = True, **options) -> None:
+    def __init__(
+        self, *, validation: int = 2000, horizontal_flip: bool = True, download: bool = True, **options
+    ) -> None:
         super().__init__(validation=validation, horizontal_flip=horizontal_flip, **options)
         self.download = download
 

@@ -14,8 +14,8 @@ from datamodules.restoration_data import Item, RestorationData
 class DegradedImages(RestorationData):
     """y = A x + n for images x of a data set; random numbers are keyed by the image's index in the data set.
 
-    source: the data set. split, rows: which of its images; rows null: the first `count`. size: the shorter side is resized to it; null: as they are.
-    Other options: RestorationData. UserError for rows that are not there.
+    source: the data set. split, rows: which of its images; rows null: the first `count`. size: the shorter side is
+    resized to it; null: as they are. Other options: RestorationData. UserError for rows that are not there.
     """
 
     def __init__(
@@ -40,7 +40,10 @@ class DegradedImages(RestorationData):
         images = self.source.images(self.split)
         rows = self.rows if self.rows is not None else list(range(min(self.count, len(images))))
         if not rows or min(rows) < 0 or max(rows) >= len(images):
-            raise UserError(f"data.rows: the {self.split} part of {type(self.source).__name__} has {len(images)} images (rows from 0), got {rows}")
+            raise UserError(
+                f"data.rows: the {self.split} part of {type(self.source).__name__} has {len(images)} images "
+                f"(rows from 0), got {rows}"
+            )
         if len(set(rows)) < len(rows):
             raise UserError(f"data.rows must be different, got {rows}")
         return [self._item(images.get([row]), f"{row:05d}") for row in rows]

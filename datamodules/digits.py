@@ -13,9 +13,9 @@ _SPLIT_SEED = 1797  # of the test split alone: no option changes it, so that no 
 class Digits(ImageDataModule):
     """1,797 digits, [1, 8, 8], labels 0..9, 17 grey levels p = round(255 v / 16); the index is scikit-learn's.
 
-    There is no official split: 360 images, always the same ones, are the test set; `validation` images are held out of the other 1,437.
-    (The writers are not known, so that one writer may be in several parts.) Source: Alpaydin and Kaynak 1998, "Optical recognition of
-    handwritten digits", UCI. Options: :class:`ImageDataModule`.
+    There is no official split: 360 images, always the same ones, are the test set; `validation` images are held out of
+    the other 1,437. (The writers are not known, so that one writer may be in several parts.) Source: Alpaydin and
+    Kaynak 1998, "Optical recognition of handwritten digits", UCI. Options: :class:`ImageDataModule`.
     """
 
     def __init__(self, *, validation: int = 137, **options) -> None:

@@ -17,7 +17,9 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Files:
-    """Picture files of one folder: paths relative to it, with the stable index int64 [N] and the label int64 [N] of each."""
+    """Picture files of one folder: paths relative to it, with the stable index int64 [N] and the label int64 [N] of
+    each.
+    """
 
     folder: Path
     relative: Sequence[Path]
@@ -41,11 +43,13 @@ class Files:
 
 
 class FileStore(ImageStore):
-    """Pictures of one or of many sizes, in memory or decoded when they are read, with a random crop in training where asked.
+    """Pictures of one or of many sizes, in memory or decoded when they are read, with a random crop in training where
+    asked.
 
-    shapes: (C, H, W) of each picture at rest, or one for all; decode: a file to uint8 [C, H, W]; pixels: those in memory.
-    square: side of the crop (None: no crop), at a place drawn from (crop_seed, index, epoch) in training, in the middle otherwise.
-    strict: a file that turns out broken stops the run (UserError); otherwise it is named in a warning and left out.
+    shapes: (C, H, W) of each picture at rest, or one for all; decode: a file to uint8 [C, H, W]; pixels: those in
+    memory. square: side of the crop (None: no crop), at a place drawn from (crop_seed, index, epoch) in training, in
+    the middle otherwise. strict: a file that turns out broken stops the run (UserError); otherwise it is named in a
+    warning and left out.
     """
 
     def __init__(
@@ -86,7 +90,10 @@ class FileStore(ImageStore):
         sizes = sorted({tuple(image.shape) for image in images})
         if len(sizes) > 1:
             text = " and ".join(f"{h}x{w}" for _, h, w in sizes[:2])
-            raise UserError(f"the images of a batch must have one size, got {text} pixels: set batch_size to 1, or give size and crop")
+            raise UserError(
+                f"the images of a batch must have one size, got {text} pixels: set batch_size to 1, or give size "
+                f"and crop"
+            )
         if not images:
             return torch.empty(0, *self.shape(int(positions[0])), dtype=torch.uint8), positions[:0]
         return torch.stack(images), torch.tensor(kept)
@@ -100,7 +107,9 @@ class FileStore(ImageStore):
             raise UserError(unreadable(path, reason))
         if position not in self._broken:
             self._broken.add(position)
-            warnings.warn(f"'{path}' cannot be read ({reason}) and is left out; {len(self._broken)} so far", stacklevel=4)
+            warnings.warn(
+                f"'{path}' cannot be read ({reason}) and is left out; {len(self._broken)} so far", stacklevel=4
+            )
         return None
 
     def _cropped(self, image: Tensor, index: int, epoch: int | None) -> Tensor:
@@ -118,7 +127,8 @@ def attempt(function: Callable[[Path], object], path: Path) -> tuple[object, str
     """(result, None), or (None, the reason) where the file is broken."""
     try:
         return function(path), None
-    except Exception as error:  # Pillow's readers raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error ...
+    # Pillow's readers raise whatever they stumble over: OSError, SyntaxError, ValueError, struct.error ...
+    except Exception as error:
         return None, " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
 
 

@@ -52,5 +52,7 @@ def read_store(folder: Path, part: str) -> MemoryStore:
             raise UserError(f"'{folder / name}' (or '{name}.gz') is missing: {where}")
     pixels, labels = read(paths[0]), read(paths[1])
     if pixels.ndim != 3 or len(pixels) != labels.size:
-        raise UserError(f"'{paths[0]}' and '{paths[1]}' do not belong together: {pixels.shape} images and {labels.shape} labels")
+        raise UserError(
+            f"'{paths[0]}' and '{paths[1]}' do not belong together: {pixels.shape} images and {labels.shape} labels"
+        )
     return MemoryStore(torch.from_numpy(pixels.copy())[:, None], label=torch.from_numpy(labels.astype(np.int64)))

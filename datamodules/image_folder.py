@@ -15,20 +15,21 @@ from datamodules.store import ImageSet, ImageStore, everything
 
 
 class ImageFolder(ImageDataModule):
-    """Pictures of a folder and all folders in it, in natural order; the index is the position in that order, among all files.
+    """Pictures of a folder and all folders in it, in natural order; the index is the position in that order, among all
+    files.
 
     folder: absolute, or relative to the current folder, or else to `data_dir`.
-    size: side of the square crop in pixels, or with ``crop: none`` length of the shorter side; None: pictures keep their size.
-    crop: "center"; "random": at a place drawn from (seed, epoch, index) in training, in the middle otherwise; "none": shape is kept.
-    resize: length of the shorter side before the crop; None: `size`; 0: not resized, but enlarged where smaller than the crop.
-    mode: "colour", "grey", or "auto": grey where all files are.
-    train, test: names of subfolders with the training and the test pictures; without `train`, all that is not in `test` is for training.
-    test_images: without `test`: how many pictures, always the same ones, are the test set; None: a tenth; "all": nothing is for training.
-    strict: stop at a broken file, which otherwise is named in a warning and left out.
+    size: side of the square crop in pixels, or with ``crop: none`` length of the shorter side; None: pictures keep
+    their size. crop: "center"; "random": at a place drawn from (seed, epoch, index) in training, in the middle
+    otherwise; "none": shape is kept. resize: length of the shorter side before the crop; None: `size`; 0: not resized,
+    but enlarged where smaller than the crop. mode: "colour", "grey", or "auto": grey where all files are. train, test:
+    names of subfolders with the training and the test pictures; without `train`, all that is not in `test` is for
+    training. test_images: without `test`: how many pictures, always the same ones, are the test set; None: a tenth;
+    "all": nothing is for training. strict: stop at a broken file, which otherwise is named in a warning and left out.
 
-    Transparent pictures are laid on white, 16 bits reduced to 8, EXIF orientation is applied, the first picture of several in a file is
-    taken, hidden files are passed over. Labels are -1. Pictures of unequal size need ``batch_size: 1`` in training.
-    Other options: :class:`ImageDataModule`.
+    Transparent pictures are laid on white, 16 bits reduced to 8, EXIF orientation is applied, the first picture of
+    several in a file is taken, hidden files are passed over. Labels are -1. Pictures of unequal size need ``batch_size:
+    1`` in training. Other options: :class:`ImageDataModule`.
     """
 
     def __init__(
@@ -49,20 +50,27 @@ class ImageFolder(ImageDataModule):
         if size is not None and size < 1:
             raise UserError(f"size must be at least 1 pixel, got {size}")
         if crop not in ("center", "random", "none") or mode not in ("grey", "colour", "auto"):
-            raise UserError(f"crop must be center, random or none and mode grey, colour or auto, got '{crop}' and '{mode}'")
+            raise UserError(
+                f"crop must be center, random or none and mode grey, colour or auto, got '{crop}' and '{mode}'"
+            )
         if size is None and (crop == "random" or resize is not None):
             raise UserError("size must be given where crop is random or resize is given")
         if resize is not None and (resize < 0 or 0 < resize < size):
             raise UserError(f"resize must be 0 or at least size ({size}), got {resize}")
         if resize is not None and crop == "none":
-            raise UserError(f"resize goes with crop center or random, got {resize}: with crop none, size is the length of the shorter side")
+            raise UserError(
+                f"resize goes with crop center or random, got {resize}: with crop none, size is the length of "
+                f"the shorter side"
+            )
         if test_images not in (None, "all") and test_images < 0:
             raise UserError(f"test_images must be at least 0, or all, got {test_images}")
         self.folder, self.size, self.crop, self.mode, self.strict = folder, size, crop, mode, strict
         self.train_folder, self.test_folder, self.test_images = train, test, test_images
         shorter = size if resize is None else (resize or None)
         self._square = size if crop == "random" else None
-        self._fit = Fit(shorter=shorter, square=size if crop == "center" else None, least=size if crop == "random" else 1)
+        self._fit = Fit(
+            shorter=shorter, square=size if crop == "center" else None, least=size if crop == "random" else 1
+        )
         self._stores: dict[str, ImageStore] = {}
         self._files: dict[str, Files] = {}
 
@@ -94,14 +102,23 @@ class ImageFolder(ImageDataModule):
         n = len(images)
         count = {None: max(1, n // 10), "all": n}.get(self.test_images, self.test_images)
         if count > n:
-            raise UserError(f"test_images must be at most the number of pictures in '{self._root()}' ({n}), got {count}")
+            raise UserError(
+                f"test_images must be at most the number of pictures in '{self._root()}' ({n}), got {count}"
+            )
         return held_out_by_name([images.name(row) for row in range(n)], count)
 
     def _read(self, part: str) -> ImageSet:
         if part not in self._stores:
-            options = {"memory_limit_mb": self.memory_limit_mb, "strict": self.strict, "square": self._square, "crop_seed": self.seed}
+            options = {
+                "memory_limit_mb": self.memory_limit_mb,
+                "strict": self.strict,
+                "square": self._square,
+                "crop_seed": self.seed,
+            }
             shape = self.shape if self.crop == "center" and self.size is not None else None
-            self._stores[part] = read_files(self._listed(part), mode=self._mode(), fit=self._fit, shape=shape, **options)
+            self._stores[part] = read_files(
+                self._listed(part), mode=self._mode(), fit=self._fit, shape=shape, **options
+            )
         return everything(self._stores[part])
 
     def _mode(self) -> Mode:
@@ -118,11 +135,17 @@ class ImageFolder(ImageDataModule):
             name = self.test_folder if part == "test" else self.train_folder
             folder = self._root() / (name or "")
             if not folder.is_dir():
-                raise UserError(f"folder '{folder}' is missing: give it absolute, or relative to the current one or to '{self.data_dir}'")
+                raise UserError(
+                    f"folder '{folder}' is missing: give it absolute, or relative to the current one or to "
+                    f"'{self.data_dir}'"
+                )
             found = find_pictures(folder)
             if part == "train" and self.test_folder is not None and name is None:
                 found = [path for path in found if not path.is_relative_to(self.test_folder)]
             if not found:
-                raise UserError(f"folder '{folder}' has no pictures in it: put some there (.png, .jpg, .tif ...), or give another folder")
+                raise UserError(
+                    f"folder '{folder}' has no pictures in it: put some there (.png, .jpg, .tif ...), or give "
+                    f"another folder"
+                )
             self._files[part] = Files.of(folder, found)
         return self._files[part]

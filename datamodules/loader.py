@@ -1,4 +1,5 @@
-"""Loaders of uint8 batches: one for training whose position is saved with the checkpoint, one for everything that is evaluated.
+"""Loaders of uint8 batches: one for training whose position is saved with the checkpoint, one for everything that is
+evaluated.
 
 Both know the number of processes themselves: the trainer runs with ``use_distributed_sampler: false``.
 """
@@ -18,26 +19,39 @@ from datamodules.store import ImageSet, MemoryStore
 
 
 class ResumableLoader:
-    """Batch k of epoch e on rank r of W: ``perm_e[k W B + r B : k W B + (r + 1) B]``, ``perm_e`` a permutation drawn from (seed, e).
+    """Batch k of epoch e on rank r of W: ``perm_e[k W B + r B : k W B + (r + 1) B]``, ``perm_e`` a permutation drawn
+    from (seed, e).
 
-    images: the training images; batch_size B: images per process and step; workers: processes that decode files (0: this process; sets
-    in memory never use any); pin: page-locked batches, for an accelerator.
+    images: the training images; batch_size B: images per process and step; workers: processes that decode files (0:
+    this process; sets in memory never use any); pin: page-locked batches, for an accelerator.
 
-    The last incomplete global batch of an epoch is dropped; a set smaller than one global batch is repeated to fill it, with a warning.
-    ``state_dict`` holds the epoch and the number of images given in it by all processes, nothing of the rank; Lightning saves it with
-    every checkpoint. A run restored from it goes on with exactly the images that the epoch had not given yet.
+    The last incomplete global batch of an epoch is dropped; a set smaller than one global batch is repeated to fill it,
+    with a warning. ``state_dict`` holds the epoch and the number of images given in it by all processes, nothing of the
+    rank; Lightning saves it with every checkpoint. A run restored from it goes on with exactly the images that the
+    epoch had not given yet.
 
-    in_flight: tells whether the newest batch was fetched but not trained on (an exception inside the step); it is then not counted.
-    epoch_batches: batches after which the trainer ends an epoch early (``limit_train_batches``), None where it does not.
+    in_flight: tells whether the newest batch was fetched but not trained on (an exception inside the step); it is then
+    not counted. epoch_batches: batches after which the trainer ends an epoch early (``limit_train_batches``), None
+    where it does not.
     """
 
     def __init__(
-        self, images: ImageSet, *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, workers: int = 0, pin: bool = False
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        pin: bool = False,
     ) -> None:
         if len(images) == 0:
             raise ValueError("images must hold at least one image, got an empty set")
         if batch_size < 1 or not 0 <= rank < world_size:
-            raise ValueError(f"batch_size must be at least 1 and rank in 0..world_size-1, got {batch_size}, {rank} of {world_size}")
+            raise ValueError(
+                f"batch_size must be at least 1 and rank in 0..world_size-1, got {batch_size}, {rank} of {world_size}"
+            )
         self.images, self.batch_size, self.seed, self.rank, self.world_size = images, batch_size, seed, rank, world_size
         self.workers, self.pin = workers, pin
         self.in_flight: Callable[[], bool] = lambda: False
@@ -46,7 +60,8 @@ class ResumableLoader:
         self._begun = False  # whether (epoch, given) belong to an iteration that began in this process
         if len(images) < self.global_batch:
             warnings.warn(
-                f"the training set has {len(images)} images, fewer than a batch of {self.global_batch}: images are repeated inside a batch; "
+                f"the training set has {len(images)} images, fewer than a batch of {self.global_batch}: images "
+                f"are repeated inside a batch; "
                 "a smaller batch_size avoids it",
                 stacklevel=2,
             )
@@ -76,11 +91,16 @@ class ResumableLoader:
         return {"epoch": self._epoch, "given": given, "images": len(self.images)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on at a saved position; where the set has another number of images now, with the next epoch, and a warning."""
+        """Go on at a saved position; where the set has another number of images now, with the next epoch, and a
+        warning.
+        """
         self._epoch, self._given, self._begun = int(state["epoch"]), int(state["given"]), False
         if state["images"] != len(self.images) and self._given:
             now, then = len(self.images), state["images"]
-            warnings.warn(f"the training set has {now} images, but had {then} when the run stopped: beginning a new epoch", stacklevel=2)
+            warnings.warn(
+                f"the training set has {now} images, but had {then} when the run stopped: beginning a new epoch",
+                stacklevel=2,
+            )
             self._epoch, self._given = self._epoch + 1, 0
 
     def _finished(self) -> bool:
@@ -88,8 +108,8 @@ class ResumableLoader:
         return self._given > 0 and self._given + self.global_batch > min(len(self.images), batches * self.global_batch)
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator, so that nothing moves before the first batch is asked for: Lightning calls iter() on trial. The step to the next
-        # epoch is at the beginning, because Lightning does not exhaust a sized loader.
+        # A generator, so that nothing moves before the first batch is asked for: Lightning calls iter() on trial. The
+        # step to the next epoch is at the beginning, because Lightning does not exhaust a sized loader.
         if self._begun or self._finished():
             self._epoch, self._given = self._epoch + 1, 0
         self._begun = True
@@ -108,10 +128,19 @@ class EvaluationLoader:
     """
 
     def __init__(
-        self, images: ImageSet, *, batch_size: int, rank: int = 0, world_size: int = 1, workers: int = 0, pin: bool = False
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        pin: bool = False,
     ) -> None:
         if batch_size < 1 or not 0 <= rank < world_size:
-            raise ValueError(f"batch_size must be at least 1 and rank in 0..world_size-1, got {batch_size}, {rank} of {world_size}")
+            raise ValueError(
+                f"batch_size must be at least 1 and rank in 0..world_size-1, got {batch_size}, {rank} of {world_size}"
+            )
         self.images, self.workers, self.pin = images, workers, pin
         mine = torch.arange(len(images))[rank::world_size]
         self._rows = list(mine.split(batch_size)) if len(mine) else []
@@ -137,15 +166,19 @@ class _Reader(Dataset):
         try:
             return self.images.take(rows, self.epoch)
         except UserError as error:
-            return error  # raised in the main process: from a worker it would come with the worker's stack trace as its message
+            # raised in the main process: from a worker it would come with the worker's stack trace as its message
+            return error
 
 
 def _batches(images: ImageSet, rows: list[Tensor], epoch: int | None, workers: int) -> Iterator[Batch]:
     if workers == 0 or isinstance(images.store, MemoryStore):
         return (images.take(r, epoch) for r in rows)
-    # An own generator: DataLoader draws the seed of its workers from the global one otherwise, which would change the training noise.
+    # An own generator: DataLoader draws the seed of its workers from the global one otherwise, which would change the
+    # training noise.
     generator = torch.Generator().manual_seed(0)
-    return _raising(DataLoader(_Reader(images, epoch), sampler=rows, batch_size=None, num_workers=workers, generator=generator))
+    return _raising(
+        DataLoader(_Reader(images, epoch), sampler=rows, batch_size=None, num_workers=workers, generator=generator)
+    )
 
 
 def _raising(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
@@ -156,11 +189,15 @@ def _raising(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
 
 
 def _filled(batch: Batch, size: int) -> Batch:
-    """Broken files shorten a batch; training needs whole ones (a compiled network has a fixed shape), so its rows are repeated."""
+    """Broken files shorten a batch; training needs whole ones (a compiled network has a fixed shape), so its rows are
+    repeated.
+    """
     if len(batch.image) == size:
         return batch
     if len(batch.image) == 0:
-        raise UserError("not one image file of a batch can be decoded: check the data folder (the warnings above name the files)")
+        raise UserError(
+            "not one image file of a batch can be decoded: check the data folder (the warnings above name the files)"
+        )
     rows = torch.arange(size) % len(batch.image)
     return Batch(batch.image[rows], batch.index[rows], batch.label[rows])
 

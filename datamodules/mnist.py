@@ -4,7 +4,9 @@ from datamodules.idx_images import IdxImages
 
 
 class MNIST(IdxImages):
-    """Handwritten digits, white on black: 60,000 training and 10,000 test images, [1, 28, 28], labels 0..9. Options: :class:`IdxImages`."""
+    """Handwritten digits, white on black: 60,000 training and 10,000 test images, [1, 28, 28], labels 0..9. Options:
+    :class:`IdxImages`.
+    """
 
     @property
     def folder_name(self) -> str:

@@ -1,4 +1,6 @@
-"""Photographs that come with scikit-image: real colour images without a download, for methods that need a single image."""
+"""Photographs that come with scikit-image: real colour images without a download, for methods that need a
+single image.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -13,23 +15,37 @@ from datamodules.store import ImageSet, ImageStore, everything
 
 # Files inside the installed package (no pooch, no download); the order is the index and is never changed.
 COLOUR = (
-    "astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg",
-    "motorcycle_left.png", "hubble_deep_field.jpg", "ihc.png", "retina.jpg",
-)  # fmt: skip
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "rocket.jpg",
+    "motorcycle_left.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "retina.jpg",
+)
 GREY = ("camera.png", "coins.png", "moon.png", "brick.png", "grass.png", "gravel.png")
 
 
 class NaturalImages(ImageDataModule):
-    """Eight colour and six grey photographs of scikit-image, 300x451 to 1411x1411 pixels, or squares of `size`; labels are -1.
+    """Eight colour and six grey photographs of scikit-image, 300x451 to 1411x1411 pixels, or squares of `size`; labels
+    are -1.
 
-    mode: "colour" for the colour photographs, "grey" for all fourteen in grey. names: only these (without ending), None: all.
-    size: side of the middle square after resizing the shorter side to it; None: native sizes, then ``batch_size`` must be 1.
+    mode: "colour" for the colour photographs, "grey" for all fourteen in grey. names: only these (without ending),
+    None: all. size: side of the middle square after resizing the shorter side to it; None: native sizes, then
+    ``batch_size`` must be 1.
 
-    For methods that restore one image without other data: training, validation (empty unless asked for) and test images are the same set.
+    For methods that restore one image without other data: training, validation (empty unless asked for) and test images
+    are the same set.
     """
 
     def __init__(
-        self, *, mode: Literal["grey", "colour"] = "colour", size: int | None = None, names: list[str] | None = None, **options
+        self,
+        *,
+        mode: Literal["grey", "colour"] = "colour",
+        size: int | None = None,
+        names: list[str] | None = None,
+        **options,
     ) -> None:
         super().__init__(**options)
         if size is not None and size < 1:
@@ -40,7 +56,10 @@ class NaturalImages(ImageDataModule):
         stems = {Path(f).stem: f for f in files}
         for name in names or []:
             if name not in stems:
-                raise UserError(f"names: there is no {mode} photograph '{name}'{nearest(name, stems)}; choose from {', '.join(stems)}")
+                raise UserError(
+                    f"names: there is no {mode} photograph '{name}'{nearest(name, stems)}; choose from "
+                    f"{', '.join(stems)}"
+                )
         self.mode, self.size = mode, size
         self._rows = [row for row, f in enumerate(files) if names is None or Path(f).stem in names]
         self._names = files
@@ -64,5 +83,7 @@ class NaturalImages(ImageDataModule):
             files = Files.of(folder, [Path(name) for name in self._names]).select(self._rows)
             shape = self.shape if self.size is not None else None
             fit = Fit(shorter=self.size, square=self.size)
-            self._store = read_files(files, mode=self.mode, fit=fit, shape=shape, memory_limit_mb=self.memory_limit_mb, strict=True)
+            self._store = read_files(
+                files, mode=self.mode, fit=fit, shape=shape, memory_limit_mb=self.memory_limit_mb, strict=True
+            )
         return everything(self._store)

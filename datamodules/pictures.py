@@ -1,4 +1,6 @@
-"""One picture file to uint8 pixels: any format and mode that Pillow reads, resized with a filter that does not alias."""
+"""One picture file to uint8 pixels: any format and mode that Pillow reads, resized with a filter that does
+not alias.
+"""
 
 import os
 import re
@@ -14,15 +16,17 @@ from torch import Tensor
 Mode = Literal["grey", "colour"]
 CHANNELS = {"grey": 1, "colour": 3}
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-_NOT_PICTURES = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})  # registered, but stubs or no pixels of their own
+# registered, but stubs or no pixels of their own
+_NOT_PICTURES = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The geometry of a picture at rest: the shorter side is resized to `shorter` (None: kept), then the middle square `square` is cut out.
+    """The geometry of a picture at rest: the shorter side is resized to `shorter` (None: kept), then the middle square
+    `square` is cut out.
 
-    square: side of the crop in pixels, None: no crop. A picture that is smaller than the crop is enlarged until it covers it.
-    Resizing is bicubic with support scaled by the reduction (Pillow's), which suppresses aliasing.
+    square: side of the crop in pixels, None: no crop. A picture that is smaller than the crop is enlarged until it
+    covers it. Resizing is bicubic with support scaled by the reduction (Pillow's), which suppresses aliasing.
     """
 
     shorter: int | None = None
@@ -57,11 +61,14 @@ def extensions() -> frozenset[str]:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Paths relative to `folder` of all pictures in it and below it, in natural order (2 before 10), without hidden ones."""
+    """Paths relative to `folder` of all pictures in it and below it, in natural order (2 before 10), without hidden
+    ones.
+    """
     endings, found, visited = tuple(extensions()), [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        folders[:] = [] if real in visited else [f for f in folders if not f.startswith((".", "__MACOSX"))]  # a link may lead back upwards
+        # a link may lead back upwards
+        folders[:] = [] if real in visited else [f for f in folders if not f.startswith((".", "__MACOSX"))]
         if real not in visited:
             visited.add(real)
             here = Path(place).relative_to(folder)
@@ -88,7 +95,8 @@ def header(path: Path) -> tuple[int, int, str]:
 
 
 def decode(path: Path, mode: Mode, fit: Fit) -> Tensor:
-    """Pixels uint8 [C, H, W] of a file: upright, on white where it is transparent, 16 bits reduced to 8, in grey or colour, fitted.
+    """Pixels uint8 [C, H, W] of a file: upright, on white where it is transparent, 16 bits reduced to 8, in grey or
+    colour, fitted.
 
     Raises whatever Pillow raises where the file is broken.
     """
@@ -104,7 +112,9 @@ def to_tensor(picture: Image.Image) -> Tensor:
 
 
 def convert(picture: Image.Image, mode: Mode) -> Image.Image:
-    """A picture of any mode in mode L or RGB: transparency on white, 16 bits as round(v / 257), colour to grey by ITU-R 601 luma."""
+    """A picture of any mode in mode L or RGB: transparency on white, 16 bits as round(v / 257), colour to grey by ITU-R
+    601 luma.
+    """
     if picture.mode == "F":
         raise ValueError("32-bit floating-point pictures have no fixed range; save it with 8 or 16 bits")
     if picture.mode.startswith("I"):

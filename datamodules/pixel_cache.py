@@ -1,6 +1,8 @@
-"""Decoded pixels kept between runs, under the user's cache folder: decoding 30,000 files takes many seconds, reading one takes one.
+"""Decoded pixels kept between runs, under the user's cache folder: decoding 30,000 files takes many seconds, reading
+one takes one.
 
-``XDG_CACHE_HOME/palimpsest/pixels`` (default ``~/.cache``); it may be deleted at any time. Where it cannot be written, nothing is kept.
+``XDG_CACHE_HOME/palimpsest/pixels`` (default ``~/.cache``); it may be deleted at any time. Where it cannot be written,
+nothing is kept.
 """
 
 import contextlib
@@ -50,7 +52,9 @@ def load(path: Path | None, count: int) -> Tensor | None:
 
 
 def save(path: Path | None, pixels: Tensor) -> None:
-    """Keep pixels, and drop what was kept of an earlier state of the same folder; a full or read-only disk is no error."""
+    """Keep pixels, and drop what was kept of an earlier state of the same folder; a full or read-only disk is
+    no error.
+    """
     if path is None:
         return
     with contextlib.suppress(OSError):

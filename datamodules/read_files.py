@@ -31,11 +31,13 @@ def read_files(
     square: int | None = None,
     crop_seed: int = 0,
 ) -> ImageStore:
-    """A store of the pictures, fitted by `fit` (None: as they are): in memory up to `memory_limit_mb`, larger ones decoded when read.
+    """A store of the pictures, fitted by `fit` (None: as they are): in memory up to `memory_limit_mb`, larger ones
+    decoded when read.
 
     shape: (C, H, W) of every picture at rest where it is known; None: the headers of all files are read first.
     square, crop_seed: the random crop of :class:`FileStore`. strict: the first broken file stops the run.
-    Raises UserError where a file is broken (strict) or all are; otherwise one warning names what is left out, with the count.
+    Raises UserError where a file is broken (strict) or all are; otherwise one warning names what is left out, with the
+    count.
     """
     fit = fit or Fit()
     decode = partial(pictures.decode, mode=mode, fit=fit)
@@ -44,23 +46,30 @@ def read_files(
         files, found = _all(files, pictures.header, strict)
         shapes = [(CHANNELS[mode], *fit.size(w, h)[::-1]) for w, h, _ in found]
     if sum(prod(s) for s in shapes) > memory_limit_mb * 2**20:
-        return FileStore(files, shapes=shape or shapes, decode=decode, square=square, crop_seed=crop_seed, strict=strict)
+        return FileStore(
+            files, shapes=shape or shapes, decode=decode, square=square, crop_seed=crop_seed, strict=strict
+        )
     cache = pixel_cache.path_for(files, f"{mode} {fit!r}") if shape is not None and square is None else None
     kept = pixel_cache.load(cache, len(files))
     if kept is not None:
         return _in_memory(kept, files)
     if cache is not None:
-        rank_zero_info(f"decoding {len(files)} pictures of '{files.folder}' (kept in '{cache.parent}' for the next run)")
+        rank_zero_info(
+            f"decoding {len(files)} pictures of '{files.folder}' (kept in '{cache.parent}' for the next run)"
+        )
     if shape is not None:
         whole, pixels = len(files), torch.empty(len(files), *shape, dtype=torch.uint8)
         files, pixels = _all(files, partial(_decode_checked, decode=decode, shape=shape), strict, into=pixels)
-        pixel_cache.save(cache if len(files) == whole else None, pixels)  # with a broken file among them: it is to be named every time
+        # with a broken file among them: it is to be named every time
+        pixel_cache.save(cache if len(files) == whole else None, pixels)
         return _in_memory(pixels, files)
     files, pixels = _all(files, decode, strict)
     if square is None and len({p.shape for p in pixels}) == 1:
         return _in_memory(torch.stack(pixels), files)
     shapes = [tuple(p.shape) for p in pixels]
-    return FileStore(files, shapes=shapes, decode=decode, pixels=pixels, square=square, crop_seed=crop_seed, strict=strict)
+    return FileStore(
+        files, shapes=shapes, decode=decode, pixels=pixels, square=square, crop_seed=crop_seed, strict=strict
+    )
 
 
 def _in_memory(pixels: Tensor, files: Files) -> MemoryStore:
@@ -68,7 +77,7 @@ def _in_memory(pixels: Tensor, files: Files) -> MemoryStore:
 
 
 def mode_of(files: Files) -> Mode:
-    """"grey" where every readable picture is stored in grey, "colour" otherwise."""
+    """ "grey" where every readable picture is stored in grey, "colour" otherwise."""
     found = [result for result, reason in _map(pictures.header, files) if reason is None]
     return "grey" if found and all(mode in GREY_MODES for _, _, mode in found) else "colour"
 
@@ -80,8 +89,12 @@ def _decode_checked(path: Path, *, decode: Callable[[Path], Tensor], shape: Shap
     return pixels
 
 
-def _all(files: Files, function: Callable[[Path], object], strict: bool, into: Tensor | None = None) -> tuple[Files, Sequence]:
-    """The readable files and the results of `function` on them, a list or the filled rows of `into` (one copy of large sets, not two)."""
+def _all(
+    files: Files, function: Callable[[Path], object], strict: bool, into: Tensor | None = None
+) -> tuple[Files, Sequence]:
+    """The readable files and the results of `function` on them, a list or the filled rows of `into` (one copy of large
+    sets, not two).
+    """
     good, results, broken = [], [] if into is None else into, []
     for row, (result, reason) in enumerate(_map(function, files)):
         if reason is None:
@@ -107,7 +120,8 @@ def _all(files: Files, function: Callable[[Path], object], strict: bool, into: T
 def _map(function: Callable[[Path], object], files: Files) -> Iterator[tuple[object, str | None]]:
     """Results in the order of the files; on a few threads where one file takes longer than a thread's hand-over costs.
 
-    Pillow decodes without holding the interpreter: large pictures and slow disks gain, CIFAR's 32x32 pixels lose (0.2 ms against 0.35 ms).
+    Pillow decodes without holding the interpreter: large pictures and slow disks gain, CIFAR's 32x32 pixels lose (0.2
+    ms against 0.35 ms).
     """
     begin, trial = time.perf_counter(), min(8, len(files))
     yield from [attempt(function, files.path(row)) for row in range(trial)]

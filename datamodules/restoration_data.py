@@ -1,4 +1,6 @@
-"""Pictures as measurements that a method is to undo, each for itself: what `train.py fit` gives to a deep image prior instead of batches."""
+"""Pictures as measurements that a method is to undo, each for itself: what `train.py fit` gives to a deep image prior
+instead of batches.
+"""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -21,8 +23,9 @@ from degradations.noise import GaussianNoise, Noise
 
 @dataclass(frozen=True)
 class Item:
-    """image: float32 [C, H, W] in [-1, 1]: the clean picture, or its measurement where the data are degraded already. index: what its random numbers are keyed
-    by. known: bool [1, H, W], None where every pixel is. truth: [C, H', W'] where it is known.
+    """image: float32 [C, H, W] in [-1, 1]: the clean picture, or its measurement where the data are degraded already.
+    index: what its random numbers are keyed by. known: bool [1, H, W], None where every pixel is. truth: [C, H', W']
+    where it is known.
     """
 
     name: str
@@ -35,8 +38,8 @@ class Item:
 class RestorationData(RunData):
     """y = A x + n for each of some pictures x, or such y as they are.
 
-    degradation: A; null: none, or what is missing in the pictures themselves. noise: n; null: none. seed: of A and n. limit: only the first so many
-    pictures. Options out of range: UserError.
+    degradation: A; null: none, or what is missing in the pictures themselves. noise: n; null: none. seed: of A and n.
+    limit: only the first so many pictures. Options out of range: UserError.
     """
 
     #: Whether the pictures are measurements already, so that nothing is added to them.
@@ -53,7 +56,12 @@ class RestorationData(RunData):
         super().__init__()
         if limit is not None and limit < 1:
             raise UserError(f"limit must be at least 1, got {limit}")
-        self.degradation, self.noise, self.seed, self.limit = degradation, noise or GaussianNoise(sigma=0.0), seed, limit
+        self.degradation, self.noise, self.seed, self.limit = (
+            degradation,
+            noise or GaussianNoise(sigma=0.0),
+            seed,
+            limit,
+        )
         self._items: list[Item] | None = None
 
     @abstractmethod
@@ -69,7 +77,9 @@ class RestorationData(RunData):
             self._items = self._read()[: self.limit]
             for item in self._items:
                 if item.known is not None and self.degradation is not None:
-                    raise UserError(f"picture '{item.name}' has missing pixels, and data.degradation is given too: give one of them")
+                    raise UserError(
+                        f"picture '{item.name}' has missing pixels, and data.degradation is given too: give one of them"
+                    )
         return self._items
 
     @property
@@ -82,7 +92,9 @@ class RestorationData(RunData):
         return self._recipe([row]).clean_shape(shape) if self.degraded else shape
 
     def measurement(self, rows: Sequence[int]) -> Measurement:
-        """The measurement of these pictures, which have one shape, on the CPU; the same for each alone and beside others. UserError where A does not fit."""
+        """The measurement of these pictures, which have one shape, on the CPU; the same for each alone and beside
+        others. UserError where A does not fit.
+        """
         items = [self.items[row] for row in rows]
         index, random, recipe = tuple(item.index for item in items), RandomStreams(self.seed), self._recipe(rows)
         stacked = torch.stack([item.image for item in items])
@@ -92,21 +104,28 @@ class RestorationData(RunData):
         operator = recipe.operator_for(self.shape(rows[0]), index, random)
         y = stacked if operator.mask is None else stacked * operator.mask
         truth = None if any(t is None for t in truths) else torch.stack(truths)
-        return Measurement(y=y, operator=operator, noise=self.noise, index=index, truth=self._checked(truth, operator, items))
+        return Measurement(
+            y=y, operator=operator, noise=self.noise, index=index, truth=self._checked(truth, operator, items)
+        )
 
     def _recipe(self, rows: Sequence[int]) -> Degradation:
         known = [self.items[row].known for row in rows]
         if all(k is None for k in known):
             return self.degradation or Identity()
         shapes = [self.items[row].image.shape[1:] for row in rows]
-        return _Known(torch.stack([torch.ones(1, *s, dtype=torch.bool) if k is None else k for k, s in zip(known, shapes, strict=True)]))
+        return _Known(
+            torch.stack(
+                [torch.ones(1, *s, dtype=torch.bool) if k is None else k for k, s in zip(known, shapes, strict=True)]
+            )
+        )
 
     @staticmethod
     def _checked(truth: Tensor | None, operator: Operator, items: list[Item]) -> Tensor | None:
         if truth is not None and tuple(truth.shape[1:]) != tuple(operator.input_shape):
             (_, h, w), (c, height, width) = truth.shape[1:], operator.input_shape
             raise UserError(
-                f"the truth of '{items[0].name}' has {truth.shape[1]} channel(s) and {w}x{h} pixels (width x height), and what is restored has "
+                f"the truth of '{items[0].name}' has {truth.shape[1]} channel(s) and {w}x{h} pixels (width x "
+                f"height), and what is restored has "
                 f"{c} and {width}x{height}: give the truth in the size and colours of the restored picture"
             )
         return truth
@@ -120,17 +139,26 @@ class RestorationData(RunData):
     def batch_per_process(self, world_size: int) -> int:
         count = len(self.items)
         if count < world_size:
-            raise UserError(f"data has {_count(self.items)} for {world_size} processes, and each is fitted by one: set trainer.devices to at most {count}")
+            raise UserError(
+                f"data has {_count(self.items)} for {world_size} processes, and each is fitted by one: set "
+                f"trainer.devices to at most {count}"
+            )
         return -(-count // world_size)
 
     def contents(self) -> str:
         sizes = sorted({tuple(self.shape(row)) for row in range(len(self.items))})
-        shown = ", ".join(map(str, map(list, sizes[:3]))) + (f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else "")
+        shown = ", ".join(map(str, map(list, sizes[:3]))) + (
+            f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
+        )
         return f"{type(self).__name__}, {_count(self.items)} of {shown}"
 
     def sharing(self, processes: int) -> str:
         most = self.batch_per_process(processes)
-        return _count(self.items) if processes == 1 else f"{_count(self.items)}, at most {most} on each of the {processes} processes that the config names"
+        return (
+            _count(self.items)
+            if processes == 1
+            else f"{_count(self.items)}, at most {most} on each of the {processes} processes that the config names"
+        )
 
     def train_dataloader(self) -> "_Iterations":
         """A batch per iteration, without end: the indices alone, for what is fitted is with the module."""

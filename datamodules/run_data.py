@@ -10,7 +10,9 @@ class RunData(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def batch_per_process(self, world_size: int) -> int:
-        """Images of one step that each of `world_size` processes takes at most; UserError where they cannot be shared among so many."""
+        """Images of one step that each of `world_size` processes takes at most; UserError where they cannot be shared
+        among so many.
+        """
 
     @abstractmethod
     def contents(self) -> str:

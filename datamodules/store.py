@@ -12,7 +12,9 @@ from common.errors import UserError
 
 
 class ImageStore(ABC):
-    """N images at positions 0..N-1. `index` int64 [N] names an image for ever; `label` int64 [N] is -1 where there is none."""
+    """N images at positions 0..N-1. `index` int64 [N] names an image for ever; `label` int64 [N] is -1 where there is
+    none.
+    """
 
     index: Tensor
     label: Tensor
@@ -22,10 +24,11 @@ class ImageStore(ABC):
 
     @abstractmethod
     def read(self, positions: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
-        """Pixels uint8 [B, C, H, W] and the positions int64 [B] that they belong to, on the CPU or on the store's device.
+        """Pixels uint8 [B, C, H, W] and the positions int64 [B] that they belong to, on the CPU or on the store's
+        device.
 
-        `epoch`: of training, for stores that crop at random; None: the fixed crop. Files that turn out broken are left out of both.
-        Raises UserError where the images are not of one size.
+        `epoch`: of training, for stores that crop at random; None: the fixed crop. Files that turn out broken are left
+        out of both. Raises UserError where the images are not of one size.
         """
 
     @abstractmethod
@@ -45,7 +48,12 @@ class MemoryStore(ImageStore):
     """All pixels in one uint8 tensor [N, C, H, W]; `names` default to the index."""
 
     def __init__(
-        self, pixels: Tensor, *, index: Tensor | None = None, label: Tensor | None = None, names: Sequence[str] | None = None
+        self,
+        pixels: Tensor,
+        *,
+        index: Tensor | None = None,
+        label: Tensor | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise TypeError(f"pixels must be uint8 [N, C, H, W], got {pixels.dtype} {tuple(pixels.shape)}")
@@ -56,7 +64,9 @@ class MemoryStore(ImageStore):
 
     def to(self, device: torch.device) -> "MemoryStore":
         """A copy whose pixels, indices and labels rest on `device`."""
-        return MemoryStore(self.pixels.to(device), index=self.index.to(device), label=self.label.to(device), names=self._names)
+        return MemoryStore(
+            self.pixels.to(device), index=self.index.to(device), label=self.label.to(device), names=self._names
+        )
 
     def read(self, positions: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor]:
         positions = positions.to(self.pixels.device)
@@ -74,7 +84,9 @@ class MemoryStore(ImageStore):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """One split: rows 0..len-1, each a position in a store. ``get`` is the plain access of the evaluation and of notebooks."""
+    """One split: rows 0..len-1, each a position in a store. ``get`` is the plain access of the evaluation and of
+    notebooks.
+    """
 
     store: ImageStore
     positions: Tensor
@@ -83,9 +95,11 @@ class ImageSet:
         return len(self.positions)
 
     def get(self, indices: Sequence[int]) -> Batch:
-        """The images of these rows as uint8 [B, C, H, W] in this order; ``Batch.index`` is the stable index in the underlying data set.
+        """The images of these rows as uint8 [B, C, H, W] in this order; ``Batch.index`` is the stable index in the
+        underlying data set.
 
-        Raises IndexError for a row that is not there, UserError where the images are not of one size or a file cannot be decoded.
+        Raises IndexError for a row that is not there, UserError where the images are not of one size or a file cannot
+        be decoded.
         """
         rows = torch.as_tensor(indices, dtype=torch.int64)
         if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(self)):
@@ -97,7 +111,9 @@ class ImageSet:
         return batch
 
     def take(self, rows: Tensor, epoch: int | None = None) -> Batch:
-        """Like :meth:`get` for a tensor of valid rows, with the training crop of `epoch`; files that turn out broken are left out."""
+        """Like :meth:`get` for a tensor of valid rows, with the training crop of `epoch`; files that turn out broken
+        are left out.
+        """
         # Not waited for: the rows of a set that rests on an accelerator are a few bytes, and the host goes on.
         pixels, kept = self.store.read(self.positions[rows.to(self.positions.device, non_blocking=True)], epoch)
         return Batch(pixels, self.store.index[kept], self.store.label[kept])

@@ -1,4 +1,6 @@
-"""One's own picture, or a folder of them, to be restored: damaged already, or clean and then damaged, so that the truth is known."""
+"""One's own picture, or a folder of them, to be restored: damaged already, or clean and then damaged, so that the truth
+is known.
+"""
 
 import os
 from pathlib import Path
@@ -18,13 +20,16 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
 class UserImages(RestorationData):
-    """A picture file, or all in a folder and below it, of 8 or 16 bits or floating point; pixels that are fully transparent are missing.
+    """A picture file, or all in a folder and below it, of 8 or 16 bits or floating point; pixels that are fully
+    transparent are missing.
 
-    path: of the file or folder: absolute, or relative to the current folder, or else to `data_dir`. degraded: the pictures are damaged already, degradation
-    and noise say how; false: they are clean, and are damaged by degradation and noise. mask: white = known, black = missing, a file for all or a folder with
-    a file of the same name for each picture. truth: of degraded pictures, as mask; for the logged PSNR, and for oracles. mode: "auto" as the files are.
-    Of clean pictures: size: the shorter side is resized to it; crop: the middle square of so many pixels; multiple: sides are cut to multiples of it, evenly.
-    data_dir: null for DATA_DIR, or ``data``. Other options: RestorationData. UserError where a file is missing or does not fit.
+    path: of the file or folder: absolute, or relative to the current folder, or else to `data_dir`. degraded: the
+    pictures are damaged already, degradation and noise say how; false: they are clean, and are damaged by degradation
+    and noise. mask: white = known, black = missing, a file for all or a folder with a file of the same name for each
+    picture. truth: of degraded pictures, as mask; for the logged PSNR, and for oracles. mode: "auto" as the files are.
+    Of clean pictures: size: the shorter side is resized to it; crop: the middle square of so many pixels; multiple:
+    sides are cut to multiples of it, evenly. data_dir: null for DATA_DIR, or ``data``. Other options: RestorationData.
+    UserError where a file is missing or does not fit.
     """
 
     def __init__(
@@ -47,9 +52,15 @@ class UserImages(RestorationData):
         if (size is not None and size < 1) or (crop is not None and crop < 1) or multiple < 1:
             raise UserError(f"size, crop and multiple must be at least 1, got {size}, {crop} and {multiple}")
         if degraded and (size is not None or crop is not None or multiple > 1):
-            raise UserError("size, crop and multiple are for clean pictures, and degraded is true: resizing would change the noise that is to be removed")
+            raise UserError(
+                "size, crop and multiple are for clean pictures, and degraded is true: resizing would change "
+                "the noise that is to be removed"
+            )
         if truth is not None and not degraded:
-            raise UserError("truth is given, and degraded is false, so that the pictures are the truth: set degraded to true, or leave truth out")
+            raise UserError(
+                "truth is given, and degraded is false, so that the pictures are the truth: set degraded to "
+                "true, or leave truth out"
+            )
         if mask is not None and self.degradation is not None:
             raise UserError("mask and degradation are both given: give one of them")
         self.path, self.degraded, self.mask, self.truth, self.mode = path, degraded, mask, truth, mode
@@ -61,7 +72,9 @@ class UserImages(RestorationData):
         relative = find_pictures(root) if root.is_dir() else [Path(root.name)]
         folder = root if root.is_dir() else root.parent
         if not relative:
-            raise UserError(f"folder '{root}' has no pictures in it: put some there (.png, .jpg, .tif ...), or give another path")
+            raise UserError(
+                f"folder '{root}' has no pictures in it: put some there (.png, .jpg, .tif ...), or give another path"
+            )
         return [self._item(folder, name, index) for index, name in enumerate(_unique(relative[: self.limit]).items())]
 
     def _item(self, folder: Path, named: tuple[str, Path], index: int) -> Item:
@@ -69,13 +82,21 @@ class UserImages(RestorationData):
         picture = read_picture(folder / relative)
         known = picture.visible
         if self.mask is not None:
-            given = GivenMask(path=str(self._beside(self.mask, "mask", relative))).bind({}, tuple(picture.image.shape)).mask[0] > 0
+            given = (
+                GivenMask(path=str(self._beside(self.mask, "mask", relative)))
+                .bind({}, tuple(picture.image.shape))
+                .mask[0]
+                > 0
+            )
             known = given if known is None else known & given
         image = self._fitted(self._coloured(picture).image)
         if known is not None:
             known = self._fitted(known.float()) > 1 - 1e-5
             if not bool(known.any()):
-                raise UserError(f"no pixel of '{folder / relative}' is known, all are missing or transparent: give a mask with known pixels (white)")
+                raise UserError(
+                    f"no pixel of '{folder / relative}' is known, all are missing or transparent: give a mask with "
+                    f"known pixels (white)"
+                )
         truth = None
         if self.truth is not None:
             truth = self._coloured(read_picture(self._beside(self.truth, "truth", relative)), len(image)).image
@@ -109,7 +130,8 @@ class UserImages(RestorationData):
                 return place
         where = " and ".join(f"'{p}'" for p in places)
         raise UserError(
-            f"data.{option}: there is no file or folder at {where}: give the path of a picture, or set DATA_DIR to the folder that holds it"
+            f"data.{option}: there is no file or folder at {where}: give the path of a picture, or set "
+            f"DATA_DIR to the folder that holds it"
         )
 
     def _beside(self, path: str, option: str, relative: Path) -> Path:
@@ -117,7 +139,10 @@ class UserImages(RestorationData):
         if not found.is_dir():
             return found
         if not (found / relative).is_file():
-            raise UserError(f"data.{option}: '{found}' has no '{relative}', which belongs to the picture of that name: add it, or give one file for all")
+            raise UserError(
+                f"data.{option}: '{found}' has no '{relative}', which belongs to the picture of that name: add "
+                f"it, or give one file for all"
+            )
         return found / relative
 
 

@@ -12,8 +12,9 @@ from degradations.separable import sandwich
 class AveragePooling(Operator):
     """y = mean of each f x f block; A^T y spreads y / f^2 over its block, A^+ y = f^2 A^T y replicates it.
 
-    factor: f, divides both sides of shape (C, H, W) (else UserError). All singular values are 1 / f, one per block. V: the two-dimensional
-    cosine basis (DCT-II, orthonormal) of each block, whose first vector is the constant 1 / f; U = I.
+    factor: f, divides both sides of shape (C, H, W) (else UserError). All singular values are 1 / f, one per block. V:
+    the two-dimensional cosine basis (DCT-II, orthonormal) of each block, whose first vector is the constant 1 / f; U =
+    I.
     """
 
     def __init__(self, factor: int, shape: Shape) -> None:
@@ -82,7 +83,9 @@ class AveragePool(Degradation):
 
 
 def _cosine_basis(n: int) -> Tensor:
-    """D[m, i] = c_m cos(pi m (2 i + 1) / (2 n)), c_0 = sqrt(1/n), else sqrt(2/n): orthonormal DCT-II, float64 [n, n]."""
+    """D[m, i] = c_m cos(pi m (2 i + 1) / (2 n)), c_0 = sqrt(1/n), else sqrt(2/n): orthonormal DCT-II, float64
+    [n, n].
+    """
     i, m = torch.arange(n, dtype=torch.float64), torch.arange(n, dtype=torch.float64)[:, None]
     basis = torch.cos(torch.pi * m * (2 * i + 1) / (2 * n)) * (2 / n) ** 0.5
     basis[0] = (1 / n) ** 0.5

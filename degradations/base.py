@@ -1,7 +1,9 @@
-"""The two types of a degradation: the operator A that acts on a batch, and the recipe that makes one operator per image.
+"""The two types of a degradation: the operator A that acts on a batch, and the recipe that makes one operator per
+image.
 
-An :class:`Operator` is bound: its masks and kernels are fixed, one per image of the batch where they differ. A :class:`Degradation` is what
-a config names: it draws the parameters of each image (place of a mask, ...) from that image's own random stream and binds them.
+An :class:`Operator` is bound: its masks and kernels are fixed, one per image of the batch where they differ. A
+:class:`Degradation` is what a config names: it draws the parameters of each image (place of a mask, ...) from that
+image's own random stream and binds them.
 """
 
 from abc import ABC, abstractmethod
@@ -21,9 +23,10 @@ Params = dict[str, Tensor]
 class SVD:
     """A = U S V^T with orthogonal changes of basis given as functions.
 
-    singular_values: float64 [n] or [B, n], n = C*H*W of the input, zero where A loses the component. v, vt, u, ut: V, V^T, U, U^T.
-    vt maps images [B, C, H, W] to coefficients [B, n], v maps back; ut maps measurements [B, *output_shape] to coefficients [B, n]
-    (zero where the singular value is zero), u maps back. Thus A x = u(singular_values * vt(x)).
+    singular_values: float64 [n] or [B, n], n = C*H*W of the input, zero where A loses the component. v, vt, u, ut: V,
+    V^T, U, U^T. vt maps images [B, C, H, W] to coefficients [B, n], v maps back; ut maps measurements [B,
+    *output_shape] to coefficients [B, n] (zero where the singular value is zero), u maps back. Thus A x =
+    u(singular_values * vt(x)).
     """
 
     singular_values: Tensor
@@ -36,7 +39,8 @@ class SVD:
 class Operator(ABC):
     """y = A x for a batch x [B, C, H, W], without noise: noise is never hidden in an operator.
 
-    input_shape and output_shape are (C, H, W) of one image. Deterministic: two calls give equal results. Dtype and device follow the input.
+    input_shape and output_shape are (C, H, W) of one image. Deterministic: two calls give equal results. Dtype and
+    device follow the input.
     """
 
     input_shape: Shape
@@ -44,8 +48,8 @@ class Operator(ABC):
     linear: bool = True
     #: A constructive remark for a person, used in refusals: "Gaussian blur (reflecting), std 1.0".
     description: str = ""
-    #: pseudo_inverse takes singular values up to here for zero; the `svd` keeps them, so that A = U S V^T is exact. Whoever divides by them
-    #: needs it.
+    #: pseudo_inverse takes singular values up to here for zero; the `svd` keeps them, so that A = U S V^T is exact.
+    #: Whoever divides by them needs it.
     threshold: float = 0.0
 
     @abstractmethod
@@ -53,7 +57,9 @@ class Operator(ABC):
         """A x: [B, *input_shape] to [B, *output_shape]."""
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """A^T y with <A x, y> = <x, A^T y>: [B, *output_shape] to [B, *input_shape]; TypeError where A is not linear."""
+        """A^T y with <A x, y> = <x, A^T y>: [B, *output_shape] to [B, *input_shape]; TypeError where A is not
+        linear.
+        """
         raise TypeError(f"{type(self).__name__} has no adjoint: it is not linear")
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
@@ -67,7 +73,9 @@ class Operator(ABC):
 
     @property
     def mask(self) -> Tensor | None:
-        """For operators that keep pixels: 1 where a pixel is measured, 0 where it is missing, [B or 1, 1, H, W]; None for all others."""
+        """For operators that keep pixels: 1 where a pixel is measured, 0 where it is missing, [B or 1, 1, H, W]; None
+        for all others.
+        """
         return None
 
     @property
@@ -80,7 +88,8 @@ class Operator(ABC):
         return 1.0
 
     def repeat(self, num_samples: int) -> "Operator":
-        """The operator for B * num_samples chains, image-major ([i0, i0, i1, i1]): each image's mask or kernel num_samples times.
+        """The operator for B * num_samples chains, image-major ([i0, i0, i1, i1]): each image's mask or kernel
+        num_samples times.
 
         Itself where all images share one A.
         """
@@ -91,7 +100,9 @@ class Operator(ABC):
         return self._with(lambda held: held[list(rows)])
 
     def _with(self, choose: Callable[[Tensor], Tensor]) -> "Operator":
-        """The operator that holds choose(t) for every tensor t [B, ...] that it holds per image; itself where it holds none."""
+        """The operator that holds choose(t) for every tensor t [B, ...] that it holds per image; itself where it holds
+        none.
+        """
         del choose
         return self
 
@@ -106,11 +117,14 @@ class Operator(ABC):
 class Degradation(ABC):
     """A recipe for operators: what a task in a config names.
 
-    ``operator_for(shape, index, random)`` is a function of (seed, image index) alone, thus the same for any batch, process and order.
+    ``operator_for(shape, index, random)`` is a function of (seed, image index) alone, thus the same for any batch,
+    process and order.
     """
 
     def draw(self, random: RandomStreams, index: int, shape: Shape) -> Params:
-        """The parameters of image `index` of shape (C, H, W), drawn from its own stream; none unless a leaf draws some."""
+        """The parameters of image `index` of shape (C, H, W), drawn from its own stream; none unless a leaf draws
+        some.
+        """
         del random, index, shape
         return {}
 
@@ -118,11 +132,14 @@ class Degradation(ABC):
     def bind(self, params: Params, shape: Shape) -> Operator:
         """The operator for images of shape (C, H, W); `params` are those of :meth:`draw`, stacked over the batch.
 
-        Raises UserError where the shape does not fit (a factor that does not divide the side, a grey image where colour is needed).
+        Raises UserError where the shape does not fit (a factor that does not divide the side, a grey image where colour
+        is needed).
         """
 
     def clean_shape(self, measured: Shape) -> Shape:
-        """The shape of the image whose measurement has shape `measured` (C, H, W), which a person's own picture is: the same unless a leaf says otherwise."""
+        """The shape of the image whose measurement has shape `measured` (C, H, W), which a person's own picture is: the
+        same unless a leaf says otherwise.
+        """
         return measured
 
     def operator_for(self, shape: Shape, index: Sequence[int], random: RandomStreams) -> Operator:

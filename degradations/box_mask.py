@@ -15,13 +15,13 @@ from degradations.mask import Mask
 class BoxMask(Degradation):
     """y = M * x with M = 0 on a box, one box per image; missing pixels read 0, which is mid-grey.
 
-    size: side of a square box in pixels. height, width: sides of a rectangle, both or neither, instead of size. Default: half of either
-    image side.
-    margin: least distance between the box and the image border in pixels; default 1/16 of the side (16 of 256, 2 of 28), less where the box
-    is too large for that.
-    place: "random" draws the place of each image uniformly from its own stream ("mask"); "center" is the middle, rounded to the upper left.
-    Raises UserError for sizes that are not positive or contradict each other, and where box and margins do not fit into the image.
-    Source: the setting of DPS (Chung et al. 2023) and DAPS, 128x128 boxes of 256x256 images with margin 16 or 32.
+    size: side of a square box in pixels. height, width: sides of a rectangle, both or neither, instead of size.
+    Default: half of either image side. margin: least distance between the box and the image border in pixels; default
+    1/16 of the side (16 of 256, 2 of 28), less where the box is too large for that. place: "random" draws the place of
+    each image uniformly from its own stream ("mask"); "center" is the middle, rounded to the upper left. Raises
+    UserError for sizes that are not positive or contradict each other, and where box and margins do not fit into the
+    image. Source: the setting of DPS (Chung et al. 2023) and DAPS, 128x128 boxes of 256x256 images with margin 16 or
+    32.
     """
 
     def __init__(
@@ -36,8 +36,15 @@ class BoxMask(Degradation):
         if size is not None and (height is not None or width is not None):
             raise UserError(f"give either size or height and width, got size={size}, height={height}, width={width}")
         if (height is None) != (width is None):
-            raise UserError(f"height and width are given together, got height={height}, width={width}; for a square box use size")
-        for name, value, least in (("size", size, 1), ("height", height, 1), ("width", width, 1), ("margin", margin, 0)):
+            raise UserError(
+                f"height and width are given together, got height={height}, width={width}; for a square box use size"
+            )
+        for name, value, least in (
+            ("size", size, 1),
+            ("height", height, 1),
+            ("width", width, 1),
+            ("margin", margin, 0),
+        ):
             if value is not None and value < least:
                 raise UserError(f"{name} must be at least {least}, got {value}")
         if place not in ("random", "center"):
@@ -61,10 +68,15 @@ class BoxMask(Degradation):
         """First pixel and length of the box along one axis."""
         length = max(1, side // 2) if length is None else length
         if length > side:
-            raise UserError(f"the {name} of the box is {length}, more than the {side} pixels of the image: choose at most {side}")
+            raise UserError(
+                f"the {name} of the box is {length}, more than the {side} pixels of the image: choose at most {side}"
+            )
         room = side - length
         margin = min(int(side / 16 + 0.5), room // 2) if self.margin is None else self.margin
         if 2 * margin > room:
-            raise UserError(f"margin={margin} leaves no place for a box of {name} {length} in {side} pixels: choose at most {room // 2}")
+            raise UserError(
+                f"margin={margin} leaves no place for a box of {name} {length} in {side} pixels: choose at most"
+                f" {room // 2}"
+            )
         start = int(generator.integers(margin, room - margin + 1)) if self.place == "random" else room // 2
         return start, length

@@ -13,25 +13,32 @@ from degradations.gaussian import check_blur, gaussian_taps
 class CircularBlur(Operator):
     """A x = F^-1(K * F x): circular convolution with a kernel whose discrete Fourier transform is K; A^T has conj(K).
 
-    kernel: [k, l], or [B, k, l] for one kernel per image, centred at (k // 2, l // 2), no larger than the image (ValueError).
-    shape: (C, H, W) of the images.
-    threshold: tau; A^+ has conj(K) / |K|^2 where |K| > tau and 0 elsewhere: the Moore-Penrose inverse of the operator truncated at tau.
+    kernel: [k, l], or [B, k, l] for one kernel per image, centred at (k // 2, l // 2), no larger than the image
+    (ValueError). shape: (C, H, W) of the images. threshold: tau; A^+ has conj(K) / |K|^2 where |K| > tau and 0
+    elsewhere: the Moore-Penrose inverse of the operator truncated at tau.
 
-    The singular values are |K|. The real orthonormal basis V is the discrete Hartley transform, its own inverse (Bracewell 1983), and
-    U = P V with the phase filter P = K / |K|, so that U S V^T = A for every real kernel, symmetric or not.
+    The singular values are |K|. The real orthonormal basis V is the discrete Hartley transform, its own inverse
+    (Bracewell 1983), and U = P V with the phase filter P = K / |K|, so that U S V^T = A for every real kernel,
+    symmetric or not.
     """
 
-    def __init__(self, kernel: Tensor, shape: Shape, *, threshold: float = 3e-2, description: str = "circular blur") -> None:
+    def __init__(
+        self, kernel: Tensor, shape: Shape, *, threshold: float = 3e-2, description: str = "circular blur"
+    ) -> None:
         kernel = kernel.detach().double()
         kernel = kernel[None] if kernel.ndim == 2 else kernel
         _, height, width = shape
         if kernel.ndim != 3 or kernel.shape[1] > height or kernel.shape[2] > width:
-            raise ValueError(f"kernel must have shape [k, l] or [B, k, l] with k <= {height} and l <= {width}, got {list(kernel.shape)}")
+            raise ValueError(
+                f"kernel must have shape [k, l] or [B, k, l] with k <= {height} and l <= {width}, got"
+                f" {list(kernel.shape)}"
+            )
         padded = kernel.new_zeros(len(kernel), height, width)
         padded[:, : kernel.shape[1], : kernel.shape[2]] = kernel
         padded = padded.roll((-(kernel.shape[1] // 2), -(kernel.shape[2] // 2)), (1, 2))
         spectrum = torch.fft.fft2(padded)[:, None]
-        # Hermitian to the last bit: rounding would make the phase of vanishing values inconsistent, and P no longer real.
+        # Hermitian to the last bit: rounding would make the phase of vanishing values inconsistent, and P no longer
+        # real.
         spectrum = (spectrum + _negative_frequencies(spectrum).conj()) / 2
         self._spectrum = spectrum  # [B or 1, 1, H, W]
         self._magnitude = spectrum.abs()
@@ -90,19 +97,22 @@ class CircularBlur(Operator):
     def _filter(self, spectrum: Tensor, x: Tensor) -> Tensor:
         """F^-1(spectrum * F x), real because the spectrum is Hermitian: half of the frequencies are enough."""
         if len(spectrum) not in (1, len(x)):
-            raise ValueError(f"this operator holds {len(spectrum)} kernels, got {len(x)} images; for several samples per image use repeat")
+            raise ValueError(
+                f"this operator holds {len(spectrum)} kernels, got {len(x)} images; for several samples per image use"
+                " repeat"
+            )
         half = spectrum[..., : x.shape[-1] // 2 + 1].to(x.device, x.dtype.to_complex())
         return torch.fft.irfft2(half * torch.fft.rfft2(x), s=x.shape[-2:])
 
 
 class CircularGaussianBlur(Degradation):
-    """y = k * x (circular), k a Gaussian of `std` pixels, truncated at radius int(4 std + 0.5), sum 1: a constant image stays as it is.
+    """y = k * x (circular), k a Gaussian of `std` pixels, truncated at radius int(4 std + 0.5), sum 1: a constant image
+    stays as it is.
 
-    std: in pixels. What is lost depends on it alone, whatever the image side: of the singular values, 44 % are below 3e-2 at std 1 and 94 %
-    at std 3.
-    threshold: singular values up to this are taken for zero by the pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022), which amplifies
-    noise by at most 1 / threshold.
-    Raises UserError where the kernel is larger than the image: it would wrap around and overlap itself.
+    std: in pixels. What is lost depends on it alone, whatever the image side: of the singular values, 44 % are below
+    3e-2 at std 1 and 94 % at std 3. threshold: singular values up to this are taken for zero by the pseudo-inverse
+    (3e-2, as in DDRM, Kawar et al. 2022), which amplifies noise by at most 1 / threshold. Raises UserError where the
+    kernel is larger than the image: it would wrap around and overlap itself.
     """
 
     def __init__(self, *, std: float, threshold: float = 3e-2) -> None:
@@ -114,8 +124,9 @@ class CircularGaussianBlur(Degradation):
         taps = gaussian_taps(self.std)
         if len(taps) > min(shape[1:]):
             raise UserError(
-                f"std={self.std:g} needs a kernel of {len(taps)}x{len(taps)} pixels, more than the image of {shape[1]}x{shape[2]}: "
-                f"choose std below {((min(shape[1:]) - 1) // 2 + 0.5) / 4:g}, or ReflectingGaussianBlur"
+                f"std={self.std:g} needs a kernel of {len(taps)}x{len(taps)} pixels, more than the image of"
+                f" {shape[1]}x{shape[2]}: choose std below {((min(shape[1:]) - 1) // 2 + 0.5) / 4:g}, or"
+                " ReflectingGaussianBlur"
             )
         description = f"Gaussian blur (circular), std {self.std:g}"
         return CircularBlur(torch.outer(taps, taps), shape, threshold=self.threshold, description=description)
@@ -127,6 +138,8 @@ def _negative_frequencies(spectrum: Tensor) -> Tensor:
 
 
 def _hartley(x: Tensor) -> Tensor:
-    """sum_ij x_ij cas(2 pi (u i / H + v j / W)) / sqrt(H W), cas = cos + sin: real, orthonormal, symmetric, its own inverse."""
+    """sum_ij x_ij cas(2 pi (u i / H + v j / W)) / sqrt(H W), cas = cos + sin: real, orthonormal, symmetric, its own
+    inverse.
+    """
     spectrum = torch.fft.fft2(x, norm="ortho")
     return spectrum.real - spectrum.imag

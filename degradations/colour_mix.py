@@ -6,17 +6,23 @@ from torch import Tensor
 from degradations.base import SVD, Operator, Shape
 
 # Orthonormal: grey first, then two axes of colour.
-_BASIS = torch.tensor([[1, 1, 1], [1, -1, 0], [1, 1, -2]], dtype=torch.float64) / torch.tensor([[3], [2], [6]], dtype=torch.float64).sqrt()
+_BASIS = (
+    torch.tensor([[1, 1, 1], [1, -1, 0], [1, 1, -2]], dtype=torch.float64)
+    / torch.tensor([[3], [2], [6]], dtype=torch.float64).sqrt()
+)
 
 
 class ColourMix(Operator):
-    """A = a I + (1 - a) P on the three channels of every pixel, P their mean: symmetric, with singular values 1 (grey) and a (twice), 0 <= a <= 1.
+    """A = a I + (1 - a) P on the three channels of every pixel, P their mean: symmetric, with singular values 1 (grey)
+    and a (twice), 0 <= a <= 1.
 
-    colour: a, the share of the colour that is kept. shape: (3, H, W). threshold: a up to this is taken for zero by the pseudo-inverse (3e-2, as in DDRM, Kawar
-    et al. 2022). ValueError for other shapes and shares.
+    colour: a, the share of the colour that is kept. shape: (3, H, W). threshold: a up to this is taken for zero by the
+    pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022). ValueError for other shapes and shares.
     """
 
-    def __init__(self, colour: float, shape: Shape, *, threshold: float = 3e-2, description: str = "desaturation") -> None:
+    def __init__(
+        self, colour: float, shape: Shape, *, threshold: float = 3e-2, description: str = "desaturation"
+    ) -> None:
         if shape[0] != 3 or not 0 <= colour <= 1:
             raise ValueError(f"expected three channels and a share of colour in [0, 1], got {shape[0]} and {colour}")
         self.colour, self.threshold, self.description = float(colour), threshold, description
@@ -39,7 +45,8 @@ class ColourMix(Operator):
         kept = torch.tensor([1.0, float(self.colour > 0), float(self.colour > 0)], dtype=torch.float64).view(3, 1, 1)
 
         def turn(x: Tensor, matrix: Tensor) -> Tensor:
-            with torch.autocast(x.device.type, enabled=False):  # half precision would be taken for a misfit of the measurement
+            # half precision would be taken for a misfit of the measurement
+            with torch.autocast(x.device.type, enabled=False):
                 return torch.einsum("ij,bjhw->bihw", matrix.to(x), x)
 
         def v(c: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ from degradations.base import SVD, Operator, Shape
 
 
 def diagonal_svd(weights: Tensor, shape: Shape) -> SVD:
-    """Of A = diag(w), w >= 0 of shape [B or 1, 1 or C, H, W] for images of `shape` (C, H, W): V = U = I, the singular values are w."""
+    """Of A = diag(w), w >= 0 of shape [B or 1, 1 or C, H, W] for images of `shape` (C, H, W): V = U = I, the singular
+    values are w.
+    """
 
     def flat(x: Tensor) -> Tensor:
         return x.flatten(1)
@@ -26,19 +28,26 @@ def diagonal_svd(weights: Tensor, shape: Shape) -> SVD:
 
 
 def check_count(weights: Tensor, x: Tensor) -> None:
-    """ValueError where the weights of several images meet another number of images, which would be broadcast silently."""
+    """ValueError where the weights of several images meet another number of images, which would be broadcast
+    silently.
+    """
     if len(weights) not in (1, len(x)):
-        raise ValueError(f"this operator holds {len(weights)} masks, got {len(x)} images; for several samples per image use repeat")
+        raise ValueError(
+            f"this operator holds {len(weights)} masks, got {len(x)} images; for several samples per image use repeat"
+        )
 
 
 class Diagonal(Operator):
     """A = diag(w): y = w * x, image-shaped, w in [0, 1]; A = A^T, A^+ = 1 / w where w > threshold and 0 elsewhere.
 
-    weights: [B or 1, 1 or C, H, W]. channels: C of the images. threshold: weights up to this are taken for zero by the pseudo-inverse (3e-2, as in DDRM, Kawar
-    et al. 2022). `mask` stays None: a dimmed pixel is measured. ValueError where the weights have another shape or range.
+    weights: [B or 1, 1 or C, H, W]. channels: C of the images. threshold: weights up to this are taken for zero by the
+    pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022). `mask` stays None: a dimmed pixel is measured. ValueError
+    where the weights have another shape or range.
     """
 
-    def __init__(self, weights: Tensor, *, channels: int, threshold: float = 3e-2, description: str = "soft mask") -> None:
+    def __init__(
+        self, weights: Tensor, *, channels: int, threshold: float = 3e-2, description: str = "soft mask"
+    ) -> None:
         if weights.ndim != 4 or weights.shape[1] not in (1, channels):
             raise ValueError(f"weights must have shape [B, 1 or {channels}, H, W], got {list(weights.shape)}")
         self._weights = weights.detach().double()

@@ -10,15 +10,18 @@ from degradations.base import SVD, Degradation, Operator, Params, Shape
 
 
 class GreyOperator(Operator):
-    """y = sum_c w_c x_c per pixel; A^T y = w y, A^+ y = w y / (w.w): a tint of the image's own grey, grey itself for equal weights.
+    """y = sum_c w_c x_c per pixel; A^T y = w y, A^+ y = w y / (w.w): a tint of the image's own grey, grey itself for
+    equal weights.
 
-    weights: w, three numbers, not all zero. shape: (3, H, W). The only singular value is ||w||, once per pixel. V: w / ||w|| and two
-    vectors orthogonal to it in every pixel (a Householder reflection); U = I.
+    weights: w, three numbers, not all zero. shape: (3, H, W). The only singular value is ||w||, once per pixel. V: w /
+    ||w|| and two vectors orthogonal to it in every pixel (a Householder reflection); U = I.
     """
 
     def __init__(self, weights: Sequence[float], shape: Shape) -> None:
         if shape[0] != 3 or len(weights) != 3:
-            raise ValueError(f"grey needs images with 3 channels and 3 weights, got {shape[0]} channels and {len(weights)} weights")
+            raise ValueError(
+                f"grey needs images with 3 channels and 3 weights, got {shape[0]} channels and {len(weights)} weights"
+            )
         self._weights = torch.tensor(weights, dtype=torch.float64).view(3, 1, 1)
         self._square = float(self._weights.square().sum())
         if not 0 < self._square < float("inf"):
@@ -72,8 +75,9 @@ class GreyOperator(Operator):
 class Grey(Degradation):
     """y = sum_c weights_c x_c: colour [3, H, W] to grey [1, H, W].
 
-    weights: of red, green, blue; default 1/3 each as in DDRM and DDNM; or [0.299, 0.587, 0.114] for luma (ITU-R BT.601). Raises UserError
-    where they are not three finite numbers, or all zero, and, when bound, for images that have no three channels.
+    weights: of red, green, blue; default 1/3 each as in DDRM and DDNM; or [0.299, 0.587, 0.114] for luma (ITU-R
+    BT.601). Raises UserError where they are not three finite numbers, or all zero, and, when bound, for images that
+    have no three channels.
     """
 
     def __init__(self, *, weights: list[float] | None = None) -> None:
@@ -84,25 +88,33 @@ class Grey(Degradation):
 
     def clean_shape(self, measured: Shape) -> Shape:
         if measured[0] != 1:
-            raise UserError(f"the grey task restores the colours of a grey picture with 1 channel, this one has {measured[0]}: give a grey picture")
+            raise UserError(
+                f"the grey task restores the colours of a grey picture with 1 channel, this one has {measured[0]}: give"
+                " a grey picture"
+            )
         return (3, *measured[1:])
 
     def bind(self, params: Params, shape: Shape) -> GreyOperator:
         del params
         if shape[0] != 3:
             raise UserError(
-                f"the grey task needs colour images with 3 channels, these have {shape[0]}: choose colour data, or another task"
+                f"the grey task needs colour images with 3 channels, these have {shape[0]}: choose colour data, or"
+                " another task"
             )
         return GreyOperator(self.weights, shape)
 
 
 def _basis_from(first: Tensor) -> Tensor:
-    """Orthonormal rows [3, 3], the first one is `first` (of length 1): a Householder reflection that swaps it with the first axis."""
+    """Orthonormal rows [3, 3], the first one is `first` (of length 1): a Householder reflection that swaps it with the
+    first axis.
+    """
     axis = torch.zeros_like(first)
     axis[0] = 1.0
     sign = -1.0 if float(first[0]) > 0 else 1.0  # reflect onto the farther of +-axis: no cancellation
     normal = first - sign * axis
-    reflection = torch.eye(3, dtype=first.dtype, device=first.device) - 2 * torch.outer(normal, normal) / normal.square().sum()
+    reflection = (
+        torch.eye(3, dtype=first.dtype, device=first.device) - 2 * torch.outer(normal, normal) / normal.square().sum()
+    )
     return sign * reflection
 
 

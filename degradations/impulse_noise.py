@@ -13,10 +13,12 @@ Kind = Literal["salt_and_pepper", "salt", "pepper", "uniform"]
 
 
 class ImpulseNoise(UnitNoise):
-    """v = u with probability 1 - p, else something that says nothing about u: 0 or 1 (salt and pepper), 1, 0, or U(0, 1); each channel value by itself.
+    """v = u with probability 1 - p, else something that says nothing about u: 0 or 1 (salt and pepper), 1, 0, or U(0,
+    1); each channel value by itself.
 
-    probability: p. kind: what replaces a value. clip: to [0, 1] and 256 levels; published levels low/medium/high are 0.3/0.5/0.7, salt and pepper (Wang et al.
-    2021, 2112.06074). `sigma` = sqrt(p), for "uniform" sqrt(p / 3): the rms error at mid grey in [-1, 1] units. Raises ValueError where p is not in [0, 1].
+    probability: p. kind: what replaces a value. clip: to [0, 1] and 256 levels; published levels low/medium/high are
+    0.3/0.5/0.7, salt and pepper (Wang et al. 2021, 2112.06074). `sigma` = sqrt(p), for "uniform" sqrt(p / 3): the rms
+    error at mid grey in [-1, 1] units. Raises ValueError where p is not in [0, 1].
     """
 
     def __init__(self, *, probability: float, kind: Kind = "salt_and_pepper", clip: bool = False) -> None:
@@ -36,12 +38,24 @@ class ImpulseNoise(UnitNoise):
         # The same uniform says whether, and which: given that it is below p, uniform / p is again uniform.
         uniform = torch.from_numpy(random.generator("measurement", index).random(tuple(unit.shape)))
         share = uniform / max(self.probability, 1e-300)
-        values = {"salt_and_pepper": (share < 0.5).double(), "salt": torch.ones_like(share), "pepper": torch.zeros_like(share), "uniform": share}
+        values = {
+            "salt_and_pepper": (share < 0.5).double(),
+            "salt": torch.ones_like(share),
+            "pepper": torch.zeros_like(share),
+            "uniform": share,
+        }
         return torch.where((uniform < self.probability).to(unit.device), values[self.kind].to(unit), unit)
 
     def rms(self, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        """2 sqrt(p (mean u^2 - 2 m1 mean u + m2)) with the moments m1, m2 of what replaces a value, and those of u from E v^k = (1 - p) u^k + p m_k."""
-        first, second = {"salt_and_pepper": (0.5, 0.5), "salt": (1.0, 1.0), "pepper": (0.0, 0.0), "uniform": (0.5, 1 / 3)}[self.kind]
+        """2 sqrt(p (mean u^2 - 2 m1 mean u + m2)) with the moments m1, m2 of what replaces a value, and those of u from
+        E v^k = (1 - p) u^k + p m_k.
+        """
+        first, second = {
+            "salt_and_pepper": (0.5, 0.5),
+            "salt": (1.0, 1.0),
+            "pepper": (0.0, 0.0),
+            "uniform": (0.5, 1 / 3),
+        }[self.kind]
         kept = max(1 - self.probability, 1e-6)
         v = (y + 1) / 2
         mean = ((self._mean(v, mask) - self.probability * first) / kept).clamp(0, 1)

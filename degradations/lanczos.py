@@ -12,7 +12,9 @@ from degradations.separable import Axis, Separable
 
 
 def lanczos(t: Tensor, lobes: int) -> Tensor:
-    """w(t) = sinc(t) sinc(t / a) for |t| < a, else 0, with sinc(t) = sin(pi t) / (pi t) and a = lobes (Lanczos; Duchon 1979)."""
+    """w(t) = sinc(t) sinc(t / a) for |t| < a, else 0, with sinc(t) = sin(pi t) / (pi t) and a = lobes (Lanczos; Duchon
+    1979).
+    """
     return torch.where(t.abs() < lobes, torch.sinc(t) * torch.sinc(t / lobes), 0.0)
 
 
@@ -20,8 +22,9 @@ def lanczos(t: Tensor, lobes: int) -> Tensor:
 def lanczos_axis(side: int, factor: int, lobes: int, phase: float) -> Axis:
     """R[i, clamp(j, 0, side - 1)] += w((j - c_i) / f), rows scaled to sum 1: [side / f, side].
 
-    phase 1/2: c_i = (i + 1/2) f - 1/2 is the middle of block i; 2 a f taps where f is even. phase 0: c_i = i f + floor(f / 2) is a pixel; 2 a f + 1 taps, of
-    which the outermost two are zeros of w. The border pixel is read for whatever lies beyond it (replication).
+    phase 1/2: c_i = (i + 1/2) f - 1/2 is the middle of block i; 2 a f taps where f is even. phase 0: c_i = i f +
+    floor(f / 2) is a pixel; 2 a f + 1 taps, of which the outermost two are zeros of w. The border pixel is read for
+    whatever lies beyond it (replication).
     """
     blocks = torch.arange(side // factor, dtype=torch.float64) * factor
     centres = blocks + (factor - 1) / 2 if phase == 0.5 else blocks + factor // 2
@@ -35,9 +38,10 @@ def lanczos_axis(side: int, factor: int, lobes: int, phase: float) -> Axis:
 class Lanczos(Degradation):
     """Y = R X C^T with R, C Lanczos downsampling by `factor`: [C, H, W] to [C, H / factor, W / factor].
 
-    factor f divides both sides (else UserError with the divisors). lobes a: 2 or 3. phase: 0.5, output pixels in the middle of f x f blocks, or 0, on a pixel.
-    Negative lobes overshoot: `output_range` is wider than [-1, 1]. Well conditioned: the pseudo-inverse is exact. Ulyanov et al. 2018 (1711.10925): lobes 2,
-    phase 0.5, the border replicated.
+    factor f divides both sides (else UserError with the divisors). lobes a: 2 or 3. phase: 0.5, output pixels in the
+    middle of f x f blocks, or 0, on a pixel. Negative lobes overshoot: `output_range` is wider than [-1, 1]. Well
+    conditioned: the pseudo-inverse is exact. Ulyanov et al. 2018 (1711.10925): lobes 2, phase 0.5, the border
+    replicated.
     """
 
     def __init__(self, *, factor: int, lobes: int = 2, phase: float = 0.5) -> None:

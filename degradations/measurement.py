@@ -16,9 +16,10 @@ from degradations.noise import Noise
 class Measurement:
     """y = A x + n: one batch of one shape.
 
-    y: float32 [B, *operator.output_shape], in the units of images in [-1, 1]. operator: A. noise: knows its sigma. index: the B image
-    indices, which the random streams of a method are keyed by. truth: x [B, C, H, W], for the oracle rows alone; None for a person's own
-    picture. Raises ValueError where shapes do not fit; warns where y lies further outside the operator's range than 6 sigma.
+    y: float32 [B, *operator.output_shape], in the units of images in [-1, 1]. operator: A. noise: knows its sigma.
+    index: the B image indices, which the random streams of a method are keyed by. truth: x [B, C, H, W], for the oracle
+    rows alone; None for a person's own picture. Raises ValueError where shapes do not fit; warns where y lies further
+    outside the operator's range than 6 sigma.
     """
 
     y: Tensor
@@ -29,11 +30,15 @@ class Measurement:
 
     def __post_init__(self) -> None:
         if tuple(self.y.shape[1:]) != tuple(self.operator.output_shape):
-            raise ValueError(f"y must have shape [B, {', '.join(map(str, self.operator.output_shape))}], got {list(self.y.shape)}")
+            raise ValueError(
+                f"y must have shape [B, {', '.join(map(str, self.operator.output_shape))}], got {list(self.y.shape)}"
+            )
         if len(self.index) != len(self.y):
             raise ValueError(f"index must have one entry per image, got {len(self.index)} for {len(self.y)} images")
         if self.truth is not None and tuple(self.truth.shape) != (len(self.y), *self.operator.input_shape):
-            raise ValueError(f"truth must have shape {[len(self.y), *self.operator.input_shape]}, got {list(self.truth.shape)}")
+            raise ValueError(
+                f"truth must have shape {[len(self.y), *self.operator.input_shape]}, got {list(self.truth.shape)}"
+            )
         if not torch.isfinite(self.y).all():
             raise ValueError("y has values that are not finite (NaN or infinity)")
         low, high = self.operator.output_range
@@ -41,8 +46,8 @@ class Measurement:
         least, most = float(self.y.min()), float(self.y.max())
         if least < low - slack or most > high + slack:
             warnings.warn(
-                f"y spans [{least:.3g}, {most:.3g}], more than 6 sigma beyond the operator's range [{low:.3g}, {high:.3g}]: "
-                "is it in [-1, 1] units, and is sigma right?"
+                f"y spans [{least:.3g}, {most:.3g}], more than 6 sigma beyond the operator's range [{low:.3g},"
+                f" {high:.3g}]: is it in [-1, 1] units, and is sigma right?"
             )
 
     @property
@@ -54,18 +59,29 @@ class Measurement:
         """These images of the batch, in this order."""
         rows = list(rows)
         truth = None if self.truth is None else self.truth[rows]
-        return replace(self, y=self.y[rows], operator=self.operator.pick(rows), index=tuple(self.index[r] for r in rows), truth=truth)
+        return replace(
+            self,
+            y=self.y[rows],
+            operator=self.operator.pick(rows),
+            index=tuple(self.index[r] for r in rows),
+            truth=truth,
+        )
 
     def without_truth(self) -> "Measurement":
         """The same measurement for methods that may not read the truth."""
         return replace(self, truth=None)
 
 
-def measure(x: Tensor, *, degradation: Degradation, noise: Noise, index: Sequence[int], random: RandomStreams) -> Measurement:
-    """y = A x + n for images x [B, C, H, W] in [-1, 1] with these indices; A and n are functions of (seed, image index) alone."""
+def measure(
+    x: Tensor, *, degradation: Degradation, noise: Noise, index: Sequence[int], random: RandomStreams
+) -> Measurement:
+    """y = A x + n for images x [B, C, H, W] in [-1, 1] with these indices; A and n are functions of (seed, image index)
+    alone.
+    """
     index = tuple(int(i) for i in index)
     operator = degradation.operator_for(tuple(x.shape[1:]), index, random).to(x.device)
     y = noise.add(operator(x), index, random)
     if operator.mask is not None:
-        y = y * operator.mask  # a missing pixel is not measured: no noise there either, or every residual y - A x would count it
+        # a missing pixel is not measured: no noise there either, or every residual y - A x would count it
+        y = y * operator.mask
     return Measurement(y=y, operator=operator, noise=noise, index=index, truth=x)

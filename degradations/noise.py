@@ -11,25 +11,33 @@ from common.random_streams import RandomStreams
 
 
 class Noise(ABC):
-    """Noise that is added to A x; `sigma` is its standard deviation in [-1, 1] units, nominal where it depends on the image."""
+    """Noise that is added to A x; `sigma` is its standard deviation in [-1, 1] units, nominal where it depends on the
+    image.
+    """
 
     sigma: float
 
     @property
     def reach(self) -> float:
-        """How far a value of y may lie beyond the range of A x before it is warned about: 6 sigma unless a leaf has another law."""
+        """How far a value of y may lie beyond the range of A x before it is warned about: 6 sigma unless a leaf has
+        another law.
+        """
         return 6 * self.sigma
 
     def rms(self, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The root mean square of the noise in measurements y [B, ...], as its own law says it, over measured values: float64 [B] in [-1, 1] units.
+        """The root mean square of the noise in measurements y [B, ...], as its own law says it, over measured values:
+        float64 [B] in [-1, 1] units.
 
-        sigma, unless it depends on the image, which is then read off y: E y is the image. mask: 1 where a value was measured, broadcasts to y.
+        sigma, unless it depends on the image, which is then read off y: E y is the image. mask: 1 where a value was
+        measured, broadcasts to y.
         """
         del mask
         return torch.full((len(y),), self.sigma, dtype=torch.float64, device=y.device)
 
     def variance(self, y: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The variance of the noise of every value of y, like y, in [-1, 1]^2 units: rms^2, unless it depends on the image, which is then read off y."""
+        """The variance of the noise of every value of y, like y, in [-1, 1]^2 units: rms^2, unless it depends on the
+        image, which is then read off y.
+        """
         return self.rms(y, mask).square().to(y).view(-1, *[1] * (y.ndim - 1)).expand_as(y)
 
     @abstractmethod
@@ -38,12 +46,15 @@ class Noise(ABC):
 
 
 class GaussianNoise(Noise):
-    """n ~ N(0, sigma^2 I). Give exactly one of sigma ([-1, 1] units), sigma_255 (0..255 units), sigma_unit ([0, 1] units); 0 is no noise.
+    """n ~ N(0, sigma^2 I). Give exactly one of sigma ([-1, 1] units), sigma_255 (0..255 units), sigma_unit ([0, 1]
+    units); 0 is no noise.
 
     Raises ValueError where none or several are given or the level is negative.
     """
 
-    def __init__(self, *, sigma: float | None = None, sigma_255: float | None = None, sigma_unit: float | None = None) -> None:
+    def __init__(
+        self, *, sigma: float | None = None, sigma_255: float | None = None, sigma_unit: float | None = None
+    ) -> None:
         self.sigma = sigma_from(sigma=sigma, sigma_255=sigma_255, sigma_unit=sigma_unit)
 
     def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:

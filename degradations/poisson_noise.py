@@ -12,10 +12,12 @@ from degradations.unit_noise import UnitNoise
 
 
 class PoissonNoise(UnitNoise):
-    """v = k / lambda, k ~ Poisson(lambda u): E v = u, Var v = u / lambda, for intensities u in [0, 1]; no light (0) where A x is below -1.
+    """v = k / lambda, k ~ Poisson(lambda u): E v = u, Var v = u / lambda, for intensities u in [0, 1]; no light (0)
+    where A x is below -1.
 
-    scale: lambda, the mean count of white. clip: to [0, 1] and 256 levels; published levels low/medium/high are 25/12/5, clipped (Wang et al. 2021,
-    2112.06074). `sigma` = sqrt(2 / lambda), that of mid grey in [-1, 1] units. Raises ValueError where scale is not positive.
+    scale: lambda, the mean count of white. clip: to [0, 1] and 256 levels; published levels low/medium/high are
+    25/12/5, clipped (Wang et al. 2021, 2112.06074). `sigma` = sqrt(2 / lambda), that of mid grey in [-1, 1] units.
+    Raises ValueError where scale is not positive.
     """
 
     def __init__(self, *, scale: float, clip: bool = False) -> None:
@@ -26,11 +28,14 @@ class PoissonNoise(UnitNoise):
 
     @property
     def reach(self) -> float:
-        """2 (6 sqrt(lambda) + 12) / lambda: 6 standard deviations of white, and the longer tail of few counts (Bernstein: beyond it 1 in 3e7)."""
+        """2 (6 sqrt(lambda) + 12) / lambda: 6 standard deviations of white, and the longer tail of few counts
+        (Bernstein: beyond it 1 in 3e7).
+        """
         return 2 * (6 * math.sqrt(self.scale) + 12) / self.scale
 
     def draw(self, unit: Tensor, index: int, random: RandomStreams) -> Tensor:
-        # One uniform per value, inverted: a count changes only where its own mean does, so that rounding errors of A x on another device move nothing else.
+        # One uniform per value, inverted: a count changes only where its own mean does, so that rounding errors of A x
+        # on another device move nothing else.
         uniform = random.generator("measurement", index).random(tuple(unit.shape))
         mean = self.scale * unit.detach().double().clamp(min=0).cpu().numpy()
         return torch.from_numpy(counts(uniform, mean) / self.scale).to(unit)

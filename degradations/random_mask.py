@@ -9,11 +9,12 @@ from degradations.mask import Mask
 
 
 class RandomMask(Degradation):
-    """y = M * x with M = 0 at exactly round(removed * H * W) pixels of every image; missing pixels read 0, which is mid-grey.
+    """y = M * x with M = 0 at exactly round(removed * H * W) pixels of every image; missing pixels read 0, which is
+    mid-grey.
 
-    removed: the fraction of pixels that is missing, in [0, 1] (DPS: 0.92 of a 256x256 image, DAPS: 0.7); all channels of a pixel are lost
-    together. The pixels are drawn without replacement from the stream ("mask", image index): papers that draw each pixel by itself have a
-    fraction that varies. Raises UserError where removed is outside [0, 1].
+    removed: the fraction of pixels that is missing, in [0, 1] (DPS: 0.92 of a 256x256 image, DAPS: 0.7); all channels
+    of a pixel are lost together. The pixels are drawn without replacement from the stream ("mask", image index): papers
+    that draw each pixel by itself have a fraction that varies. Raises UserError where removed is outside [0, 1].
     """
 
     def __init__(self, *, removed: float) -> None:
@@ -29,4 +30,6 @@ class RandomMask(Degradation):
         return {"mask": mask.view(1, *shape[1:])}
 
     def bind(self, params: Params, shape: Shape) -> Mask:
-        return Mask(params["mask"], channels=shape[0], description=f"random mask, {self.removed:.4g} of the pixels removed")
+        return Mask(
+            params["mask"], channels=shape[0], description=f"random mask, {self.removed:.4g} of the pixels removed"
+        )

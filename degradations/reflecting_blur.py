@@ -11,10 +11,12 @@ from degradations.separable import Axis, Separable, stencil_matrix
 
 @lru_cache(maxsize=16)
 def gaussian_axis(side: int, std: float) -> Axis:
-    """R[i, reflected(i + o)] += k[o]: the blur of `side` pixels by a Gaussian k of `std` pixels; symmetric, rows and columns sum to 1.
+    """R[i, reflected(i + o)] += k[o]: the blur of `side` pixels by a Gaussian k of `std` pixels; symmetric, rows and
+    columns sum to 1.
 
-    The border is half-sample symmetric (d c b a | a b c d | d c b a): scipy.ndimage.gaussian_filter1d with its default mode "reflect",
-    truncate 4. R is diagonal in the discrete cosine basis (DCT-II), with the values sum_o k[o] cos(pi m o / side), m = 0..side-1.
+    The border is half-sample symmetric (d c b a | a b c d | d c b a): scipy.ndimage.gaussian_filter1d with its default
+    mode "reflect", truncate 4. R is diagonal in the discrete cosine basis (DCT-II), with the values sum_o k[o] cos(pi m
+    o / side), m = 0..side-1.
     """
     taps = gaussian_taps(std)
     radius = len(taps) // 2
@@ -23,11 +25,12 @@ def gaussian_axis(side: int, std: float) -> Axis:
 
 
 class ReflectingGaussianBlur(Degradation):
-    """Y = R X C^T with R, C blurs by a 1-D Gaussian of `std` pixels, truncated at radius int(4 std + 0.5), sum 1; borders reflect.
+    """Y = R X C^T with R, C blurs by a 1-D Gaussian of `std` pixels, truncated at radius int(4 std + 0.5), sum 1;
+    borders reflect.
 
-    std: in pixels; any image side, also sides below the kernel's. threshold: products of 1-D singular values up to this are taken for zero
-    by the pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022), which thus amplifies noise by at most 1 / threshold. Raises UserError where
-    std <= 0.
+    std: in pixels; any image side, also sides below the kernel's. threshold: products of 1-D singular values up to this
+    are taken for zero by the pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022), which thus amplifies noise by at
+    most 1 / threshold. Raises UserError where std <= 0.
     """
 
     def __init__(self, *, std: float, threshold: float = 3e-2) -> None:

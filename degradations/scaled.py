@@ -8,7 +8,9 @@ from degradations.diagonal import diagonal_svd
 
 
 class Scaled(Operator):
-    """A = a I for images of shape (C, H, W), 0 < a <= 1; A = A^T, A^+ = I / a, all singular values are a. ValueError for another a."""
+    """A = a I for images of shape (C, H, W), 0 < a <= 1; A = A^T, A^+ = I / a, all singular values are a. ValueError
+    for another a.
+    """
 
     def __init__(self, scale: float, shape: Shape, *, description: str = "scaled identity") -> None:
         if not 0 < scale <= 1:

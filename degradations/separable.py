@@ -11,9 +11,11 @@ from degradations.base import SVD, Operator, Shape
 
 @dataclass(frozen=True)
 class Axis:
-    """R = U diag(s) V^T along one axis of the image: matrix [m, n], u [m, k], s [k] (largest first), v [n, n], k = min(m, n), all float64.
+    """R = U diag(s) V^T along one axis of the image: matrix [m, n], u [m, k], s [k] (largest first), v [n, n], k =
+    min(m, n), all float64.
 
-    The last n - k columns of V, and those of vanishing s, span what R loses. Dense: milliseconds up to n = 256, so build it once.
+    The last n - k columns of V, and those of vanishing s, span what R loses. Dense: milliseconds up to n = 256, so
+    build it once.
     """
 
     matrix: Tensor
@@ -40,14 +42,20 @@ class Axis:
 class Separable(Operator):
     """A X = R X C^T for every channel X [H, W]; A^T Y = R^T Y C.
 
-    rows: R, [h, H], acts along the height. columns: C, [w, W], acts along the width: matrices, or an `Axis` that is built once for many
-    operators.
-    threshold: tau; A^+ Y = V_R ((U_R^T Y U_C) / S) V_C^T, where S = s_R s_C^T holds the products of 1-D singular values and 1/S is 0 where
-    S <= tau: the Moore-Penrose inverse of the operator truncated at tau, the exact A^+ where nothing but rounding errors lies below tau.
+    rows: R, [h, H], acts along the height. columns: C, [w, W], acts along the width: matrices, or an `Axis` that is
+    built once for many operators. threshold: tau; A^+ Y = V_R ((U_R^T Y U_C) / S) V_C^T, where S = s_R s_C^T holds the
+    products of 1-D singular values and 1/S is 0 where S <= tau: the Moore-Penrose inverse of the operator truncated at
+    tau, the exact A^+ where nothing but rounding errors lies below tau.
     """
 
     def __init__(
-        self, rows: Tensor | Axis, columns: Tensor | Axis, *, channels: int, threshold: float, description: str = "separable operator"
+        self,
+        rows: Tensor | Axis,
+        columns: Tensor | Axis,
+        *,
+        channels: int,
+        threshold: float,
+        description: str = "separable operator",
     ) -> None:
         self._rows = rows if isinstance(rows, Axis) else Axis.of(rows)
         self._columns = columns if isinstance(columns, Axis) else Axis.of(columns)
@@ -71,7 +79,9 @@ class Separable(Operator):
 
     @property
     def svd(self) -> SVD:
-        """Coefficients are images too: row i and column j belong to the product of the i-th and the j-th 1-D singular value."""
+        """Coefficients are images too: row i and column j belong to the product of the i-th and the j-th 1-D singular
+        value.
+        """
         rows, columns = self._rows, self._columns
         height, width = len(rows.s), len(columns.s)
         values = rows.s.new_zeros(self.input_shape)
@@ -96,7 +106,9 @@ class Separable(Operator):
 
     @property
     def output_range(self) -> tuple[float, float]:
-        """-+ (max row sum of |R|) (max row sum of |C|), reached by an image of signs; 1 where no weight is negative and rows sum to 1."""
+        """-+ (max row sum of |R|) (max row sum of |C|), reached by an image of signs; 1 where no weight is negative and
+        rows sum to 1.
+        """
         gain = self._rows.gain * self._columns.gain
         return (-gain, gain)
 
@@ -110,10 +122,11 @@ class Separable(Operator):
 
 
 def reflected(positions: Tensor, side: int) -> Tensor:
-    """Where a pixel beyond the border is read: (d c b a | a b c d | d c b a), the border pixel twice, over and over again.
+    """Where a pixel beyond the border is read: (d c b a | a b c d | d c b a), the border pixel twice, over and over
+    again.
 
-    This is scipy.ndimage's "reflect", numpy.pad's "symmetric"; torch's "reflect" does not repeat the border pixel, which is scipy's
-    "mirror".
+    This is scipy.ndimage's "reflect", numpy.pad's "symmetric"; torch's "reflect" does not repeat the border pixel,
+    which is scipy's "mirror".
     """
     positions = positions.remainder(2 * side)
     return torch.minimum(positions, 2 * side - 1 - positions)
@@ -130,6 +143,8 @@ def stencil_matrix(positions: Tensor, weights: Tensor, side: int) -> Tensor:
 
 
 def sandwich(left: Tensor, x: Tensor, right: Tensor) -> Tensor:
-    """left x right^T in the dtype of x; under autocast too, whose half precision would be taken for a misfit of the measurement."""
+    """left x right^T in the dtype of x; under autocast too, whose half precision would be taken for a misfit of the
+    measurement.
+    """
     with torch.autocast(x.device.type, enabled=False):
         return left.to(x) @ x @ right.to(x).mT

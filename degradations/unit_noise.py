@@ -1,4 +1,6 @@
-"""Noise whose law is written for intensities in [0, 1]: shot, impulse and speckle noise, and whatever a camera clips."""
+"""Noise whose law is written for intensities in [0, 1]: shot, impulse and speckle noise, and whatever a
+camera clips.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,9 +14,11 @@ from degradations.noise import Noise
 
 
 class UnitNoise(Noise):
-    """y = 2 v - 1 with v drawn given u = (A x + 1) / 2, value by value; `clip` stores v as a camera does: in [0, 1], rounded to one of 256 levels.
+    """y = 2 v - 1 with v drawn given u = (A x + 1) / 2, value by value; `clip` stores v as a camera does: in [0, 1],
+    rounded to one of 256 levels.
 
-    `sigma` is nominal: the rms of v - u at mid grey, u = 1/2, times 2, before clipping. The noise of other grey levels is stronger or weaker.
+    `sigma` is nominal: the rms of v - u at mid grey, u = 1/2, times 2, before clipping. The noise of other grey levels
+    is stronger or weaker.
     """
 
     clip: bool

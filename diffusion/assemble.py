@@ -1,4 +1,6 @@
-"""From options to a denoiser: one place that knows which of them go together, for training and for reading checkpoints."""
+"""From options to a denoiser: one place that knows which of them go together, for training and for reading
+checkpoints.
+"""
 
 from torch import nn
 
@@ -20,28 +22,50 @@ def assemble(
     sigma_data: float = 0.5,
     conditioning: ConditioningOptions | None = None,
 ) -> NetworkDenoiser:
-    """The denoiser of a network: :class:`DiscreteDenoiser` for a Schedule, :class:`EDMDenoiser` for prediction "edm" with a LogNormal.
+    """The denoiser of a network: :class:`DiscreteDenoiser` for a Schedule, :class:`EDMDenoiser` for prediction "edm"
+    with a LogNormal.
 
-    network: its channels are checked where it says them (`in_channels`, `out_channels`). variance: "fixed", or "learned_range" for a network of 2 C output
-    channels. sigma_data: of prediction "edm". conditioning image: for a denoiser that takes one, see diffusion/image_conditioning.py. ValueError for options that contradict each
-    other, in one sentence.
+    network: its channels are checked where it says them (`in_channels`, `out_channels`). variance: "fixed", or
+    "learned_range" for a network of 2 C output channels. sigma_data: of prediction "edm". conditioning image: for a
+    denoiser that takes one, see diffusion/image_conditioning.py. ValueError for options that contradict each other, in
+    one sentence.
     """
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got '{prediction}'")
     if prediction == "edm" and not isinstance(schedule, LogNormal):
-        raise ValueError(f"prediction 'edm' is trained on a continuum of levels, not on {type(schedule).__name__}: set schedule to diffusion.edm.LogNormal")
+        raise ValueError(
+            f"prediction 'edm' is trained on a continuum of levels, not on {type(schedule).__name__}: set schedule to"
+            " diffusion.edm.LogNormal"
+        )
     if prediction != "edm" and not isinstance(schedule, Schedule):
-        raise ValueError(f"prediction '{prediction}' needs a schedule of diffusion.schedules, got {type(schedule).__name__}: change it, or prediction to edm")
+        raise ValueError(
+            f"prediction '{prediction}' needs a schedule of diffusion.schedules, got {type(schedule).__name__}: change"
+            " it, or prediction to edm"
+        )
     if prediction == "edm" and variance != "fixed":
-        raise ValueError(f"variance '{variance}' needs a discrete schedule, and prediction 'edm' has none: set variance to fixed")
+        raise ValueError(
+            f"variance '{variance}' needs a discrete schedule, and prediction 'edm' has none: set variance to fixed"
+        )
     if conditioning is not None and (prediction == "edm" or variance != "fixed"):
-        raise ValueError(f"a conditioning image needs a discrete schedule and variance fixed, got prediction '{prediction}' and variance '{variance}'")
-    _check_channels(network, data_shape[0], learned=variance == "learned_range", seen=conditioning is not None and conditioning.sees_image)
+        raise ValueError(
+            f"a conditioning image needs a discrete schedule and variance fixed, got prediction '{prediction}' and"
+            f" variance '{variance}'"
+        )
+    _check_channels(
+        network,
+        data_shape[0],
+        learned=variance == "learned_range",
+        seen=conditioning is not None and conditioning.sees_image,
+    )
     if isinstance(schedule, LogNormal):
         return EDMDenoiser(network=network, levels=schedule, sigma_data=sigma_data, data_shape=data_shape)
     if conditioning is not None:
-        return ImageConditionedDenoiser(network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, options=conditioning)
-    return DiscreteDenoiser(network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, variance=variance)
+        return ImageConditionedDenoiser(
+            network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, options=conditioning
+        )
+    return DiscreteDenoiser(
+        network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, variance=variance
+    )
 
 
 def _check_channels(network: nn.Module, channels: int, *, learned: bool, seen: bool = False) -> None:
@@ -54,6 +78,12 @@ def _check_channels(network: nn.Module, channels: int, *, learned: bool, seen: b
         return
     if learned:
         wanted = 2 * channels
-        raise ValueError(f"variance 'learned_range' needs {wanted} output channels, and the network has {outputs}: set network.out_channels to {wanted}")
+        raise ValueError(
+            f"variance 'learned_range' needs {wanted} output channels, and the network has {outputs}: set"
+            f" network.out_channels to {wanted}"
+        )
     hint = ", or variance to learned_range" if outputs == 2 * channels else ""
-    raise ValueError(f"the network has {outputs} output channels and data_shape says {channels}: set network.out_channels to {channels}{hint}")
+    raise ValueError(
+        f"the network has {outputs} output channels and data_shape says {channels}: set network.out_channels to"
+        f" {channels}{hint}"
+    )

@@ -19,13 +19,19 @@ class AutocastNetwork(nn.Module):
 
 
 class Autocast(Denoiser):
-    """The same denoiser with convolutions and matrix products in bfloat16; inputs, outputs and the arithmetic around it stay float32."""
+    """The same denoiser with convolutions and matrix products in bfloat16; inputs, outputs and the arithmetic around it
+    stay float32.
+    """
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.data_shape = denoiser.data_shape
-        self.sigma_min, self.sigma_max, self.num_timesteps = denoiser.sigma_min, denoiser.sigma_max, denoiser.num_timesteps
+        self.sigma_min, self.sigma_max, self.num_timesteps = (
+            denoiser.sigma_min,
+            denoiser.sigma_max,
+            denoiser.num_timesteps,
+        )
         self.learns_variance, self.takes_image = denoiser.learns_variance, denoiser.takes_image
 
     def level_at(self, time: Tensor) -> Tensor:

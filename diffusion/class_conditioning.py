@@ -1,4 +1,6 @@
-"""Which label a conditional network is given: in training, now and then none; for drawing, one class after the other, with guidance."""
+"""Which label a conditional network is given: in training, now and then none; for drawing, one class after the other,
+with guidance.
+"""
 
 from dataclasses import dataclass
 
@@ -13,10 +15,11 @@ from diffusion.guidance import Guided
 class ClassConditioning:
     """Options of a network with num_classes labels; None: a network without labels, which takes none of the options.
 
-    label_dropout: probability with which a training image loses its label, so that the network learns the unconditional model too that guidance needs;
-    0.1 where it is None (Ho and Salimans 2022, 2207.12598). guidance_scale, guidance_interval, guidance_rescale: see diffusion/guidance.py; scale 1 is the
-    conditional model. sampling_label: the label of all drawn images; None: image i has label i mod num_classes.
-    ValueError for options out of range and for options that need labels where there are none.
+    label_dropout: probability with which a training image loses its label, so that the network learns the unconditional
+    model too that guidance needs; 0.1 where it is None (Ho and Salimans 2022, 2207.12598). guidance_scale,
+    guidance_interval, guidance_rescale: see diffusion/guidance.py; scale 1 is the conditional model. sampling_label:
+    the label of all drawn images; None: image i has label i mod num_classes. ValueError for options out of range and
+    for options that need labels where there are none.
     """
 
     num_classes: int | None = None
@@ -28,17 +31,32 @@ class ClassConditioning:
 
     def __post_init__(self) -> None:
         if self.num_classes is None:
-            neutral = {"label_dropout": (None, 0), "guidance_scale": (1,), "guidance_interval": (None,), "guidance_rescale": (0,), "sampling_label": (None,)}
+            neutral = {
+                "label_dropout": (None, 0),
+                "guidance_scale": (1,),
+                "guidance_interval": (None,),
+                "guidance_rescale": (0,),
+                "sampling_label": (None,),
+            }
             for name, values in neutral.items():
                 if getattr(self, name) not in values:
-                    raise ValueError(f"{name}={getattr(self, name)} needs labels, and the network has none: set network.num_classes, or remove {name}")
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} needs labels, and the network has none: set network.num_classes,"
+                        f" or remove {name}"
+                    )
             return
         if not 0 <= self.dropout < 1:
             raise ValueError(f"label_dropout must lie in [0, 1), got {self.label_dropout}")
         if self.guidance_scale != 1 and self.dropout == 0:
-            raise ValueError(f"guidance_scale={self.guidance_scale} needs a network that was trained without labels too: set label_dropout, for example to 0.1")
+            raise ValueError(
+                f"guidance_scale={self.guidance_scale} needs a network that was trained without labels too: set"
+                " label_dropout, for example to 0.1"
+            )
         if self.sampling_label is not None and not 0 <= self.sampling_label < self.num_classes:
-            raise ValueError(f"sampling_label must be one of the network's classes 0 .. {self.num_classes - 1}, got {self.sampling_label}")
+            raise ValueError(
+                f"sampling_label must be one of the network's classes 0 .. {self.num_classes - 1}, got"
+                f" {self.sampling_label}"
+            )
 
     @property
     def dropout(self) -> float:
@@ -49,12 +67,20 @@ class ClassConditioning:
         if self.num_classes is None or not len(label):
             return
         if int(label.max()) < 0:
-            raise ValueError("the training set has no labels, and the network has classes: remove network.num_classes, or take a data set with labels")
+            raise ValueError(
+                "the training set has no labels, and the network has classes: remove network.num_classes, or take a"
+                " data set with labels"
+            )
         if int(label.max()) >= self.num_classes:
-            raise ValueError(f"the training set has labels up to {int(label.max())}: set network.num_classes to {int(label.max()) + 1}, not {self.num_classes}")
+            raise ValueError(
+                f"the training set has labels up to {int(label.max())}: set network.num_classes to"
+                f" {int(label.max()) + 1}, not {self.num_classes}"
+            )
 
     def of_training(self, label: Tensor, u: Tensor | None) -> Condition | None:
-        """The condition for training labels [B] (-1: none), dropped where u [B], uniform in [0, 1), is below the dropout; u None: all are kept."""
+        """The condition for training labels [B] (-1: none), dropped where u [B], uniform in [0, 1), is below the
+        dropout; u None: all are kept.
+        """
         if self.num_classes is None:
             return None
         return Condition(label=label if u is None else torch.where(u < self.dropout, -1, label))
@@ -67,7 +93,11 @@ class ClassConditioning:
         return Condition(label=torch.tensor(label, dtype=torch.long, device=device))
 
     def guided(self, denoiser: Denoiser) -> Denoiser:
-        """The denoiser with guidance; itself where it has no labels. ValueError for options of guidance that are out of range."""
+        """The denoiser with guidance; itself where it has no labels. ValueError for options of guidance that are out of
+        range.
+        """
         if self.num_classes is None:
             return denoiser
-        return Guided(denoiser=denoiser, scale=self.guidance_scale, interval=self.guidance_interval, rescale=self.guidance_rescale)
+        return Guided(
+            denoiser=denoiser, scale=self.guidance_scale, interval=self.guidance_interval, rescale=self.guidance_rescale
+        )

@@ -1,9 +1,11 @@
-"""Denoisers that are exact formulas: Gaussian data and mixtures of Gaussians, for tests of samplers and methods and for a notebook.
+"""Denoisers that are exact formulas: Gaussian data and mixtures of Gaussians, for tests of samplers and methods and for
+a notebook.
 
     denoiser = GaussianDenoiser(mean=0.2, covariance=[0.5, 0.1], data_shape=(1, 1, 2))
     x = DDIM().sample(denoiser, start, spaced_sigmas(denoiser, 50), clip=False)
 
-Formulas are evaluated in float64 whatever the type of x, results have the type of x, and everything can be differentiated with respect to x.
+Formulas are evaluated in float64 whatever the type of x, results have the type of x, and everything can be
+differentiated with respect to x.
 """
 
 import math
@@ -20,7 +22,9 @@ Numbers = float | Sequence[float] | Sequence[Sequence[float]] | Tensor
 
 
 class ClosedForm(Denoiser):
-    """What exact denoisers share: x = x0 + sigma * noise as vectors of D = C H W numbers; levels are those of `schedule`, and none is clamped."""
+    """What exact denoisers share: x = x0 + sigma * noise as vectors of D = C H W numbers; levels are those of
+    `schedule`, and none is clamped.
+    """
 
     def __init__(self, *, data_shape: Sequence[int], schedule: Schedule | None) -> None:
         super().__init__()
@@ -49,7 +53,9 @@ class ClosedForm(Denoiser):
             raise ValueError(f"x must have shape [B, {', '.join(map(str, self.data_shape))}], got {list(x.shape)}")
         level = expand(sigma, x).double()
         if not bool(((level > 0) & (level < math.inf)).all()):
-            raise ValueError(f"sigma must be positive and finite, got {float(level.min()):.4g} .. {float(level.max()):.4g}")
+            raise ValueError(
+                f"sigma must be positive and finite, got {float(level.min()):.4g} .. {float(level.max()):.4g}"
+            )
         return x.double().flatten(1), (level if sigma.ndim == 1 else level.expand_as(x)).flatten(1)
 
     @abstractmethod
@@ -60,8 +66,8 @@ class ClosedForm(Denoiser):
 class Gaussian(nn.Module):
     """N(mean, S) in D dimensions, seen through noise of covariance N = sigma^2 (a number or a diagonal); all float64.
 
-    mean: a number, [D], or an image of D numbers. covariance: a number (times the identity), [D] (a diagonal), or [D, D], symmetric and positive semi-definite.
-    ValueError for other shapes or a matrix that is no covariance.
+    mean: a number, [D], or an image of D numbers. covariance: a number (times the identity), [D] (a diagonal), or [D,
+    D], symmetric and positive semi-definite. ValueError for other shapes or a matrix that is no covariance.
     """
 
     def __init__(self, mean: Numbers, covariance: Numbers, dimension: int) -> None:
@@ -70,7 +76,10 @@ class Gaussian(nn.Module):
         if mean.numel() not in (1, dimension):
             raise ValueError(f"mean must have 1 or {dimension} numbers, got shape {list(mean.shape)}")
         if list(covariance.shape) not in ([], [1], [dimension], [dimension, dimension]):
-            raise ValueError(f"covariance must be a number or have shape [{dimension}] or [{dimension}, {dimension}], got {list(covariance.shape)}")
+            raise ValueError(
+                f"covariance must be a number or have shape [{dimension}] or [{dimension}, {dimension}], got"
+                f" {list(covariance.shape)}"
+            )
         self.register_buffer("mean", mean.flatten().expand(dimension).clone())
         self.full = covariance.ndim == 2
         if self.full:
@@ -81,7 +90,9 @@ class Gaussian(nn.Module):
             variances, basis = covariance.expand(dimension).clone(), torch.zeros(0, dtype=torch.float64)
         # Rounding may leave the zero eigenvalues of a degenerate covariance a little below zero.
         if float(variances.min()) < -1e-12 * float(variances.abs().max()):
-            raise ValueError(f"covariance must be positive semi-definite, its least eigenvalue is {float(variances.min()):.4g}")
+            raise ValueError(
+                f"covariance must be positive semi-definite, its least eigenvalue is {float(variances.min()):.4g}"
+            )
         self.register_buffer("variances", variances.clamp(min=0))
         self.register_buffer("basis", basis)
 
@@ -96,7 +107,9 @@ class Gaussian(nn.Module):
         return x @ self.basis.T if self.full else x
 
     def posterior(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """With w = (S + N)^-1 (x - m): x0 = m + S w, eps = sigma w, log p = -(1/2) ((x - m).w + log det(2 pi (S + N))). x [B, D], level [B, 1] or [B, D]."""
+        """With w = (S + N)^-1 (x - m): x0 = m + S w, eps = sigma w, log p = -(1/2) ((x - m).w + log det(2 pi (S + N))).
+        x [B, D], level [B, 1] or [B, D].
+        """
         centred = x - self.mean
         if self.full and level.shape[1] > 1:  # a map of levels: S and N have no common basis
             factor = torch.linalg.cholesky(self.covariance() + torch.diag_embed(level.square()))
@@ -115,16 +128,21 @@ class Gaussian(nn.Module):
 class GaussianDenoiser(ClosedForm):
     """x0 = m + S (S + sigma^2)^-1 (x - m), eps = sigma (S + sigma^2)^-1 (x - m): exact for data ~ N(m, S).
 
-    mean m: a number or D = C H W numbers. covariance S: a number (times the identity), D numbers (a diagonal) or D x D. data_shape: (C, H, W).
-    schedule: names the levels of the training times; Linear() where it is null. sigma may be a map. ValueError for shapes that do not fit.
+    mean m: a number or D = C H W numbers. covariance S: a number (times the identity), D numbers (a diagonal) or D x D.
+    data_shape: (C, H, W). schedule: names the levels of the training times; Linear() where it is null. sigma may be a
+    map. ValueError for shapes that do not fit.
     """
 
-    def __init__(self, *, mean: Numbers, covariance: Numbers, data_shape: Sequence[int], schedule: Schedule | None = None) -> None:
+    def __init__(
+        self, *, mean: Numbers, covariance: Numbers, data_shape: Sequence[int], schedule: Schedule | None = None
+    ) -> None:
         super().__init__(data_shape=data_shape, schedule=schedule)
         self.data = Gaussian(mean, covariance, math.prod(data_shape))
 
     def flow(self, x: Tensor, sigma: float, sigma_next: float) -> Tensor:
-        """m + ((S + sigma'^2) / (S + sigma^2))^(1/2) (x - m): where the probability flow takes x from sigma to sigma' (either direction, sigma' may be 0)."""
+        """m + ((S + sigma'^2) / (S + sigma^2))^(1/2) (x - m): where the probability flow takes x from sigma to sigma'
+        (either direction, sigma' may be 0).
+        """
         flat, _ = self._flat(x, torch.full(x.shape[:1], sigma, dtype=torch.float64, device=x.device))
         scale = ((self.data.variances + sigma_next**2) / (self.data.variances + sigma**2)).sqrt()
         moved = self.data.mean + self.data.from_basis(scale * self.data.to_basis(flat - self.data.mean))
@@ -135,23 +153,36 @@ class GaussianDenoiser(ClosedForm):
 
 
 class MixtureDenoiser(ClosedForm):
-    """x0 = sum_k r_k(x) x0_k(x), r_k = w_k N(x; m_k, S_k + sigma^2) / sum_j ...: exact for data from a mixture of K Gaussians.
+    """x0 = sum_k r_k(x) x0_k(x), r_k = w_k N(x; m_k, S_k + sigma^2) / sum_j ...: exact for data from a mixture of K
+    Gaussians.
 
-    weights: K positive numbers that sum to 1. means, covariances: K of what :class:`GaussianDenoiser` takes. data_shape, schedule: as there. sigma may be a
-    map. ValueError where the numbers of components differ or weights are no probabilities.
+    weights: K positive numbers that sum to 1. means, covariances: K of what :class:`GaussianDenoiser` takes.
+    data_shape, schedule: as there. sigma may be a map. ValueError where the numbers of components differ or weights are
+    no probabilities.
     """
 
     def __init__(
-        self, *, weights: Sequence[float], means: Sequence[Numbers], covariances: Sequence[Numbers], data_shape: Sequence[int], schedule: Schedule | None = None
+        self,
+        *,
+        weights: Sequence[float],
+        means: Sequence[Numbers],
+        covariances: Sequence[Numbers],
+        data_shape: Sequence[int],
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__(data_shape=data_shape, schedule=schedule)
         probabilities = torch.as_tensor(weights, dtype=torch.float64)
         if not len(probabilities) == len(means) == len(covariances) > 0:
-            raise ValueError(f"weights, means and covariances must be equally many, got {len(probabilities)}, {len(means)} and {len(covariances)}")
+            raise ValueError(
+                f"weights, means and covariances must be equally many, got {len(probabilities)}, {len(means)} and"
+                f" {len(covariances)}"
+            )
         if float(probabilities.min()) <= 0 or abs(float(probabilities.sum()) - 1) > 1e-6:
             raise ValueError(f"weights must be positive and sum to 1, got {probabilities.tolist()}")
         self.register_buffer("log_weights", probabilities.log())
-        self.components = nn.ModuleList(Gaussian(m, c, math.prod(data_shape)) for m, c in zip(means, covariances, strict=True))
+        self.components = nn.ModuleList(
+            Gaussian(m, c, math.prod(data_shape)) for m, c in zip(means, covariances, strict=True)
+        )
 
     def responsibilities(self, x: Tensor, sigma: Tensor) -> Tensor:
         """r_k(x) in float64, [B, K]: the probability that x = x0 + sigma * noise came from component k."""
@@ -164,5 +195,7 @@ class MixtureDenoiser(ClosedForm):
 
     def _components(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x0_k and eps_k [B, K, D], log(w_k p_k(x)) [B, K]."""
-        x0, eps, log_density = (torch.stack(parts, 1) for parts in zip(*(c.posterior(x, level) for c in self.components), strict=True))
+        x0, eps, log_density = (
+            torch.stack(parts, 1) for parts in zip(*(c.posterior(x, level) for c in self.components), strict=True)
+        )
         return x0, eps, self.log_weights + log_density

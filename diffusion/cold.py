@@ -19,7 +19,8 @@ OnStep = Callable[[int, int, Tensor], None]
 
 
 def severities_from(start: int, steps: int | None = None) -> list[int]:
-    """`steps` + 1 severities from `start` down to 0, evenly spaced and rounded: [20, 15, 10, 5, 0]; all of them where steps is None or not smaller than start.
+    """`steps` + 1 severities from `start` down to 0, evenly spaced and rounded: [20, 15, 10, 5, 0]; all of them where
+    steps is None or not smaller than start.
 
     ValueError for a start or a number of steps below 1.
     """
@@ -32,7 +33,12 @@ def severities_from(start: int, steps: int | None = None) -> list[int]:
 
 def check_severities(severities: Sequence[int], largest: int) -> None:
     """ValueError unless the list is strictly decreasing, ends in 0 and stays within the family."""
-    if len(severities) < 2 or severities[-1] != 0 or not all(a > b for a, b in pairwise(severities)) or severities[0] > largest:
+    if (
+        len(severities) < 2
+        or severities[-1] != 0
+        or not all(a > b for a, b in pairwise(severities))
+        or severities[0] > largest
+    ):
         raise ValueError(f"severities must be strictly decreasing from at most {largest} to 0, got {list(severities)}")
 
 
@@ -48,21 +54,26 @@ def cold_sample(
     condition: Condition | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """x0 [B, C, H, W] of x = D(x0, severities[0]), not clipped. With x0' = R(x_s, s) and the next severity r of the list:
+    """x0 [B, C, H, W] of x = D(x0, severities[0]), not clipped. With x0' = R(x_s, s) and the next severity r of the
+    list:
 
-    "direct" (one call): x0'. "naive" (the paper's algorithm 1): x_r = D(x0', r). "improved" (algorithm 2): x_r = x_s - D(x0', s) + D(x0', r), which to first
-    order does not depend on the errors of x0': for D(x, s) = x + s e it is exact whatever R says.
+    "direct" (one call): x0'. "naive" (the paper's algorithm 1): x_r = D(x0', r). "improved" (algorithm 2): x_r = x_s -
+    D(x0', s) + D(x0', r), which to first order does not depend on the errors of x0': for D(x, s) = x + s e it is exact
+    whatever R says.
 
-    severities: strictly decreasing, ending in 0. params: of D, those that x was degraded with. estimated_noise: for the Gaussian family, the noise is what
-    x_s and x0' imply, at every step anew; algorithm 2 is DDIM with eta = 0 then. ValueError for an unknown algorithm, or a list or family that does not fit.
-    Bansal et al. 2022 (2208.09392), algorithms 1 and 2.
+    severities: strictly decreasing, ending in 0. params: of D, those that x was degraded with. estimated_noise: for the
+    Gaussian family, the noise is what x_s and x0' imply, at every step anew; algorithm 2 is DDIM with eta = 0 then.
+    ValueError for an unknown algorithm, or a list or family that does not fit. Bansal et al. 2022 (2208.09392),
+    algorithms 1 and 2.
     """
     family = restorer.family
     check_severities(severities, family.severities)
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got '{algorithm}'")
     if estimated_noise and not isinstance(family, GaussianNoiseFamily):
-        raise ValueError(f"estimated_noise is for the Gaussian family, and this is {family.description}: set it to false")
+        raise ValueError(
+            f"estimated_noise is for the Gaussian family, and this is {family.description}: set it to false"
+        )
     if algorithm == "direct":
         severities = [severities[0], 0]
     steps = len(severities) - 1

@@ -1,4 +1,6 @@
-"""The restorer: what cold diffusion trains. Its clock is a whole number of a degradation family, never a made-up sigma."""
+"""The restorer: what cold diffusion trains. Its clock is a whole number of a degradation family, never a
+made-up sigma.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +16,9 @@ from diffusion.schedules import Cosine
 class ColdRestorer(nn.Module):
     """R(x_t, t) -> x0 for x_t = D(x0, t) of one family.
 
-    network: called as network(x_t, t - 1 as a float [B], label): Bansal et al. 2022 (2208.09392) count from 0 and never train the identity. data_shape:
-    (C, H, W). ValueError where the network's channels are not those of the images; UserError where the family cannot degrade such images.
+    network: called as network(x_t, t - 1 as a float [B], label): Bansal et al. 2022 (2208.09392) count from 0 and never
+    train the identity. data_shape: (C, H, W). ValueError where the network's channels are not those of the images;
+    UserError where the family cannot degrade such images.
     """
 
     def __init__(self, *, network: nn.Module, family: SeverityFamily, data_shape: Shape) -> None:
@@ -24,7 +27,9 @@ class ColdRestorer(nn.Module):
         for name in ("in_channels", "out_channels"):
             channels = getattr(network, name, data_shape[0])
             if channels != data_shape[0]:
-                raise ValueError(f"network.{name} is {channels}, and data_shape says {data_shape[0]} channels: make them equal")
+                raise ValueError(
+                    f"network.{name} is {channels}, and data_shape says {data_shape[0]} channels: make them equal"
+                )
         self.network, self.family, self.data_shape = network, family, tuple(data_shape)
 
     @property
@@ -33,19 +38,35 @@ class ColdRestorer(nn.Module):
         return self.family.severities
 
     def predict(self, x: Tensor, severity: Tensor | int, condition: Condition | None = None) -> Tensor:
-        """x0 [B, C, H, W], not clipped, of x [B, C, H, W] at severity int64 [B] or one number, 1..T; ValueError for another one."""
+        """x0 [B, C, H, W], not clipped, of x [B, C, H, W] at severity int64 [B] or one number, 1..T; ValueError for
+        another one.
+        """
         severity = torch.full((len(x),), severity, device=x.device) if isinstance(severity, int) else severity
         if severity.shape != x.shape[:1] or severity.dtype.is_floating_point:
-            raise ValueError(f"severity must be whole numbers [{len(x)}], got {list(severity.shape)} of {severity.dtype}")
-        if severity.device.type == "cpu" and len(x) and not 1 <= int(severity.min()) <= int(severity.max()) <= self.severities:
-            raise ValueError(f"severity must lie in 1..{self.severities}, got {int(severity.min())}..{int(severity.max())}")
-        return self.network(x.float(), (severity - 1).float(), None if condition is None else condition.label).to(x.dtype)
+            raise ValueError(
+                f"severity must be whole numbers [{len(x)}], got {list(severity.shape)} of {severity.dtype}"
+            )
+        if (
+            severity.device.type == "cpu"
+            and len(x)
+            and not 1 <= int(severity.min()) <= int(severity.max()) <= self.severities
+        ):
+            raise ValueError(
+                f"severity must lie in 1..{self.severities}, got {int(severity.min())}..{int(severity.max())}"
+            )
+        return self.network(x.float(), (severity - 1).float(), None if condition is None else condition.label).to(
+            x.dtype
+        )
 
     def as_denoiser(self) -> DiscreteDenoiser:
-        """The same network asked in sigma, for the Gaussian family alone, whose severities are levels of noise; TypeError for any other."""
+        """The same network asked in sigma, for the Gaussian family alone, whose severities are levels of noise;
+        TypeError for any other.
+        """
         if not isinstance(self.family, GaussianNoiseFamily):
             raise TypeError(f"a restorer of {self.family.description} is no denoiser: only Gaussian noise has levels")
-        return DiscreteDenoiser(network=self.network, schedule=Cosine(steps=self.severities), prediction="x0", data_shape=self.data_shape)
+        return DiscreteDenoiser(
+            network=self.network, schedule=Cosine(steps=self.severities), prediction="x0", data_shape=self.data_shape
+        )
 
     def bins(self, count: int) -> list[str]:
         """ "s001-010": names of `count` ranges of severities that are equally frequent in training."""

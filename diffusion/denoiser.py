@@ -1,4 +1,6 @@
-"""The denoiser: sigma is its only clock. Conventions of networks (noise, v, integer time, variance preserving scaling) end in wrappers."""
+"""The denoiser: sigma is its only clock. Conventions of networks (noise, v, integer time, variance preserving scaling)
+end in wrappers.
+"""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -14,10 +16,12 @@ from diffusion.schedules import Schedule
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser says of x = x0 + sigma * noise: x0 [B, C, H, W] (not clipped), eps = (x - x0) / sigma, and, where the network learned it, the variance.
+    """What a denoiser says of x = x0 + sigma * noise: x0 [B, C, H, W] (not clipped), eps = (x - x0) / sigma, and, where
+    the network learned it, the variance.
 
-    variance: Var[x0 | x] of each value, at least 0, [B, C, H, W]. fraction: the same as the network says it, where the variance of a step of the reverse
-    chain lies between its bounds (0 the small one, 1 the large one, in logarithms; see diffusion/learned_variance.py). Both are None unless learned.
+    variance: Var[x0 | x] of each value, at least 0, [B, C, H, W]. fraction: the same as the network says it, where the
+    variance of a step of the reverse chain lies between its bounds (0 the small one, 1 the large one, in logarithms;
+    see diffusion/learned_variance.py). Both are None unless learned.
     """
 
     x0: Tensor
@@ -33,7 +37,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Condition:
-    """What else a denoiser may be told: label int64 [B] (-1: none), image [B, C', H, W] in [-1, 1], mask [B, 1, H, W] in {0, 1}."""
+    """What else a denoiser may be told: label int64 [B] (-1: none), image [B, C', H, W] in [-1, 1], mask [B, 1, H, W]
+    in {0, 1}.
+    """
 
     label: Tensor | None = None
     image: Tensor | None = None
@@ -43,9 +49,10 @@ class Condition:
 class Denoiser(nn.Module, ABC):
     """E[x0 | x] and its relatives, for x = x0 + sigma * noise.
 
-    data_shape: (C, H, W) that it was trained on. sigma_min, sigma_max: the levels that it knows; others are clamped to them with one warning.
-    num_timesteps: how many training times it has (1000 where training was continuous), which spacings of levels refer to.
-    learns_variance: whether its predictions carry `variance` and `fraction`. takes_image: whether it needs Condition(image=...), see diffusion/image_conditioning.py.
+    data_shape: (C, H, W) that it was trained on. sigma_min, sigma_max: the levels that it knows; others are clamped to
+    them with one warning. num_timesteps: how many training times it has (1000 where training was continuous), which
+    spacings of levels refer to. learns_variance: whether its predictions carry `variance` and `fraction`. takes_image:
+    whether it needs Condition(image=...), see diffusion/image_conditioning.py.
     """
 
     data_shape: tuple[int, int, int]
@@ -61,7 +68,9 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
-        """x [B, C, H, W] = x0 + sigma * noise, sigma [B] or [B, 1, H, W] in [-1, 1] units; ValueError for other shapes or infinite sigma."""
+        """x [B, C, H, W] = x0 + sigma * noise, sigma [B] or [B, 1, H, W] in [-1, 1] units; ValueError for other shapes
+        or infinite sigma.
+        """
 
 
 def expand(sigma: Tensor, x: Tensor) -> Tensor:
@@ -70,12 +79,17 @@ def expand(sigma: Tensor, x: Tensor) -> Tensor:
         return sigma.view(-1, *[1] * (x.ndim - 1))
     if sigma.ndim == x.ndim and sigma.shape[0] == x.shape[0] and sigma.shape[1] == 1 and sigma.shape[2:] == x.shape[2:]:
         return sigma
-    raise ValueError(f"sigma must have shape [{x.shape[0]}] or [{x.shape[0]}, 1, {', '.join(map(str, x.shape[2:]))}], got {list(sigma.shape)}")
+    raise ValueError(
+        f"sigma must have shape [{x.shape[0]}] or [{x.shape[0]}, 1, {', '.join(map(str, x.shape[2:]))}], got"
+        f" {list(sigma.shape)}"
+    )
 
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """What a network is asked in training, and the right answer: input [B, C, H, W] at `time` [B], target [B, C, H, W], snr = 1 / sigma^2 [B]."""
+    """What a network is asked in training, and the right answer: input [B, C, H, W] at `time` [B], target [B, C, H, W],
+    snr = 1 / sigma^2 [B].
+    """
 
     input: Tensor
     time: Tensor
@@ -84,7 +98,8 @@ class TrainingPair:
 
 
 class NetworkDenoiser(Denoiser):
-    """A denoiser around a network that can be trained: what the network is asked, at which times, and how its answer is read.
+    """A denoiser around a network that can be trained: what the network is asked, at which times, and how its answer is
+    read.
 
     network: called as network(input, time [B], label). prediction: the name of its target.
     """
@@ -114,42 +129,68 @@ class NetworkDenoiser(Denoiser):
         return self.network(x, time, None if condition is None else condition.label)
 
     def _check(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """sigma [B] as [B, 1, 1, 1]; ValueError for maps and impossible levels, one warning for levels that the network does not know."""
+        """sigma [B] as [B, 1, 1, 1]; ValueError for maps and impossible levels, one warning for levels that the network
+        does not know.
+        """
         level = expand(sigma, x)
         if sigma.ndim > 1:
-            raise ValueError("this denoiser takes one sigma per image [B]; a map of sigmas needs a network that was trained on maps")
-        # One look at the extremes per call; a sampler's own levels are inside the range, so this warns about mistakes only.
+            raise ValueError(
+                "this denoiser takes one sigma per image [B]; a map of sigmas needs a network that was trained on maps"
+            )
+        # One look at the extremes per call; a sampler's own levels are inside the range, so this warns about mistakes
+        # only.
         least, most = (float(s) for s in torch.aminmax(sigma))
         if not most < float("inf"):
-            raise ValueError(f"sigma must be finite, got {most}: start from the largest level that the network knows, {self.sigma_max:.4g}")
+            raise ValueError(
+                f"sigma must be finite, got {most}: start from the largest level that the network knows,"
+                f" {self.sigma_max:.4g}"
+            )
         if least <= 0:
-            raise ValueError(f"sigma must be positive, got {least}: at 0 the image is clean and nothing is to be predicted")
+            raise ValueError(
+                f"sigma must be positive, got {least}: at 0 the image is clean and nothing is to be predicted"
+            )
         if (least < 0.999 * self.sigma_min or most > 1.001 * self.sigma_max) and not self._warned:
             self._warned = True
-            warnings.warn(f"sigma in [{least:.4g}, {most:.4g}] leaves the levels the network knows, [{self.sigma_min:.4g}, {self.sigma_max:.4g}]: clamped")
+            warnings.warn(
+                f"sigma in [{least:.4g}, {most:.4g}] leaves the levels the network knows, [{self.sigma_min:.4g},"
+                f" {self.sigma_max:.4g}]: clamped"
+            )
         return level
 
 
 class DiscreteDenoiser(NetworkDenoiser):
     """A network that was trained on a discrete variance preserving schedule, asked in sigma.
 
-    With a = 1 / sqrt(1 + sigma^2) and b = sigma a, the network sees a x and the time t(sigma) of the schedule (log-linear between its entries, exact on
-    them) and gives o: eps = o (prediction "epsilon"), x0 = o ("x0"), or x0 = a (a x) - b o ("v").
+    With a = 1 / sqrt(1 + sigma^2) and b = sigma a, the network sees a x and the time t(sigma) of the schedule
+    (log-linear between its entries, exact on them) and gives o: eps = o (prediction "epsilon"), x0 = o ("x0"), or x0 =
+    a (a x) - b o ("v").
 
-    network: called as network(a x, time [B], label) and gives C channels; with variance "learned_range" 2 C, of which the second C are 2 u - 1 with the
-    fraction u of diffusion/learned_variance.py, at the training time nearest to sigma. data_shape: (C, H, W).
-    ValueError for unknown names, and for prediction "epsilon" of a schedule that ends in pure noise.
-    Source: Karras et al. 2022 (2206.00364), table 1 and C.3.1; Salimans and Ho 2022 (2202.00512) for v; Nichol and Dhariwal 2021 (2102.09672) for the variance.
+    network: called as network(a x, time [B], label) and gives C channels; with variance "learned_range" 2 C, of which
+    the second C are 2 u - 1 with the fraction u of diffusion/learned_variance.py, at the training time nearest to
+    sigma. data_shape: (C, H, W). ValueError for unknown names, and for prediction "epsilon" of a schedule that ends in
+    pure noise. Source: Karras et al. 2022 (2206.00364), table 1 and C.3.1; Salimans and Ho 2022 (2202.00512) for v;
+    Nichol and Dhariwal 2021 (2102.09672) for the variance.
     """
 
-    def __init__(self, *, network: nn.Module, schedule: Schedule, prediction: str, data_shape: tuple[int, int, int], variance: str = "fixed") -> None:
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        schedule: Schedule,
+        prediction: str,
+        data_shape: tuple[int, int, int],
+        variance: str = "fixed",
+    ) -> None:
         super().__init__()
         if prediction not in ("epsilon", "x0", "v"):
             raise ValueError(f"prediction must be 'epsilon', 'x0' or 'v', got '{prediction}'")
         if variance not in ("fixed", "learned_range"):
             raise ValueError(f"variance must be 'fixed' or 'learned_range', got '{variance}'")
         if prediction == "epsilon" and schedule.ends_in_noise:
-            raise ValueError("prediction 'epsilon' says nothing of the image where the schedule ends in pure noise: take 'v' or 'x0' with ZeroTerminalSNR")
+            raise ValueError(
+                "prediction 'epsilon' says nothing of the image where the schedule ends in pure noise: take 'v' or 'x0'"
+                " with ZeroTerminalSNR"
+            )
         self.network = network
         self.schedule = schedule
         self.prediction = prediction
@@ -168,14 +209,23 @@ class DiscreteDenoiser(NetworkDenoiser):
         return (u * self.num_timesteps).long().clamp_(max=self.num_timesteps - 1)
 
     def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
-        """a x0 + b noise at a^2 = alpha_bar_t, b^2 = 1 - alpha_bar_t; the target is noise ("epsilon"), x0 ("x0") or a noise - b x0 ("v")."""
+        """a x0 + b noise at a^2 = alpha_bar_t, b^2 = 1 - alpha_bar_t; the target is noise ("epsilon"), x0 ("x0") or a
+        noise - b x0 ("v").
+        """
         alpha_bar = self.schedule.alpha_bar_of(time)
         a, b = (v.sqrt().to(x0.dtype).view(-1, 1, 1, 1) for v in (alpha_bar, 1 - alpha_bar))
         target = {"epsilon": noise, "x0": x0, "v": a * noise - b * x0}[self.prediction]
-        return TrainingPair(input=a * x0 + b * noise, time=time.to(x0.dtype), target=target, snr=(alpha_bar / (1 - alpha_bar)).to(x0.dtype))
+        return TrainingPair(
+            input=a * x0 + b * noise,
+            time=time.to(x0.dtype),
+            target=target,
+            snr=(alpha_bar / (1 - alpha_bar)).to(x0.dtype),
+        )
 
     def x0_of(self, x_vp: Tensor, output: Tensor, time: Tensor) -> Tensor:
-        """x0 from what the network says of the image ([B, C, H, W], see `parts`) at integer times [B], in variance preserving units throughout."""
+        """x0 from what the network says of the image ([B, C, H, W], see `parts`) at integer times [B], in variance
+        preserving units throughout.
+        """
         if self.prediction == "x0":
             return output
         alpha_bar = self.schedule.alpha_bar_of(time)
@@ -183,7 +233,7 @@ class DiscreteDenoiser(NetworkDenoiser):
         return (x_vp - b * output) / a if self.prediction == "epsilon" else a * x_vp - b * output
 
     def bins(self, count: int) -> list[str]:
-        """"t000-199": the times from first to last, counted from 0."""
+        """ "t000-199": the times from first to last, counted from 0."""
         return [f"t{first:03d}-{last:03d}" for first, last in even_bins(self.num_timesteps, count)]
 
     def bin_of(self, time: Tensor, count: int) -> Tensor:
@@ -192,7 +242,8 @@ class DiscreteDenoiser(NetworkDenoiser):
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
         level = self._check(x, sigma)
         time = self.schedule.time_of(sigma)
-        # The scaling is that of the level asked for, also where the time is clamped: x keeps its meaning, the network its nearest time.
+        # The scaling is that of the level asked for, also where the time is clamped: x keeps its meaning, the network
+        # its nearest time.
         a = torch.rsqrt(1 + level.square())
         output, fraction = self.parts(self.output((a * x).float(), time.float(), condition).to(x.dtype))
         variance = None if fraction is None else self.step_variances.of_x0(fraction, time.round().long())

@@ -20,10 +20,12 @@ def draw(
     condition: Condition | None = None,
     mean: Tensor | None = None,
 ) -> Tensor:
-    """One image for each index, [B, C, H, W], from sigmas[0] times keyed noise: image k is the same alone and in any batch, on any process.
+    """One image for each index, [B, C, H, W], from sigmas[0] times keyed noise: image k is the same alone and in any
+    batch, on any process.
 
-    sigmas: levels as samplers take them. condition: labels of the batch, where the prior has classes. mean: of the start, None for 0. Training grids,
-    ``train.py predict`` and evaluation draw the same images for the same seed, sampler and levels.
+    sigmas: levels as samplers take them. condition: labels of the batch, where the prior has classes. mean: of the
+    start, None for 0. Training grids, ``train.py predict`` and evaluation draw the same images for the same seed,
+    sampler and levels.
     """
     zeros, shape = [0] * len(index), denoiser.data_shape
     x = float(sigmas[0]) * random.normal_batch("generation start", index, zeros, shape, device)

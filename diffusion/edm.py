@@ -1,4 +1,6 @@
-"""Continuous-time training as in EDM: levels drawn from a log-normal distribution, a network that is scaled to unit variance."""
+"""Continuous-time training as in EDM: levels drawn from a log-normal distribution, a network that is scaled to unit
+variance.
+"""
 
 import math
 from itertools import pairwise
@@ -10,28 +12,39 @@ from diffusion.denoiser import Condition, NetworkDenoiser, Prediction, TrainingP
 from diffusion.levels import karras_ramp
 from diffusion.schedules import TrainingLevels
 
-#: 100 log(sigma) is what the network is told: its time embedding is made for numbers of order 0..1000 whose units it can tell apart, and a unit is then one
-#: per cent of sigma, about the distance between neighbours of a schedule of 1000 times. (EDM's log(sigma) / 4 is for another embedding.)
+#: 100 log(sigma) is what the network is told: its time embedding is made for numbers of order 0..1000 whose units it
+#: can tell apart, and a unit is then one per cent of sigma, about the distance between neighbours of a schedule of 1000
+#: times. (EDM's log(sigma) / 4 is for another embedding.)
 TIME_SCALE = 100.0
 
 
 class LogNormal(TrainingLevels):
-    """sigma = exp(p_mean + p_std N(0, 1)), restricted to [sigma_min, sigma_max]: the levels of training with prediction "edm", in place of a schedule.
+    """sigma = exp(p_mean + p_std N(0, 1)), restricted to [sigma_min, sigma_max]: the levels of training with prediction
+    "edm", in place of a schedule.
 
-    p_mean, p_std: of log sigma. sigma_min, sigma_max: the levels that sampling uses, in [-1, 1] units; the defaults cut off 2e-5 of the distribution.
-    Karras et al. 2022 (2206.00364), table 1. ValueError for numbers out of range, an infinite sigma_max among them.
+    p_mean, p_std: of log sigma. sigma_min, sigma_max: the levels that sampling uses, in [-1, 1] units; the defaults cut
+    off 2e-5 of the distribution. Karras et al. 2022 (2206.00364), table 1. ValueError for numbers out of range, an
+    infinite sigma_max among them.
     """
 
-    def __init__(self, *, p_mean: float = -1.2, p_std: float = 1.2, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
+    def __init__(
+        self, *, p_mean: float = -1.2, p_std: float = 1.2, sigma_min: float = 0.002, sigma_max: float = 80.0
+    ) -> None:
         if not 0 < sigma_min < sigma_max < math.inf:
-            raise ValueError(f"sigma_min and sigma_max must be finite with 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+            raise ValueError(
+                f"sigma_min and sigma_max must be finite with 0 < sigma_min < sigma_max, got {sigma_min} and"
+                f" {sigma_max}"
+            )
         if not math.isfinite(p_mean) or not 0 < p_std < math.inf:
             raise ValueError(f"p_mean must be finite and p_std positive, got {p_mean} and {p_std}")
         self.p_mean, self.p_std, self.sigma_min, self.sigma_max = p_mean, p_std, sigma_min, sigma_max
         ends = torch.tensor([sigma_min, sigma_max], dtype=torch.float64)
         self._low, self._high = torch.special.ndtr((ends.log() - p_mean) / p_std).tolist()
         if not self._high - self._low > 1e-6:
-            raise ValueError(f"p_mean={p_mean} and p_std={p_std} put hardly any level between sigma_min={sigma_min} and sigma_max={sigma_max}")
+            raise ValueError(
+                f"p_mean={p_mean} and p_std={p_std} put hardly any level between sigma_min={sigma_min} and"
+                f" sigma_max={sigma_max}"
+            )
 
     def quantile(self, u: Tensor) -> Tensor:
         """The level, float64, below which a share u in [0, 1] of the training levels lies."""
@@ -44,18 +57,22 @@ class EDMDenoiser(NetworkDenoiser):
 
         c_skip = s^2 / (sigma^2 + s^2),  c_out = sigma s / sqrt(sigma^2 + s^2),  c_in = 1 / sqrt(sigma^2 + s^2).
 
-    The network F sees and gives unit variance where the data have mean 0 and standard deviation s. For s = 1 it is prediction "v" with the other sign.
+    The network F sees and gives unit variance where the data have mean 0 and standard deviation s. For s = 1 it is
+    prediction "v" with the other sign.
 
-    network: called as network(c_in x, 100 log sigma [B], label), gives C channels. levels: the training levels. sigma_data: s, positive. data_shape: (C, H, W).
-    Its `num_timesteps` are a thousand, evenly spaced in sigma^(1/7) from sigma_min to sigma_max, so that all spacings have a meaning and "linspace" is "karras" to
-    within rounding to whole times. Its training times are the sigmas themselves.
-    Karras et al. 2022 (2206.00364), table 1 and equation 7. ValueError for a sigma_data that is not positive.
+    network: called as network(c_in x, 100 log sigma [B], label), gives C channels. levels: the training levels.
+    sigma_data: s, positive. data_shape: (C, H, W). Its `num_timesteps` are a thousand, evenly spaced in sigma^(1/7)
+    from sigma_min to sigma_max, so that all spacings have a meaning and "linspace" is "karras" to within rounding to
+    whole times. Its training times are the sigmas themselves. Karras et al. 2022 (2206.00364), table 1 and equation 7.
+    ValueError for a sigma_data that is not positive.
     """
 
     prediction = "edm"
     num_timesteps = 1000
 
-    def __init__(self, *, network: nn.Module, levels: LogNormal, sigma_data: float, data_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, *, network: nn.Module, levels: LogNormal, sigma_data: float, data_shape: tuple[int, int, int]
+    ) -> None:
         super().__init__()
         if not 0 < sigma_data < math.inf:
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
@@ -65,7 +82,10 @@ class EDMDenoiser(NetworkDenoiser):
 
     def level_at(self, time: Tensor) -> Tensor:
         if time.numel() and not 0 <= float(time.min()) <= float(time.max()) <= self.num_timesteps - 1:
-            raise ValueError(f"time must lie in 0 .. {self.num_timesteps - 1}, got {float(time.min()):.6g} .. {float(time.max()):.6g}")
+            raise ValueError(
+                f"time must lie in 0 .. {self.num_timesteps - 1}, got {float(time.min()):.6g} .."
+                f" {float(time.max()):.6g}"
+            )
         return karras_ramp(1 - time.double() / (self.num_timesteps - 1), self.sigma_min, self.sigma_max)
 
     def training_time(self, u: Tensor) -> Tensor:
@@ -73,14 +93,21 @@ class EDMDenoiser(NetworkDenoiser):
         return self.levels.quantile(u)
 
     def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
-        """c_in (x0 + sigma noise); the target is (x0 - c_skip x) / c_out = (sigma x0 / s - s noise) / sqrt(sigma^2 + s^2). `time`: sigma [B]."""
+        """c_in (x0 + sigma noise); the target is (x0 - c_skip x) / c_out = (sigma x0 / s - s noise) / sqrt(sigma^2 +
+        s^2). `time`: sigma [B].
+        """
         level, s = time.to(x0.dtype).view(-1, 1, 1, 1), self.sigma_data
         c_in = torch.rsqrt(level.square() + s**2)
         target = c_in * (level / s * x0 - s * noise)
-        return TrainingPair(input=c_in * (x0 + level * noise), time=self._clock(time).to(x0.dtype), target=target, snr=time.to(x0.dtype).square().reciprocal())
+        return TrainingPair(
+            input=c_in * (x0 + level * noise),
+            time=self._clock(time).to(x0.dtype),
+            target=target,
+            snr=time.to(x0.dtype).square().reciprocal(),
+        )
 
     def bins(self, count: int) -> list[str]:
-        """"q000-199": thousandths of the training levels, counted from the least noise."""
+        """ "q000-199": thousandths of the training levels, counted from the least noise."""
         edges = [k * 1000 // count for k in range(count + 1)]
         return [f"q{a:03d}-{b - 1:03d}" for a, b in pairwise(edges)]
 
@@ -92,7 +119,9 @@ class EDMDenoiser(NetworkDenoiser):
         level, s = self._check(x, sigma), self.sigma_data
         c_in = torch.rsqrt(level.square() + s**2)
         # As for a table: the scaling is that of the level asked for, the network is told the nearest one that it knows.
-        output = self.output((c_in * x).float(), self._clock(sigma.double().clamp(self.sigma_min, self.sigma_max)).float(), condition).to(x.dtype)
+        output = self.output(
+            (c_in * x).float(), self._clock(sigma.double().clamp(self.sigma_min, self.sigma_max)).float(), condition
+        ).to(x.dtype)
         # Neither is made of the other, which would lose digits of x0 at large sigma or of eps at small sigma.
         return Prediction(x0=s * c_in * (s * c_in * x + level * output), eps=c_in * (c_in * level * x - s * output))
 

@@ -19,14 +19,17 @@ def invert(
     refinements: int = 0,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """x' = x + (sigma' - sigma) eps(x, sigma) from sigma = 0 up to sigmas[0]: the DDIM (eta = 0) list walked backwards; returns x [B, C, H, W].
+    """x' = x + (sigma' - sigma) eps(x, sigma) from sigma = 0 up to sigmas[0]: the DDIM (eta = 0) list walked backwards;
+    returns x [B, C, H, W].
 
-    ``DDIM().sample(denoiser, x, sigmas, clip=False)`` leads back to the image, with an error that falls as 1 / steps: a step down asks for eps at its
-    upper end, the way up knows it at the lower end only. refinements: how often each step asks again at the end it has found,
-    x' <- x + (sigma' - sigma) eps(x', sigma'), the fixed point of which is the exact inverse; each costs one call more per step.
+    ``DDIM().sample(denoiser, x, sigmas, clip=False)`` leads back to the image, with an error that falls as 1 / steps: a
+    step down asks for eps at its upper end, the way up knows it at the lower end only. refinements: how often each step
+    asks again at the end it has found, x' <- x + (sigma' - sigma) eps(x', sigma'), the fixed point of which is the
+    exact inverse; each costs one call more per step.
 
-    image: [B, C, H, W] in [-1, 1]. sigmas: levels [S + 1], strictly decreasing, ending in 0, as samplers take them. on_step(i, x) after each step.
-    ValueError for another list, or refinements < 0. Song et al. 2020 (2010.02502), section 4.3, equation 14, read upwards.
+    image: [B, C, H, W] in [-1, 1]. sigmas: levels [S + 1], strictly decreasing, ending in 0, as samplers take them.
+    on_step(i, x) after each step. ValueError for another list, or refinements < 0. Song et al. 2020 (2010.02502),
+    section 4.3, equation 14, read upwards.
     """
     levels = check_levels(sigmas)
     if refinements < 0:

@@ -1,4 +1,6 @@
-"""Lists of levels for samplers: strictly decreasing, ending in 0. What a sampler steps to is always the next entry of its list."""
+"""Lists of levels for samplers: strictly decreasing, ending in 0. What a sampler steps to is always the next entry of
+its list.
+"""
 
 import math
 
@@ -11,17 +13,23 @@ SPACINGS = ("karras", "trailing", "leading", "linspace")
 
 
 def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
-    """sigma_i = (sigma_max^(1/rho) + i / (S - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, i = 0 .. S - 1, then 0: float64 [S + 1].
+    """sigma_i = (sigma_max^(1/rho) + i / (S - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho, i = 0 .. S - 1, then 0:
+    float64 [S + 1].
 
     Karras et al. 2022 (2206.00364), equation 5. ValueError unless steps >= 1 and 0 < sigma_min < sigma_max.
     """
     if steps < 1 or not 0 < sigma_min < sigma_max < math.inf:
-        raise ValueError(f"steps must be at least 1 and 0 < sigma_min < sigma_max, got steps={steps}, sigma_min={sigma_min}, sigma_max={sigma_max}")
+        raise ValueError(
+            f"steps must be at least 1 and 0 < sigma_min < sigma_max, got steps={steps}, sigma_min={sigma_min},"
+            f" sigma_max={sigma_max}"
+        )
     return _ending_in_zero(karras_ramp(torch.linspace(0, 1, steps, dtype=torch.float64), sigma_min, sigma_max, rho))
 
 
 def karras_ramp(ramp: Tensor, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Tensor:
-    """(sigma_max^(1/rho) + r (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho for r of any shape: sigma_max at 0, sigma_min at 1."""
+    """(sigma_max^(1/rho) + r (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho for r of any shape: sigma_max at 0, sigma_min
+    at 1.
+    """
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return (high + ramp * (low - high)).pow(rho)
 
@@ -29,9 +37,10 @@ def karras_ramp(ramp: Tensor, sigma_min: float, sigma_max: float, rho: float = 7
 def spaced_sigmas(denoiser: Denoiser, steps: int, spacing: str = "trailing") -> Tensor:
     """Levels of a denoiser at evenly spaced training times, then 0: float64 [S + 1].
 
-    With T training times: "trailing" T - 1, T - 1 - T/S, ... (keeps the noisiest; best for few steps), "leading" (S - 1) T/S, ..., T/S, 0 (the old DDIM
-    choice; never sees the noisiest level), "linspace" both ends; rounded to whole times. "karras": :func:`karras_sigmas` between the denoiser's levels,
-    from at most sigma = 80. ValueError for an unknown spacing or steps outside of 1 .. T.
+    With T training times: "trailing" T - 1, T - 1 - T/S, ... (keeps the noisiest; best for few steps), "leading" (S -
+    1) T/S, ..., T/S, 0 (the old DDIM choice; never sees the noisiest level), "linspace" both ends; rounded to whole
+    times. "karras": :func:`karras_sigmas` between the denoiser's levels, from at most sigma = 80. ValueError for an
+    unknown spacing or steps outside of 1 .. T.
     """
     if spacing == "karras":
         return karras_sigmas(steps, denoiser.sigma_min, min(denoiser.sigma_max, 80.0))
@@ -59,14 +68,18 @@ def below(sigmas: Tensor, start: float) -> Tensor:
 
 
 def down_from(denoiser: Denoiser, start: float, steps: int) -> Tensor:
-    """start, then the levels at training times t (1 - i / S), i = 1 .. S - 1, then 0: float64 [S + 1], t the (fractional) time of `start`.
+    """start, then the levels at training times t (1 - i / S), i = 1 .. S - 1, then 0: float64 [S + 1], t the
+    (fractional) time of `start`.
 
-    "trailing" for a chain that begins anywhere; shorter where `start` is the lowest level itself. ValueError unless steps >= 1 and the denoiser knows the
-    level `start`.
+    "trailing" for a chain that begins anywhere; shorter where `start` is the lowest level itself. ValueError unless
+    steps >= 1 and the denoiser knows the level `start`.
     """
     low, high = denoiser.sigma_min, denoiser.sigma_max
     if steps < 1 or not low <= start <= high:
-        raise ValueError(f"steps must be at least 1 and start a level that the denoiser knows, {low:.4g} .. {high:.4g}, got {steps}, {start:.4g}")
+        raise ValueError(
+            f"steps must be at least 1 and start a level that the denoiser knows, {low:.4g} .. {high:.4g}, got {steps},"
+            f" {start:.4g}"
+        )
     first = torch.tensor([start], dtype=torch.float64)
     if steps == 1:
         return _ending_in_zero(first)
@@ -75,7 +88,9 @@ def down_from(denoiser: Denoiser, start: float, steps: int) -> Tensor:
 
 
 def time_at(denoiser: Denoiser, sigma: float) -> float:
-    """The training time, 0 .. times - 1, fractional, whose level is sigma: log-linear between whole times, clamped. The inverse of `level_at`."""
+    """The training time, 0 .. times - 1, fractional, whose level is sigma: log-linear between whole times, clamped. The
+    inverse of `level_at`.
+    """
     table = denoiser.level_at(torch.arange(denoiser.num_timesteps, dtype=torch.float64)).log()
     upper = int(torch.searchsorted(table, math.log(sigma)).clamp(1, len(table) - 1))
     low, high = float(table[upper - 1]), float(table[upper])

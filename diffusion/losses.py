@@ -1,4 +1,6 @@
-"""Training losses of a denoiser: mean squared error on the network's own target times a weight that depends on the noise level, and the hybrid loss."""
+"""Training losses of a denoiser: mean squared error on the network's own target times a weight that depends on the
+noise level, and the hybrid loss.
+"""
 
 import torch
 from torch import Tensor
@@ -18,14 +20,17 @@ def denoising_loss(
     vlb_weight: float = 0.001,
     condition: Condition | None = None,
 ) -> Tensor:
-    """w(t) mean |f(input, t) - target|^2 over the pixels, one number per image, [B]; with learned variance vlb_weight L_vlb is added.
+    """w(t) mean |f(input, t) - target|^2 over the pixels, one number per image, [B]; with learned variance vlb_weight
+    L_vlb is added.
 
-    For a discrete denoiser input is a_t x0 + b_t noise with a_t^2 = alpha_bar_t, b_t^2 = 1 - alpha_bar_t, for EDM's it is c_in (x0 + sigma noise); see
-    their `question`. x0 [B, C, H, W] in [-1, 1], noise standard normal of the same shape, time [B] as the denoiser's `training_time` gives it.
+    For a discrete denoiser input is a_t x0 + b_t noise with a_t^2 = alpha_bar_t, b_t^2 = 1 - alpha_bar_t, for EDM's it
+    is c_in (x0 + sigma noise); see their `question`. x0 [B, C, H, W] in [-1, 1], noise standard normal of the same
+    shape, time [B] as the denoiser's `training_time` gives it.
 
-    L_vlb is the sum over t of the bound's terms in bits per dimension, of which T times the term at `time` is an unbiased estimate. It trains the variance
-    alone: the mean is detached from it. vlb_weight = 0.001 is the paper's; 1 / T is what OpenAI's code does without its option rescale_learned_sigmas.
-    Nichol and Dhariwal 2021 (2102.09672), section 3.1.
+    L_vlb is the sum over t of the bound's terms in bits per dimension, of which T times the term at `time` is an
+    unbiased estimate. It trains the variance alone: the mean is detached from it. vlb_weight = 0.001 is the paper's; 1
+    / T is what OpenAI's code does without its option rescale_learned_sigmas. Nichol and Dhariwal 2021 (2102.09672),
+    section 3.1.
 
     The arithmetic is float32 also where the network runs in a lower precision (float64 where x0 is float64).
     """
@@ -49,8 +54,8 @@ def check_loss(denoiser: NetworkDenoiser, weighting: Weighting, vlb_weight: floa
     schedule = getattr(denoiser, "schedule", None)
     if schedule is not None and schedule.ends_in_noise and float(weighting(torch.zeros(1), denoiser.prediction)) == 0:
         raise ValueError(
-            f"weighting '{weighting.name}' is 0 at the last time of a schedule that ends in pure noise, where drawing begins: "
-            "take target, snr_plus_one, truncated_snr or edm"
+            f"weighting '{weighting.name}' is 0 at the last time of a schedule that ends in pure noise, where drawing"
+            " begins: take target, snr_plus_one, truncated_snr or edm"
         )
 
 

@@ -1,4 +1,6 @@
-"""Which severity a given picture was degraded with: the restorer is asked at every candidate, and what it says is degraded again."""
+"""Which severity a given picture was degraded with: the restorer is asked at every candidate, and what it says is
+degraded again.
+"""
 
 import torch
 from torch import Tensor
@@ -27,7 +29,9 @@ def residuals(restorer: ColdRestorer, y: Tensor, severities: list[int], params: 
 
 @torch.no_grad()
 def estimate_severity(restorer: ColdRestorer, y: Tensor, params: Params) -> Tensor:
-    """argmin_s |D(R(y, s), s) - y| over the candidates, int64 [B]: the severity at which the restorer explains the picture best."""
+    """argmin_s |D(R(y, s), s) - y| over the candidates, int64 [B]: the severity at which the restorer explains the
+    picture best.
+    """
     severities = candidates(restorer.severities)
     best = residuals(restorer, y, severities, params).argmin(1)
     return torch.tensor(severities, device=y.device)[best]

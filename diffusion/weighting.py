@@ -1,4 +1,6 @@
-"""How much each noise level counts in training: a weight on the squared error of x0, converted to the target that the network has."""
+"""How much each noise level counts in training: a weight on the squared error of x0, converted to the target that the
+network has.
+"""
 
 from dataclasses import dataclass
 
@@ -10,22 +12,23 @@ WEIGHTINGS = ("simple", "target", "min_snr", "soft_min_snr", "snr_plus_one", "tr
 
 @dataclass(frozen=True)
 class Weighting:
-    """w(SNR) of the squared error, SNR = alpha_bar / (1 - alpha_bar) = 1 / sigma^2; g is min_snr_gamma, s is sigma_data.
+    """w(SNR) of the squared error, SNR = alpha_bar / (1 - alpha_bar) = 1 / sigma^2; g is min_snr_gamma, s is
+    sigma_data.
 
-    | name          | on x0                  | uniform on, or source                                                     |
+    | name          | on x0                  | uniform on, or source
+    |
     |---------------|------------------------|---------------------------------------------------------------------------|
-    | simple        | SNR                    | epsilon: Ho et al. 2020 (2006.11239), equation 14                         |
-    | target        | 1, SNR, SNR + 1, ...   | the network's own target                                                  |
-    | snr_plus_one  | SNR + 1                | v: Salimans and Ho 2022 (2202.00512), section 4                           |
-    | truncated_snr | max(SNR, 1)            | the same                                                                  |
-    | min_snr       | min(SNR, g)            | Hang et al. 2023 (2303.09556), equation 8                                 |
-    | soft_min_snr  | g SNR / (SNR + g)      | Crowson et al. 2024 (2401.11605), there with g = 4                          |
-    | p2            | SNR / (k + SNR)^gamma  | Choi et al. 2022 (2204.00227), k = p2_k, gamma = p2_gamma                 |
-    | edm           | SNR + 1 / s^2          | the target of EDM, lambda(sigma) of Karras et al. 2022 (2206.00364)       |
+    | simple        | SNR                    | epsilon: Ho et al. 2020 (2006.11239), equation 14 | | target        | 1,
+    SNR, SNR + 1, ...   | the network's own target | | snr_plus_one  | SNR + 1                | v: Salimans and Ho 2022
+    (2202.00512), section 4 | | truncated_snr | max(SNR, 1)            | the same | | min_snr       | min(SNR, g)
+    | Hang et al. 2023 (2303.09556), equation 8 | | soft_min_snr  | g SNR / (SNR + g)      | Crowson et al. 2024
+    (2401.11605), there with g = 4 | | p2            | SNR / (k + SNR)^gamma  | Choi et al. 2022 (2204.00227), k = p2_k,
+    gamma = p2_gamma | | edm           | SNR + 1 / s^2          | the target of EDM, lambda(sigma) of Karras et al. 2022
+    (2206.00364) |
 
-    One estimate of x0 has the errors MSE_epsilon = SNR MSE_x0, MSE_v = (SNR + 1) MSE_x0 and MSE_F = (SNR + 1 / s^2) MSE_x0 (F: the network of EDM), by whose
-    factors the weight is divided: a loss is the same whatever the network predicts.
-    ValueError for an unknown name or numbers that are not positive (p2_gamma: negative).
+    One estimate of x0 has the errors MSE_epsilon = SNR MSE_x0, MSE_v = (SNR + 1) MSE_x0 and MSE_F = (SNR + 1 / s^2)
+    MSE_x0 (F: the network of EDM), by whose factors the weight is divided: a loss is the same whatever the network
+    predicts. ValueError for an unknown name or numbers that are not positive (p2_gamma: negative).
     """
 
     name: str = "simple"
@@ -44,10 +47,14 @@ class Weighting:
             raise ValueError(f"p2_gamma must be at least 0, got {self.p2_gamma}")
 
     def __call__(self, snr: Tensor, prediction: str) -> Tensor:
-        """The weight of the squared error on the target of `prediction` ("epsilon", "x0", "v" or "edm"), of the shape of snr; snr >= 0, 0 not for epsilon."""
+        """The weight of the squared error on the target of `prediction` ("epsilon", "x0", "v" or "edm"), of the shape
+        of snr; snr >= 0, 0 not for epsilon.
+        """
         if self.name == "target":
             return torch.ones_like(snr)
-        on_target = {"x0": torch.ones_like(snr), "epsilon": snr, "v": snr + 1, "edm": snr + self.sigma_data**-2}[prediction]
+        on_target = {"x0": torch.ones_like(snr), "epsilon": snr, "v": snr + 1, "edm": snr + self.sigma_data**-2}[
+            prediction
+        ]
         return self._on_x0(snr) / on_target
 
     def _on_x0(self, snr: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from restoration.base import Method
 
 @dataclass(frozen=True)
 class Cell:
-    """One task with one method. images: how many are left to restore, of `total`. seconds: estimated, None where no network is involved
-    or it cannot work.
+    """One task with one method. images: how many are left to restore, of `total`. seconds: estimated, None where no
+    network is involved or it cannot work.
 
     refusal: why it cannot work, None where it can.
     """
@@ -34,12 +34,16 @@ class Cell:
 
     @property
     def work(self) -> float:
-        """Network forwards that are left, a backward counted as two more; 1 for each sample of a method without a network."""
+        """Network forwards that are left, a backward counted as two more; 1 for each sample of a method without a
+        network.
+        """
         return self.images * self.num_samples * max(1, self.nfe + 2 * self.backwards)
 
 
 def make_cells(plan: Plan, done: Collection[tuple[str, str, str, int]] = ()) -> list[Cell]:
-    """All cells, with the reason of those that cannot work: one operator per (task, image shape) is bound and shown to every method."""
+    """All cells, with the reason of those that cannot work: one operator per (task, image shape) is bound and shown to
+    every method.
+    """
     done = frozenset(done)
     refusals = _refusals(plan)
     cells = []
@@ -47,7 +51,9 @@ def make_cells(plan: Plan, done: Collection[tuple[str, str, str, int]] = ()) -> 
         entry, rows = plan.methods[name], plan.tasks[task].rows
         left = sum(any((task, name, plan.names[row], k) not in done for k in range(entry.num_samples)) for row in rows)
         cost = entry.method.calls()
-        cells.append(Cell(task, name, len(rows), left, entry.num_samples, cost.nfe, cost.backwards, refusals.get((task, name))))
+        cells.append(
+            Cell(task, name, len(rows), left, entry.num_samples, cost.nfe, cost.backwards, refusals.get((task, name)))
+        )
     return cells
 
 
@@ -81,7 +87,11 @@ def refuse(cells: list[Cell], *, skip: bool) -> list[Cell]:
         for cell in bad:
             reasons.setdefault((cell.task, str(cell.refusal)), []).append(cell.method)
         listed = "; ".join(f"{task} x {', '.join(methods)}: {reason}" for (task, reason), methods in reasons.items())
-        remedy = "every cell is refused, change the tasks or methods" if not usable else "change or remove them, or set --skip_unsupported=true"
+        remedy = (
+            "every cell is refused, change the tasks or methods"
+            if not usable
+            else "change or remove them, or set --skip_unsupported=true"
+        )
         raise UserError(f"{len(bad)} of {len(cells)} cells cannot work ({listed}); {remedy}")
     return usable
 
@@ -98,12 +108,16 @@ def size_warnings(plan: Plan) -> list[str]:
         if other:
             sizes = ", ".join(f"{h}x{w}" for _, h, w in other[:3])
             entry = plan.config.methods[name].prior
-            found[entry] = f"the prior '{entry}' was trained on images of {trained[1]}x{trained[2]}, the images here have {sizes}"
+            found[entry] = (
+                f"the prior '{entry}' was trained on images of {trained[1]}x{trained[2]}, the images here have {sizes}"
+            )
     return list(found.values())
 
 
 def estimate(plan: Plan, cells: list[Cell]) -> list[Cell]:
-    """The cells with estimated seconds: batches times the time of one network call, a backward counted as two; None without a network."""
+    """The cells with estimated seconds: batches times the time of one network call, a backward counted as two; None
+    without a network.
+    """
     timed: dict[tuple[int, int], float] = {}
     estimated = []
     for cell in cells:

@@ -27,7 +27,8 @@ DEFAULT_METRICS: dict[str, Spec] = {
 
 @dataclass(frozen=True)
 class Prior:
-    """A checkpoint: path of a .ckpt or .safetensors, which of its weights, "ema" or "raw", and the adapters that are added to them.
+    """A checkpoint: path of a .ckpt or .safetensors, which of its weights, "ema" or "raw", and the adapters that are
+    added to them.
 
     Or a foreign checkpoint, see checkpoints/foreign/detect.py; preset: of a .pt file of guided-diffusion.
     """
@@ -40,7 +41,9 @@ class Prior:
 
 @dataclass(frozen=True)
 class Task:
-    """What happened to the images: a degradation and noise, each {class_path, init_args}; limit: only the first so many images."""
+    """What happened to the images: a degradation and noise, each {class_path, init_args}; limit: only the first so many
+    images.
+    """
 
     degradation: Spec
     noise: Spec
@@ -49,7 +52,9 @@ class Task:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """How they are restored: {class_path, init_args}, the name of the prior, samples per image, and the tasks (None: all)."""
+    """How they are restored: {class_path, init_args}, the name of the prior, samples per image, and the tasks (None:
+    all).
+    """
 
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
@@ -60,8 +65,8 @@ class MethodEntry:
 
 @dataclass(frozen=True)
 class Config:
-    """One evaluation: every task with every method on the first `limit` images of a split. features: the network that FID and KID are measured with, None for
-    neither. wandb: where the table is logged.
+    """One evaluation: every task with every method on the first `limit` images of a split. features: the network that
+    FID and KID are measured with, None for neither. wandb: where the table is logged.
     """
 
     data: Spec
@@ -88,8 +93,8 @@ class Config:
 
 
 def read_config(paths: Sequence[str | Path], overrides: Sequence[tuple[str, str]] = ()) -> Config:
-    """Merge the files from left to right, apply (dotted path, YAML value) overrides, check. Raises UserError that names file or option
-    and key.
+    """Merge the files from left to right, apply (dotted path, YAML value) overrides, check. Raises UserError that names
+    file or option and key.
     """
     merged: dict[str, Any] = {}
     for path in paths:
@@ -116,13 +121,18 @@ def parse_config(raw: dict[str, Any], where: str) -> Config:
     methods = {n: _method(v, f"{where}, methods.{n}") for n, v in named_entries(raw, "methods", where)}
     priors = {n: prior_of(v, f"{where}, priors.{n}") for n, v in named_entries(raw, "priors", where)}
     if not tasks or not methods:
-        raise UserError(f"{where}: every entry of '{'methods' if tasks else 'tasks'}' was removed (null): keep at least one")
+        raise UserError(
+            f"{where}: every entry of '{'methods' if tasks else 'tasks'}' was removed (null): keep at least one"
+        )
     raw["metrics"] = merge(DEFAULT_METRICS, a_mapping(raw.get("metrics") or {}, f"{where}, metrics"))
     metrics = {n: spec_of(v, f"{where}, metrics.{n}") for n, v in named_entries(raw, "metrics", where)}
     for name, method in methods.items():
         for task in method.tasks or ():
             if task not in tasks:
-                raise UserError(f"{where}, methods.{name}.tasks: there is no task '{task}'{nearest(task, tasks)}; there are {', '.join(tasks)}")
+                raise UserError(
+                    f"{where}, methods.{name}.tasks: there is no task '{task}'{nearest(task, tasks)}; there are"
+                    f" {', '.join(tasks)}"
+                )
     split = raw.get("split", "test")
     if split not in ("test", "validation", "train"):
         raise UserError(f"{where}: split must be test, validation or train, got '{split}'")
@@ -154,14 +164,22 @@ def spec_of(value: Any, where: str) -> Spec:
     value = a_mapping(value, where)
     unknown = sorted(set(value) - {"class_path", "init_args"})
     if unknown:
-        raise UserError(f"{where}: unknown key '{unknown[0]}'{nearest(unknown[0], ('class_path', 'init_args'))}; it has class_path and init_args")
+        raise UserError(
+            f"{where}: unknown key '{unknown[0]}'{nearest(unknown[0], ('class_path', 'init_args'))}; it has class_path"
+            " and init_args"
+        )
     if not isinstance(value.get("class_path"), str):
         raise UserError(f"{where}: class_path is missing; write class_path: package.module.Class")
-    return {"class_path": value["class_path"], "init_args": a_mapping(value.get("init_args") or {}, f"{where}.init_args")}
+    return {
+        "class_path": value["class_path"],
+        "init_args": a_mapping(value.get("init_args") or {}, f"{where}.init_args"),
+    }
 
 
 def written_out(raw: dict[str, Any]) -> dict[str, Any]:
-    """A bare class path, or path of a prior, as the mapping that it stands for, so that a later file or option can change an entry of it."""
+    """A bare class path, or path of a prior, as the mapping that it stands for, so that a later file or option can
+    change an entry of it.
+    """
 
     def mapping(value: Any, key: str) -> Any:
         return {key: value} if isinstance(value, str) else value
@@ -230,11 +248,15 @@ def prior_of(value: Any, where: str) -> Prior:
     value = {"path": value} if isinstance(value, str) else dict(a_mapping(value, where))
     known_keys(value, Prior, where)
     if not isinstance(value.get("path"), str) or not value["path"]:
-        raise UserError(f"{where}: path is missing; give the path of a checkpoint or of a foreign checkpoint (docs/checkpoints.md), or --prior PATH")
+        raise UserError(
+            f"{where}: path is missing; give the path of a checkpoint or of a foreign checkpoint (docs/checkpoints.md),"
+            " or --prior PATH"
+        )
     if value.get("weights", "ema") not in ("ema", "raw"):
         raise UserError(f"{where}.weights must be ema or raw, got '{value['weights']}'")
     adapters = value.get("adapters") or []
-    if isinstance(adapters, dict):  # by name, so that a later file or the command line can change one; null takes one out
+    # by name, so that a later file or the command line can change one; null takes one out
+    if isinstance(adapters, dict):
         given = [(f"{where}.adapters.{name}", entry) for name, entry in adapters.items() if entry is not None]
     elif isinstance(adapters, (list, tuple)):
         given = [(f"{where}.adapters[{k}]", entry) for k, entry in enumerate(adapters)]
@@ -243,7 +265,10 @@ def prior_of(value: Any, where: str) -> Prior:
     entries = tuple(_adapter(entry, place) for place, entry in given)
     preset = value.get("preset")
     if preset is not None and preset not in PRESETS:
-        raise UserError(f"{where}.preset: there is no preset '{preset}'{nearest(str(preset), PRESETS)}; there are {', '.join(PRESETS)}")
+        raise UserError(
+            f"{where}.preset: there is no preset '{preset}'{nearest(str(preset), PRESETS)}; there are"
+            f" {', '.join(PRESETS)}"
+        )
     return Prior(path=value["path"], weights=value.get("weights", "ema"), adapters=entries, preset=preset)
 
 
@@ -258,11 +283,16 @@ def _adapter(value: Any, where: str) -> AdapterEntry:
 
 
 def named_entries(raw: dict[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
-    """The entries of a mapping by name; one that is null was removed by a later file. Names become folders, so they are plain words."""
+    """The entries of a mapping by name; one that is null was removed by a later file. Names become folders, so they are
+    plain words.
+    """
     entries = a_mapping(raw.get(key) or {}, f"{where}, {key}")
     for name in entries:
         if not NAME.fullmatch(name):
-            raise UserError(f"{where}, {key}: '{name}' is not a usable name: letters, digits, '_', '+' and '-', because it names a folder")
+            raise UserError(
+                f"{where}, {key}: '{name}' is not a usable name: letters, digits, '_', '+' and '-', because it names a"
+                " folder"
+            )
     return [(n, v) for n, v in entries.items() if v is not None]
 
 

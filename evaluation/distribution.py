@@ -1,4 +1,6 @@
-"""distribution.csv: how far the restored images of a cell are, as a set, from the true ones; one row per (task, method, number of images, feature network)."""
+"""distribution.csv: how far the restored images of a cell are, as a set, from the true ones; one row per (task, method,
+number of images, feature network).
+"""
 
 import csv
 import hashlib
@@ -38,7 +40,9 @@ Distances = dict[Key, dict[str, Interval]]
 
 
 def few_images(plan: Plan) -> list[str]:
-    """A sentence for every number of images that is small for the feature network; none where FID and KID are not asked for."""
+    """A sentence for every number of images that is small for the feature network; none where FID and KID are not asked
+    for.
+    """
     if plan.features is None:
         return []
     counts = sorted({len(task.rows) for task in plan.tasks.values()})
@@ -46,10 +50,11 @@ def few_images(plan: Plan) -> list[str]:
 
 
 def update_distances(plan: Plan, folder: Path, rows: Sequence[Row]) -> Distances:
-    """FID and KID of the restored images of `rows` against the true ones, of sample 0 alone: what distribution.csv lacks is computed and kept there.
+    """FID and KID of the restored images of `rows` against the true ones, of sample 0 alone: what distribution.csv
+    lacks is computed and kept there.
 
-    A row of the file holds for the same number of images, fingerprint, feature network and files (names, sizes, times of writing). NaN for fewer than 4
-    images. {} where the plan has no feature network.
+    A row of the file holds for the same number of images, fingerprint, feature network and files (names, sizes, times
+    of writing). NaN for fewer than 4 images. {} where the plan has no feature network.
     """
     if plan.features is None:
         return {}
@@ -96,19 +101,27 @@ def update_distances(plan: Plan, folder: Path, rows: Sequence[Row]) -> Distances
 
 
 def _true_features(plan: Plan, rows: list[int]) -> Tensor:
-    """Features [N, d] of the images in these rows; from the cache of evaluation/generation/reference.py, unless they have several shapes."""
+    """Features [N, d] of the images in these rows; from the cache of evaluation/generation/reference.py, unless they
+    have several shapes.
+    """
     images = ImageSet(plan.images.store, plan.images.positions[torch.tensor(rows)])
     if not images.one_shape:
         return _features(plan, len(rows), lambda part: [plan.images.get([row]).image[0].cpu() for row in rows[part]])
-    return reference_features(images, plan.features).features[shuffled(len(rows)).argsort()]  # it gives them in that order
+    # it gives them in that order
+    return reference_features(images, plan.features).features[shuffled(len(rows)).argsort()]
 
 
 def _features(plan: Plan, count: int, read: Callable[[slice], list[Tensor]]) -> Tensor:
-    """Features [count, d] of the images that `read` gives for each run of neighbours; images of several shapes are measured one after the other."""
+    """Features [count, d] of the images that `read` gives for each run of neighbours; images of several shapes are
+    measured one after the other.
+    """
     parts = []
     for start in range(0, count, BATCH):
         images = read(slice(start, start + BATCH))
-        parts += [plan.features.of(torch.stack(list(same))).features for _, same in groupby(images, key=lambda image: image.shape)]
+        parts += [
+            plan.features.of(torch.stack(list(same))).features
+            for _, same in groupby(images, key=lambda image: image.shape)
+        ]
     return torch.cat(parts)
 
 
@@ -118,7 +131,9 @@ def _read_all(files: list[Path]) -> list[Tensor]:
 
 
 def _state_of(files: list[Path]) -> str:
-    """Names, sizes and times of writing: whoever replaced an image gets new numbers. A file that is missing is noticed when it is read."""
+    """Names, sizes and times of writing: whoever replaced an image gets new numbers. A file that is missing is noticed
+    when it is read.
+    """
     digest = hashlib.sha256()
     for path in files:
         found = path.stat() if path.is_file() else None
@@ -135,7 +150,9 @@ def _write(path: Path, lines: dict[tuple[str, ...], dict[str, str]]) -> None:
 
 
 def _read(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
-    """What is there already; a file of other columns, or a damaged one, counts as absent, because it is only a cache of the images."""
+    """What is there already; a file of other columns, or a damaged one, counts as absent, because it is only a cache of
+    the images.
+    """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)

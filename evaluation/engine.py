@@ -33,7 +33,9 @@ class Share:
 class Engine:
     """Restores what is not done yet and appends rows to `rows` once the images they speak of are on the disk."""
 
-    def __init__(self, plan: Plan, folder: Path, rows: RowFile, *, share: Share = Share(), on_progress: OnProgress | None = None) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, rows: RowFile, *, share: Share = Share(), on_progress: OnProgress | None = None
+    ) -> None:
         self.plan, self.folder, self.rows, self.share = plan, folder, rows, share
         self._report = on_progress or (lambda cell, samples: None)
         self._images = ThreadPoolExecutor(max_workers=4, thread_name_prefix="png")
@@ -41,7 +43,9 @@ class Engine:
         self._written: Future | None = None
 
     def run(self, cells: list[Cell], done: Collection[RowKey] = ()) -> None:
-        """Restore the images of these cells that `done` lacks. Raises UserError for a restoration that is not finite."""
+        """Restore the images of these cells that `done` lacks. Raises UserError for a restoration that is not
+        finite.
+        """
         done = frozenset(done)
         try:
             for cell in cells:
@@ -54,7 +58,11 @@ class Engine:
     def _run_cell(self, cell: Cell, done: frozenset[RowKey]) -> None:
         plan, task = self.plan, self.plan.tasks[cell.task]
         mine = task.rows[self.share.rank :: self.share.world]
-        left = [r for r in mine if any((cell.task, cell.method, plan.names[r], k) not in done for k in range(cell.num_samples))]
+        left = [
+            r
+            for r in mine
+            if any((cell.task, cell.method, plan.names[r], k) not in done for k in range(cell.num_samples))
+        ]
         size = images_per_batch(plan, cell.num_samples)
         for rows in plan.shapes(left).values():
             while rows:
@@ -64,7 +72,10 @@ class Engine:
                     self._run_batch(cell, batch, done)
                 except torch.cuda.OutOfMemoryError as error:
                     if size == 1:
-                        raise UserError(f"{cell.task} x {cell.method}: the device has too little memory for one image; use fewer samples") from error
+                        raise UserError(
+                            f"{cell.task} x {cell.method}: the device has too little memory for one image; use fewer"
+                            " samples"
+                        ) from error
                     torch.cuda.empty_cache()
                     rows, size = batch + rows, size // 2
 
@@ -77,8 +88,8 @@ class Engine:
         if not finite.all():
             first = plan.names[rows[int((~finite).nonzero()[0])]]
             raise UserError(
-                f"{cell.task} x {cell.method}: the restoration of image '{first}' is not finite (NaN or infinity): lower the "
-                "step or guidance scale of the method, or look at the prior"
+                f"{cell.task} x {cell.method}: the restoration of image '{first}' is not finite (NaN or infinity):"
+                " lower the step or guidance scale of the method, or look at the prior"
             )
         pixels = to_uint8(samples)
         values = evaluate_metrics(plan, pixels, truth, measurement)
@@ -130,12 +141,14 @@ class Engine:
         self._report(cell, chains - reported)
         expected = (images, cell.num_samples, *measurement.operator.input_shape)
         if tuple(restoration.samples.shape) != expected:
-            raise ValueError(f"{cell.method} gave samples of shape {list(restoration.samples.shape)}, expected {list(expected)}")
+            raise ValueError(
+                f"{cell.method} gave samples of shape {list(restoration.samples.shape)}, expected {list(expected)}"
+            )
         return restoration, seconds
 
     def _write(self, files: list[tuple[Path, Tensor]], rows: list[Row]) -> None:
-        """The images, then their rows: a row is a promise that its image is on the disk. Runs beside the network, in the order of
-        batches.
+        """The images, then their rows: a row is a promise that its image is on the disk. Runs beside the network, in
+        the order of batches.
         """
         for future in [self._images.submit(write_png, path, pixels) for path, pixels in files]:
             future.result()
@@ -147,21 +160,28 @@ class Engine:
 
 
 def measured(plan: Plan, task: str, rows: list[int]) -> tuple[Tensor, Measurement]:
-    """The images of these rows, uint8 [B, C, H, W], and their measurement: a function of (seed, image index), thus the same for any
-    batch.
+    """The images of these rows, uint8 [B, C, H, W], and their measurement: a function of (seed, image index), thus the
+    same for any batch.
     """
     batch = plan.images.get(rows)
     truth = batch.image.to(plan.device)
     built = plan.tasks[task]
     with torch.no_grad():
-        return truth, measure(to_float(truth), degradation=built.degradation, noise=built.noise, index=batch.index.tolist(), random=plan.random)
+        return truth, measure(
+            to_float(truth),
+            degradation=built.degradation,
+            noise=built.noise,
+            index=batch.index.tolist(),
+            random=plan.random,
+        )
 
 
 @torch.no_grad()
 def evaluate_metrics(plan: Plan, pixels: Tensor, truth: Tensor, measurement: Measurement) -> dict[str, Tensor]:
     """Every metric of every sample, [B, N] on the CPU; pixels uint8 [B, N, C, H, W]."""
     return {
-        name: torch.stack([metric(pixels[:, k], truth, measurement).double().cpu() for k in range(pixels.shape[1])], 1) for name, metric in plan.metrics.items()
+        name: torch.stack([metric(pixels[:, k], truth, measurement).double().cpu() for k in range(pixels.shape[1])], 1)
+        for name, metric in plan.metrics.items()
     }
 
 

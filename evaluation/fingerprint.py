@@ -15,17 +15,35 @@ from evaluation.config import Config
 VERSION = 1  # raise it when the same configuration begins to give other results
 
 # Options of data sets that change how pixels are stored, loaded or used in training, not which test images there are.
-_NO_INFLUENCE = frozenset({"batch_size", "data_dir", "workers", "memory_limit_mb", "keep_on_device", "predict_images", "horizontal_flip", "seed", "download"})
+_NO_INFLUENCE = frozenset(
+    {
+        "batch_size",
+        "data_dir",
+        "workers",
+        "memory_limit_mb",
+        "keep_on_device",
+        "predict_images",
+        "horizontal_flip",
+        "seed",
+        "download",
+    }
+)
 
 
 def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, precision: str) -> str:
-    """A hash of all that changes the results of one cell: seed, images, task, method, the bytes of its prior and of files that task and method name, precision.
+    """A hash of all that changes the results of one cell: seed, images, task, method, the bytes of its prior and of
+    files that task and method name, precision.
 
-    Not in it: limit, batch size, devices, metrics, other cells. So an evaluation may be extended by images, tasks and methods, and a cell
-    whose own settings changed is noticed. prior: the fingerprint of the checkpoint, None where the method uses none.
+    Not in it: limit, batch size, devices, metrics, other cells. So an evaluation may be extended by images, tasks and
+    methods, and a cell whose own settings changed is noticed. prior: the fingerprint of the checkpoint, None where the
+    method uses none.
     """
     asked, cell = config.methods[method], config.tasks[task]
-    data = {k: v for k, v in config.data["init_args"].items() if k not in _NO_INFLUENCE and not (k == "limit" and config.split != "train")}
+    data = {
+        k: v
+        for k, v in config.data["init_args"].items()
+        if k not in _NO_INFLUENCE and not (k == "limit" and config.split != "train")
+    }
     parts: dict[str, Any] = {
         "version": VERSION,
         "seed": config.seed,
@@ -38,7 +56,9 @@ def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, 
         "precision": precision,
     }
     named = [_digest(p, p.stat().st_mtime_ns) for p in _files([cell.degradation, cell.noise, asked.init_args])]
-    if named:  # a mask, or a prior inside a term of a deep image prior; where there are none the fingerprint is what it was before they were in it
+    # a mask, or a prior inside a term of a deep image prior; where there are none the fingerprint is what it was before
+    # they were in it
+    if named:
         parts["files"] = named
     parts = original(parts)  # a class that moved since gives the same results
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -54,7 +74,9 @@ def _files(value: Any, name: str = "") -> Iterator[Path]:
             yield from _files(inner)
     elif name == "path" and isinstance(value, str):
         path = Path(value)
-        yield from [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
+        yield from (
+            [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
+        )
 
 
 @lru_cache

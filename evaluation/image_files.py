@@ -25,10 +25,15 @@ def write_png(path: Path, pixels: Tensor) -> None:
 def encode_png(pixels: Tensor) -> bytes:
     """The bytes of a PNG of uint8 [C, H, W]; UserError for other than one or three channels."""
     if pixels.shape[0] not in (1, 3):
-        raise UserError(f"images with {pixels.shape[0]} channels cannot be saved as PNG: only grey (1) and colour (3) images can be evaluated")
+        raise UserError(
+            f"images with {pixels.shape[0]} channels cannot be saved as PNG: only grey (1) and colour (3) images can be"
+            " evaluated"
+        )
     array = pixels.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array)).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array)).save(
+        buffer, "PNG", compress_level=3
+    )
     return buffer.getvalue()
 
 
@@ -38,7 +43,12 @@ def read_png(path: Path) -> Tensor:
         with Image.open(path) as image:
             array = np.array(image)
     except FileNotFoundError as error:
-        raise UserError(f"the restored image '{path}' is missing: remove its row from rows.csv, and it will be restored again") from error
+        raise UserError(
+            f"the restored image '{path}' is missing: remove its row from rows.csv, and it will be restored again"
+        ) from error
     except (OSError, SyntaxError) as error:
-        raise UserError(f"the restored image '{path}' is damaged: remove it and its row from rows.csv, and it will be restored again") from error
+        raise UserError(
+            f"the restored image '{path}' is damaged: remove it and its row from rows.csv, and it will be restored"
+            " again"
+        ) from error
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())

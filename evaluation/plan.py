@@ -45,8 +45,8 @@ class BuiltMethod:
 
 @dataclass(frozen=True)
 class Plan:
-    """An evaluation, ready to run on one device. names: of the images by row, usable as file names and unique. cells: (task, method) in
-    order. features: what FID and KID are measured with, None where they are not asked for.
+    """An evaluation, ready to run on one device. names: of the images by row, usable as file names and unique. cells:
+    (task, method) in order. features: what FID and KID are measured with, None where they are not asked for.
     """
 
     config: Config
@@ -69,17 +69,32 @@ class Plan:
         return found
 
 
-def make_plan(config: Config, *, precision: str = "32", device: torch.device | str = "cpu", prepare: bool = True, measuring: bool = True) -> Plan:
+def make_plan(
+    config: Config,
+    *,
+    precision: str = "32",
+    device: torch.device | str = "cpu",
+    prepare: bool = True,
+    measuring: bool = True,
+) -> Plan:
     """Build all that a configuration names. Raises UserError for whatever does not fit.
 
-    prepare: download data where they are missing. measuring: build the feature network too (a process that only restores needs none).
+    prepare: download data where they are missing. measuring: build the feature network too (a process that only
+    restores needs none).
     """
     device = torch.device(device)
     data = build(config.data, ImageDataModule, where="data")
     metrics = {name: build(spec, Metric, where=f"metrics.{name}") for name, spec in config.metrics.items()}
-    degradations = {name: build(task.degradation, Degradation, where=f"tasks.{name}.degradation") for name, task in config.tasks.items()}
+    degradations = {
+        name: build(task.degradation, Degradation, where=f"tasks.{name}.degradation")
+        for name, task in config.tasks.items()
+    }
     noises = {name: build(task.noise, Noise, where=f"tasks.{name}.noise") for name, task in config.tasks.items()}
-    features = build(config.features, FeatureNetwork, where="features").to(device) if config.features is not None and measuring else None
+    features = (
+        build(config.features, FeatureNetwork, where="features").to(device)
+        if config.features is not None and measuring
+        else None
+    )
     methods, fingerprint_of_prior = _methods(config, precision, device)
     if prepare:
         data.prepare_data()
@@ -90,7 +105,9 @@ def make_plan(config: Config, *, precision: str = "32", device: torch.device | s
     for name, task in config.tasks.items():
         limits = [n for n in (config.limit, task.limit, len(images)) if n is not None]
         tasks[name] = BuiltTask(name, degradations[name], noises[name], range(min(limits)))
-    cells = tuple((t, m) for t in tasks for m, entry in config.methods.items() if entry.tasks is None or t in entry.tasks)
+    cells = tuple(
+        (t, m) for t in tasks for m, entry in config.methods.items() if entry.tasks is None or t in entry.tasks
+    )
     if not cells:
         raise UserError("no method is to be used on any task: look at the 'tasks' entries of methods")
     fingerprints = {(t, m): cell_fingerprint(config, t, m, fingerprint_of_prior.get(m), precision) for t, m in cells}
@@ -114,7 +131,9 @@ def make_plan(config: Config, *, precision: str = "32", device: torch.device | s
 
 
 def _methods(config: Config, precision: str, device: torch.device) -> tuple[dict[str, BuiltMethod], dict[str, str]]:
-    """The methods, each with its prior; the fingerprint of the prior by method. A checkpoint is read once, whoever shares it."""
+    """The methods, each with its prior; the fingerprint of the prior by method. A checkpoint is read once, whoever
+    shares it.
+    """
     loaded: dict[tuple[str, str], GivenPrior] = {}
     methods, fingerprints = {}, {}
     for name, entry in config.methods.items():
@@ -123,12 +142,23 @@ def _methods(config: Config, precision: str, device: torch.device) -> tuple[dict
         injected = {}
         if found.needs_prior:
             if entry.prior not in config.priors:
-                known = f"there are {', '.join(config.priors)}" if config.priors else "there are none, give --prior PATH"
-                raise UserError(f"{where} needs the prior '{entry.prior}', which priors does not have{nearest(entry.prior, config.priors)}; {known}")
+                known = (
+                    f"there are {', '.join(config.priors)}" if config.priors else "there are none, give --prior PATH"
+                )
+                raise UserError(
+                    f"{where} needs the prior '{entry.prior}', which priors does not"
+                    f" have{nearest(entry.prior, config.priors)}; {known}"
+                )
             key = (entry.prior, found.prior_kind)
             if key not in loaded:
                 prior = config.priors[entry.prior]
-                options = {"weights": prior.weights, "adapters": prior.adapters, "preset": prior.preset, "device": device, "precision": precision}
+                options = {
+                    "weights": prior.weights,
+                    "adapters": prior.adapters,
+                    "preset": prior.preset,
+                    "device": device,
+                    "precision": precision,
+                }
                 loaded[key] = prior_for(found, prior.path, **options, where=where)
             injected["prior"], fingerprints[name] = loaded[key].model, loaded[key].fingerprint
         method = build({"class_path": entry.class_path, "init_args": entry.init_args}, Method, where=where, **injected)
@@ -137,8 +167,8 @@ def _methods(config: Config, precision: str, device: torch.device) -> tuple[dict
 
 
 def _image_names(images: ImageSet) -> tuple[str, ...]:
-    """A name of every image of the set that is a usable file name; images that would share one get their row behind it, whatever the
-    limit.
+    """A name of every image of the set that is a usable file name; images that would share one get their row behind it,
+    whatever the limit.
     """
     plain = []
     for row in range(len(images)):

@@ -1,4 +1,6 @@
-"""How far the evaluation is: a bar with the time left on a terminal, a line now and then elsewhere; always on standard error."""
+"""How far the evaluation is: a bar with the time left on a terminal, a line now and then elsewhere; always on standard
+error.
+"""
 
 import sys
 import time
@@ -12,8 +14,8 @@ INTERVAL = 10.0  # seconds between lines where there is no terminal
 
 
 class Display:
-    """advance(cell, samples): the bar moves by the network calls these samples cost, so that the time left is right across cheap and dear
-    methods.
+    """advance(cell, samples): the bar moves by the network calls these samples cost, so that the time left is right
+    across cheap and dear methods.
     """
 
     def __init__(self, cells: list[Cell]) -> None:

@@ -16,10 +16,11 @@ from evaluation.rows import Row, gather, part_path, read_rows, write_rows
 
 
 def recompute(plan: Plan, folder: Path) -> list[Row]:
-    """Replace the metric columns of rows.csv by those of the plan and return all rows. Rows of other cells keep what they have of these
-    columns.
+    """Replace the metric columns of rows.csv by those of the plan and return all rows. Rows of other cells keep what
+    they have of these columns.
 
-    Raises UserError where there are no rows, where they have another fingerprint than the plan's, or where an image is missing.
+    Raises UserError where there are no rows, where they have another fingerprint than the plan's, or where an image is
+    missing.
     """
     path = folder / "rows.csv"
     if not path.exists() and not part_path(folder, 0).exists():
@@ -31,7 +32,10 @@ def recompute(plan: Plan, folder: Path) -> list[Row]:
     for row in rows:
         expected = plan.fingerprints.get((row.task, row.method))
         if expected is not None and row.fingerprint != expected:
-            raise UserError(f"--metrics_only: '{folder}' holds results of {row.task} x {row.method} with other settings: give their configuration")
+            raise UserError(
+                f"--metrics_only: '{folder}' holds results of {row.task} x {row.method} with other settings: give their"
+                " configuration"
+            )
         if expected is not None:
             groups[row.task, row.method, row.image].append(row)
     same_images(plan, folder, [row for group in groups.values() for row in group])
@@ -45,7 +49,9 @@ def recompute(plan: Plan, folder: Path) -> list[Row]:
         values = evaluate_metrics(plan, pixels.to(plan.device), truth, measurement)
         for k, row in enumerate(group):
             new[row.key] = replace(row, values={name: float(v[0, k]) for name, v in values.items()})
-    result = [new.get(row.key) or replace(row, values={n: row.values.get(n, math.nan) for n in plan.metrics}) for row in rows]
+    result = [
+        new.get(row.key) or replace(row, values={n: row.values.get(n, math.nan) for n in plan.metrics}) for row in rows
+    ]
     write_rows(path, result, tuple(plan.metrics))
     return result
 

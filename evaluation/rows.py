@@ -1,4 +1,6 @@
-"""rows.csv: one row per (task, method, image, sample), appended while the evaluation runs, whole after a kill at any moment."""
+"""rows.csv: one row per (task, method, image, sample), appended while the evaluation runs, whole after a kill at any
+moment.
+"""
 
 import contextlib
 import csv
@@ -49,8 +51,8 @@ def cell_text(value: float | int | str | None) -> str:
 
 
 class RowFile:
-    """A CSV file that rows are appended to. A last line that a kill tore is dropped when the file is opened; a file of other metrics is
-    refused.
+    """A CSV file that rows are appended to. A last line that a kill tore is dropped when the file is opened; a file of
+    other metrics is refused.
 
     One process at a time may hold a file open: a lock of the system, which ends with the process, guards it.
     """
@@ -59,7 +61,9 @@ class RowFile:
         self.path = path
         self.metrics = tuple(metrics)
         self._file = open(path, "ab")  # noqa: SIM115 (held open)
-        _lock(self._file.fileno(), f"'{path}' is being written by another process: wait until it has ended", patience=10)
+        _lock(
+            self._file.fileno(), f"'{path}' is being written by another process: wait until it has ended", patience=10
+        )
         self._mend()
 
     def _mend(self) -> None:
@@ -110,7 +114,8 @@ def _lines(rows: Iterable[Row], metrics: Sequence[str]) -> str:
 def read_rows(path: Path, metrics: Sequence[str] | None = None) -> list[Row]:
     """The whole rows of a file, first one of a key wins; [] where there is no file. A torn last line is not read.
 
-    metrics: the columns that are expected; None takes what the file has. UserError for other columns and for a damaged line.
+    metrics: the columns that are expected; None takes what the file has. UserError for other columns and for a damaged
+    line.
     """
     if not path.exists():
         return []
@@ -139,7 +144,9 @@ def read_rows(path: Path, metrics: Sequence[str] | None = None) -> list[Row]:
             numbers = (int(seed), float(sigma), float(sigma_255), float(seconds), int(nfe))
             row = Row(task, method, image, int(sample), *numbers, values, cells[-1])
         except ValueError as error:
-            raise UserError(f"'{path}' is damaged in line {number}: remove that line, its image will be restored again") from error
+            raise UserError(
+                f"'{path}' is damaged in line {number}: remove that line, its image will be restored again"
+            ) from error
         rows.setdefault(row.key, row)
     return list(rows.values())
 
@@ -155,7 +162,9 @@ def part_path(folder: Path, rank: int) -> Path:
 
 
 def gather(folder: Path, metrics: Sequence[str]) -> list[Row]:
-    """Rows of rows.csv and of all part files, the parts merged into rows.csv and removed: whole at any moment, done again after a kill."""
+    """Rows of rows.csv and of all part files, the parts merged into rows.csv and removed: whole at any moment, done
+    again after a kill.
+    """
     path = folder / "rows.csv"
     parts = sorted(p for p in folder.glob("rows.*.csv") if p.name.split(".")[1].isdigit())
     rows = {row.key: row for row in read_rows(path, metrics)}
@@ -174,9 +183,14 @@ def gather(folder: Path, metrics: Sequence[str]) -> list[Row]:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder: a second evaluation that would write there gets a UserError. The lock ends with the process, however it ends."""
+    """Hold the folder: a second evaluation that would write there gets a UserError. The lock ends with the process,
+    however it ends.
+    """
     with open(folder / ".lock", "a+") as file:
-        _lock(file.fileno(), f"another evaluation is writing to '{folder}': wait until it has ended, or give another --output")
+        _lock(
+            file.fileno(),
+            f"another evaluation is writing to '{folder}': wait until it has ended, or give another --output",
+        )
         yield
 
 

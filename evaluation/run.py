@@ -34,7 +34,9 @@ from evaluation.workers import device_of, run_workers
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says besides the configuration. accelerator: "auto", "cpu" or "cuda"; precision: "32" or "bf16"."""
+    """What the command line says besides the configuration. accelerator: "auto", "cpu" or "cuda"; precision: "32" or
+    "bf16".
+    """
 
     output: Path
     devices: int = 1
@@ -55,13 +57,27 @@ class Options:
 
 
 def dry_run(config: Config, options: Options) -> None:
-    """Print the cells: images, samples, network calls, estimated time, and what cannot work and why. UserError where a cell is refused."""
+    """Print the cells: images, samples, network calls, estimated time, and what cannot work and why. UserError where a
+    cell is refused.
+    """
     plan = make_plan(config, precision=options.precision, device=device_of(0, options.resolved_accelerator()))
     done = frozenset(row.key for row in read_rows(options.output / "rows.csv"))
     cells = estimate(plan, make_cells(plan, done))
     table = Table(title=f"{len(cells)} cells, nothing was run", title_justify="left")
-    for name in ("task", "method", "images", "done", "samples", "NFE", "backwards", "estimated time", "what cannot work"):
-        table.add_column(name, justify="left" if name in ("task", "method", "what cannot work") else "right", overflow="fold")
+    for name in (
+        "task",
+        "method",
+        "images",
+        "done",
+        "samples",
+        "NFE",
+        "backwards",
+        "estimated time",
+        "what cannot work",
+    ):
+        table.add_column(
+            name, justify="left" if name in ("task", "method", "what cannot work") else "right", overflow="fold"
+        )
     for cell in cells:
         seconds = "–" if cell.seconds is None else duration(cell.seconds / options.devices)
         counts = (cell.total, cell.total - cell.images, cell.num_samples, cell.nfe, cell.backwards)
@@ -70,14 +86,19 @@ def dry_run(config: Config, options: Options) -> None:
     out.print(table)
     known = [c.seconds for c in cells if c.seconds is not None]
     if known:
-        out.print(f"about {duration(sum(known) / options.devices)} for the methods with a network, on {options.devices} x {plan.device.type}")
+        out.print(
+            f"about {duration(sum(known) / options.devices)} for the methods with a network, on {options.devices} x"
+            f" {plan.device.type}"
+        )
     for warning in [*size_warnings(plan), *few_images(plan)]:
         say(f"warning: {warning}")
     refuse(cells, skip=config.skip_unsupported)
 
 
 def evaluate(config: Config, options: Options) -> Results:
-    """Restore what is missing in the folder, then write every table, sheet and the report. Raises UserError for what a user can mend."""
+    """Restore what is missing in the folder, then write every table, sheet and the report. Raises UserError for what a
+    user can mend.
+    """
     accelerator = options.resolved_accelerator()
     plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
     folder = require_writable_folder(options.output, "--output")
@@ -105,7 +126,9 @@ def evaluate(config: Config, options: Options) -> Results:
     return results
 
 
-def _restore(plan: Plan, config: Config, folder: Path, cells: list[Cell], done: frozenset, options: Options, accelerator: str) -> None:
+def _restore(
+    plan: Plan, config: Config, folder: Path, cells: list[Cell], done: frozenset, options: Options, accelerator: str
+) -> None:
     left = [cell for cell in cells if cell.images]
     if not left:
         say(f"everything is done already in '{folder}': nothing is restored again, tables and report are rebuilt")
@@ -116,7 +139,16 @@ def _restore(plan: Plan, config: Config, folder: Path, cells: list[Cell], done: 
     with Display(left) as display:
         world = min(options.devices, max(cell.total for cell in left))
         if world > 1:
-            run_workers(config, folder, left, done, world=world, accelerator=accelerator, precision=options.precision, display=display)
+            run_workers(
+                config,
+                folder,
+                left,
+                done,
+                world=world,
+                accelerator=accelerator,
+                precision=options.precision,
+                display=display,
+            )
         else:
             with RowFile(folder / "rows.csv", tuple(config.metrics)) as rows:
                 Engine(plan, folder, rows, on_progress=display.advance).run(left, done)
@@ -139,16 +171,22 @@ def _write_results(plan: Plan, folder: Path, rows: list[Row], cells: list[Cell],
 
 
 def _own(rows: list[Row], plan: Plan) -> list[Row]:
-    """The rows of the configuration's cells and images: a folder may hold more, from a larger limit or from methods that are not asked
-    for now.
+    """The rows of the configuration's cells and images: a folder may hold more, from a larger limit or from methods
+    that are not asked for now.
     """
     wanted = {task: {plan.names[row] for row in built.rows} for task, built in plan.tasks.items()}
     cells = set(plan.cells)
-    return [r for r in rows if (r.task, r.method) in cells and r.image in wanted[r.task] and r.sample < plan.methods[r.method].num_samples]
+    return [
+        r
+        for r in rows
+        if (r.task, r.method) in cells and r.image in wanted[r.task] and r.sample < plan.methods[r.method].num_samples
+    ]
 
 
 def _in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:
-    """The plan's rows; rows.csv is put into the order of the configuration, so that it does not depend on processes and interruptions."""
+    """The plan's rows; rows.csv is put into the order of the configuration, so that it does not depend on processes and
+    interruptions.
+    """
     cell = {key: number for number, key in enumerate(plan.cells)}
     image = {name: number for number, name in enumerate(plan.names)}
     last = (len(cell), len(image))

@@ -1,5 +1,5 @@
-"""sets.csv: what several samples of one measurement tell, one row per (task, method, image), computed from the restored images on the
-disk.
+"""sets.csv: what several samples of one measurement tell, one row per (task, method, image), computed from the restored
+images on the disk.
 """
 
 import csv
@@ -22,8 +22,8 @@ Sets = dict[tuple[str, str, str], dict[str, float]]
 
 
 def update_sets(plan: Plan, folder: Path, rows: list[Row], *, anew: bool = False) -> Sets:
-    """Compute what sets.csv lacks (anew: all of it), write it as a whole, and return it; images whose samples are not all there are left
-    out.
+    """Compute what sets.csv lacks (anew: all of it), write it as a whole, and return it; images whose samples are not
+    all there are left out.
     """
     path = folder / "sets.csv"
     known = {} if anew else _read(path)

@@ -1,4 +1,6 @@
-"""Several processes on one node: each restores every W-th image into a row file of its own; whoever started them merges the files."""
+"""Several processes on one node: each restores every W-th image into a row file of its own; whoever started them merges
+the files.
+"""
 
 import os
 import queue
@@ -30,11 +32,16 @@ def run_workers(
     precision: str,
     display: Display,
 ) -> None:
-    """Run `world` processes until all cells are done. Raises UserError where one of them ends early; what was restored is kept."""
+    """Run `world` processes until all cells are done. Raises UserError where one of them ends early; what was restored
+    is kept.
+    """
     context = mp.get_context("spawn")
     messages = context.Queue()
     arguments = (config, folder, cells, done, world, accelerator, precision, os.getpid(), messages)
-    workers = [context.Process(target=_work, args=(rank, *arguments), daemon=True, name=f"worker {rank}") for rank in range(world)]
+    workers = [
+        context.Process(target=_work, args=(rank, *arguments), daemon=True, name=f"worker {rank}")
+        for rank in range(world)
+    ]
     finished: set[int] = set()
     try:
         for worker in workers:
@@ -83,7 +90,9 @@ def _explain(messages: mp.Queue, rank: int, code: int) -> None:
                     messages.put(message)
                 return
     how = f"was ended by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-    hint = " (often: too little memory; use fewer --devices or a smaller --batch_size)" if code == -signal.SIGKILL else ""
+    hint = (
+        " (often: too little memory; use fewer --devices or a smaller --batch_size)" if code == -signal.SIGKILL else ""
+    )
     raise UserError(f"worker {rank} {how}{hint}: what it had restored is kept, run the same command again to go on")
 
 
@@ -93,14 +102,24 @@ def device_of(rank: int, accelerator: str) -> torch.device:
 
 
 def _work(
-    rank: int, config: Config, folder: Path, cells: list[Cell], done: frozenset[RowKey], world: int, accelerator: str, precision: str,
-    parent: int, messages: mp.Queue,
-) -> None:  # fmt: skip
+    rank: int,
+    config: Config,
+    folder: Path,
+    cells: list[Cell],
+    done: frozenset[RowKey],
+    world: int,
+    accelerator: str,
+    precision: str,
+    parent: int,
+    messages: mp.Queue,
+) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the one who started us ends us
     end_with(parent)
     try:
         torch.set_num_threads(max(1, torch.get_num_threads() // world))
-        plan = make_plan(config, precision=precision, device=device_of(rank, accelerator), prepare=False, measuring=False)
+        plan = make_plan(
+            config, precision=precision, device=device_of(rank, accelerator), prepare=False, measuring=False
+        )
         reporter = _Reporter(rank, cells, messages)
         with RowFile(part_path(folder, rank), tuple(config.metrics)) as rows:
             Engine(plan, folder, rows, share=Share(rank, world), on_progress=reporter.advance).run(cells, done)
@@ -135,7 +154,9 @@ class _Reporter:
 
 
 def end_with(parent: int) -> None:
-    """End this process as soon as the one that started it is gone: nothing would read its rows, and it would hold its file."""
+    """End this process as soon as the one that started it is gone: nothing would read its rows, and it would hold its
+    file.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

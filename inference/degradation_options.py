@@ -16,11 +16,18 @@ DEFAULT_KERNEL = "lanczos2"  # what the published deep image prior assumes
 
 
 def degradation_options(
-    name: str | None, options: dict[str, Any], *, mask: Path | None = None, factor: int | None = None, kernel: str | None = None
+    name: str | None,
+    options: dict[str, Any],
+    *,
+    mask: Path | None = None,
+    factor: int | None = None,
+    kernel: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """(name of the degradation, its options): --degradation with its options as given, or what --mask, or --factor with --kernel, stand for.
+    """(name of the degradation, its options): --degradation with its options as given, or what --mask, or --factor with
+    --kernel, stand for.
 
-    Nothing at all is noise alone. UserError where two of them are given, for a kernel that does not exist and a factor under 2.
+    Nothing at all is noise alone. UserError where two of them are given, for a kernel that does not exist and a factor
+    under 2.
     """
     ways = {"--degradation": name, "--mask": mask, "--factor": factor}
     if mask is not None and name == "given_mask":
@@ -35,7 +42,10 @@ def degradation_options(
     if factor is None:
         return name or "identity", options
     if factor < 2:
-        raise UserError(f"--factor must be a whole number of at least 2, got {factor}: leave it out where the picture was not made smaller")
+        raise UserError(
+            f"--factor must be a whole number of at least 2, got {factor}: leave it out where the picture was not made"
+            " smaller"
+        )
     kernel = kernel or DEFAULT_KERNEL
     if kernel not in KERNELS:
         raise UserError(f"--kernel '{kernel}' does not exist{nearest(kernel, KERNELS)}; there are {', '.join(KERNELS)}")

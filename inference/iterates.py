@@ -1,4 +1,6 @@
-"""What an iterative method went through: a few of its estimates in a strip, and the numbers of its trace as a table and as curves."""
+"""What an iterative method went through: a few of its estimates in a strip, and the numbers of its trace as a table and
+as curves.
+"""
 
 import csv
 import io
@@ -22,9 +24,11 @@ INK, PALE, LINE, MARK = (40, 40, 46), (225, 225, 228), (31, 94, 168), (190, 70, 
 
 
 class Iterates:
-    """Keeps estimates at iterations 1, 2, 3, 4, 6, 8, 11, ... (powers of the root of 2), so that few are stored however long it takes.
+    """Keeps estimates at iterations 1, 2, 3, 4, 6, 8, 11, ... (powers of the root of 2), so that few are stored however
+    long it takes.
 
-    Call it as the `on_step` of a method that restores one picture; kept are 8-bit pixels on the CPU. count: the iterations so far.
+    Call it as the `on_step` of a method that restores one picture; kept are 8-bit pixels on the CPU. count: the
+    iterations so far.
     """
 
     def __init__(self) -> None:
@@ -50,13 +54,19 @@ class Iterates:
 
 
 def strip(iterates: Iterates, answer: Tensor, truth: Tensor | None = None) -> np.ndarray:
-    """The iterates and the answer [C, H, W] in [-1, 1] side by side as uint8 [H', W', 3], each with its iteration, and its PSNR where there is a truth."""
-    shown = [(f"iteration {i}", iterates.kept[i]) for i in iterates.chosen()] + [("answer", to_uint8(answer.float().cpu()))]
+    """The iterates and the answer [C, H, W] in [-1, 1] side by side as uint8 [H', W', 3], each with its iteration, and
+    its PSNR where there is a truth.
+    """
+    shown = [(f"iteration {i}", iterates.kept[i]) for i in iterates.chosen()] + [
+        ("answer", to_uint8(answer.float().cpu()))
+    ]
     font, gap, line = ImageFont.load_default(13), 8, 17
     tiles = [(name, pixels, _tile(pixels)) for name, pixels in shown]
     width, height = tiles[0][2].size
     width = max(width, 96)  # room for the words
-    sheet = Image.new("RGB", (len(tiles) * (width + gap) + gap, height + 2 * gap + line * (1 if truth is None else 2)), "white")
+    sheet = Image.new(
+        "RGB", (len(tiles) * (width + gap) + gap, height + 2 * gap + line * (1 if truth is None else 2)), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     for k, (name, pixels, tile) in enumerate(tiles):
         left = gap + k * (width + gap)
@@ -82,7 +92,9 @@ def _tile(pixels: Tensor) -> Image.Image:
 
 
 def with_iterations(trace: Mapping[str, Sequence[float]], count: int) -> dict[str, Sequence[float]]:
-    """The trace with the column `iteration`, where it has none: 1 to `count` for one entry after each iteration, 0 to `count` for one before them too."""
+    """The trace with the column `iteration`, where it has none: 1 to `count` for one entry after each iteration, 0 to
+    `count` for one before them too.
+    """
     entries = max((len(values) for values in trace.values()), default=0)
     if "iteration" in trace or entries not in (count, count + 1):
         return dict(trace)
@@ -90,7 +102,9 @@ def with_iterations(trace: Mapping[str, Sequence[float]], count: int) -> dict[st
 
 
 def table(trace: Mapping[str, Sequence[float]]) -> str:
-    """The trace as CSV: a row per entry, `iteration` first (counted from 0 where the trace has none), a cell without a number is empty."""
+    """The trace as CSV: a row per entry, `iteration` first (counted from 0 where the trace has none), a cell without a
+    number is empty.
+    """
     names = [name for name in trace if name != "iteration"]
     rows = max((len(trace[name]) for name in trace), default=0)
     places = trace.get("iteration", range(rows))
@@ -99,14 +113,21 @@ def table(trace: Mapping[str, Sequence[float]]) -> str:
     writer.writerow(["iteration", *names])
     for k in range(rows):
         cells = [trace[name][k] if k < len(trace[name]) else None for name in names]
-        writer.writerow([f"{places[k]:g}" if k < len(places) else "", *("" if c is None or math.isnan(c) else f"{c:.8g}" for c in cells)])
+        writer.writerow(
+            [
+                f"{places[k]:g}" if k < len(places) else "",
+                *("" if c is None or math.isnan(c) else f"{c:.8g}" for c in cells),
+            ]
+        )
     return out.getvalue()
 
 
 def curves(trace: Mapping[str, Sequence[float]], marks: Mapping[str, float] | None = None) -> np.ndarray | None:
-    """The first PANELS numbers of the trace over the iterations, one under the other, as uint8 [H, W, 3]; None where nothing has two values.
+    """The first PANELS numbers of the trace over the iterations, one under the other, as uint8 [H, W, 3]; None where
+    nothing has two values.
 
-    marks: iterations by name that a vertical line shows. Positive values that span a factor of 8 are on a logarithmic axis.
+    marks: iterations by name that a vertical line shows. Positive values that span a factor of 8 are on a logarithmic
+    axis.
     """
     panels = []
     for name, values in trace.items():
@@ -120,11 +141,20 @@ def curves(trace: Mapping[str, Sequence[float]], marks: Mapping[str, float] | No
     scale, width, height = 2, 760, 210  # drawn twice as large and made smaller, which smooths the lines
     sheet = Image.new("RGB", (scale * width, scale * height * len(panels)), "white")
     for k, (name, points) in enumerate(panels):
-        _panel(ImageDraw.Draw(sheet), name, points, dict(marks or {}), (0, scale * height * k, scale * width, scale * height), scale)
+        _panel(
+            ImageDraw.Draw(sheet),
+            name,
+            points,
+            dict(marks or {}),
+            (0, scale * height * k, scale * width, scale * height),
+            scale,
+        )
     return np.array(sheet.resize((width, height * len(panels)), Image.Resampling.LANCZOS))
 
 
-def _panel(draw: ImageDraw.ImageDraw, name: str, points: list, marks: dict[str, float], box: tuple[int, int, int, int], s: int) -> None:
+def _panel(
+    draw: ImageDraw.ImageDraw, name: str, points: list, marks: dict[str, float], box: tuple[int, int, int, int], s: int
+) -> None:
     font = ImageFont.load_default(12 * s)
     left, top, width, height = box[0] + 74 * s, box[1] + 26 * s, box[2] - 94 * s, box[3] - 66 * s
     values = [v for _, v in points]
@@ -140,7 +170,12 @@ def _panel(draw: ImageDraw.ImageDraw, name: str, points: list, marks: dict[str, 
 
     levels = [10.0**k for k in range(math.ceil(low), math.floor(high) + 1)] if logarithmic else []
     if logarithmic and len(levels) < 3:
-        levels = [m * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5) if low <= math.log10(m * 10.0**k) <= high]
+        levels = [
+            m * 10.0**k
+            for k in range(math.floor(low), math.ceil(high) + 1)
+            for m in (1, 2, 5)
+            if low <= math.log10(m * 10.0**k) <= high
+        ]
     for level in levels or ticks(low, high, 4):
         y = place(first, level)[1]
         draw.line([(left, y), (left + width, y)], fill=PALE, width=s)

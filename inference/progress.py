@@ -19,13 +19,29 @@ EVERY = 60.0  # seconds between two estimates on the disk
 
 
 def restore_watched(
-    method: Method, measurement: Measurement, *, num_samples: int, random: RandomStreams, name: str, iterates: Iterates | None, save: Callable[[Tensor], None]
+    method: Method,
+    measurement: Measurement,
+    *,
+    num_samples: int,
+    random: RandomStreams,
+    name: str,
+    iterates: Iterates | None,
+    save: Callable[[Tensor], None],
 ) -> Restoration:
-    """method.restore with a bar on a terminal; save(estimate [N, C, H, W]) is called once a minute, so that a kill does not take everything.
+    """method.restore with a bar on a terminal; save(estimate [N, C, H, W]) is called once a minute, so that a kill does
+    not take everything.
 
-    Ctrl-C after the first step ends the method: the restoration is its newest estimate, and a note says so. UserError where memory runs out.
+    Ctrl-C after the first step ends the method: the restoration is its newest estimate, and a note says so. UserError
+    where memory runs out.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("at most"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("at most"),
+        TimeRemainingColumn(),
+    )
     newest: tuple[int, Tensor] | None = None
     saved = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
@@ -44,10 +60,17 @@ def restore_watched(
         try:
             return method.restore(measurement, num_samples=num_samples, random=random, on_step=on_step)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise UserError("there is not enough memory for this picture: give a smaller one, fewer --num_samples, or --device cpu") from error
+            raise UserError(
+                "there is not enough memory for this picture: give a smaller one, fewer --num_samples, or --device cpu"
+            ) from error
         except KeyboardInterrupt:
             if newest is None:
                 raise
             step, estimate = newest
-            note = f"interrupted after iteration {step}: this is the estimate of that moment, not the answer that the method would have chosen"
-            return Restoration(samples=estimate.detach().unflatten(0, (-1, num_samples)), cost=method.calls(), notes=(note,))
+            note = (
+                f"interrupted after iteration {step}: this is the estimate of that moment, not the answer that the"
+                " method would have chosen"
+            )
+            return Restoration(
+                samples=estimate.detach().unflatten(0, (-1, num_samples)), cost=method.calls(), notes=(note,)
+            )

@@ -1,4 +1,6 @@
-"""A picture made as large as a prior's images, with the noise that is left in it and the pixels that are still known."""
+"""A picture made as large as a prior's images, with the noise that is left in it and the pixels that are
+still known.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +14,9 @@ from common.picture_files import Picture
 
 @dataclass(frozen=True)
 class Fitted:
-    """picture at the new size. known: float32 [1, 1, h, w], 1 or 0, None where everything is. gain: the factor of the noise's standard deviation."""
+    """picture at the new size. known: float32 [1, 1, h, w], 1 or 0, None where everything is. gain: the factor of the
+    noise's standard deviation.
+    """
 
     picture: Picture
     known: Tensor | None
@@ -20,10 +24,12 @@ class Fitted:
 
 
 def fitted(picture: Picture, known: Tensor | None, size: tuple[int, int]) -> Fitted:
-    """y' = R y C^T with the rows of R and C averaging (triangle kernel, as wide as two of the larger pixels); a new pixel is known where all it averages are.
+    """y' = R y C^T with the rows of R and C averaging (triangle kernel, as wide as two of the larger pixels); a new
+    pixel is known where all it averages are.
 
-    picture: pixels that are not known must hold finite values. known: [1, 1, H, W] or None. Independent noise of standard deviation sigma has sigma * gain
-    afterwards, gain^2 = mean_i sum_j R_ij^2 mean_k sum_l C_kl^2, and is correlated between neighbours. UserError where nothing stays known.
+    picture: pixels that are not known must hold finite values. known: [1, 1, H, W] or None. Independent noise of
+    standard deviation sigma has sigma * gain afterwards, gain^2 = mean_i sum_j R_ij^2 mean_k sum_l C_kl^2, and is
+    correlated between neighbours. UserError where nothing stays known.
     """
     rows, columns = _averaging(picture.image.shape[1], size[0]), _averaging(picture.image.shape[2], size[1])
 
@@ -34,7 +40,10 @@ def fitted(picture: Picture, known: Tensor | None, size: tuple[int, int]) -> Fit
     if known is not None:
         left = (resize(known) > 1 - 1e-5).float()
         if not bool(left.any()):
-            raise UserError(f"no pixel is known any more after resizing to {size[1]}x{size[0]}: give fewer missing pixels, or a --prior for larger pictures")
+            raise UserError(
+                f"no pixel is known any more after resizing to {size[1]}x{size[0]}: give fewer missing pixels, or a"
+                " --prior for larger pictures"
+            )
     gain = float((rows.square().sum(1).mean() * columns.square().sum(1).mean()).sqrt())
     alpha = None if picture.alpha is None else resize(picture.alpha).clamp(0, 1)
     return Fitted(replace(picture, image=resize(picture.image), alpha=alpha), left, gain)

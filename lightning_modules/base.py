@@ -1,4 +1,6 @@
-"""What everything that is trained shares: optimiser, warm-up, the clock of images, random numbers of a step, checkpoints that describe themselves."""
+"""What everything that is trained shares: optimiser, warm-up, the clock of images, random numbers of a step,
+checkpoints that describe themselves.
+"""
 
 import hashlib
 from abc import abstractmethod
@@ -20,14 +22,16 @@ from lightning_modules.run_module import RunModule
 class TrainedModule(RunModule):
     """A network in training: a leaf says what the loss of a batch is and how a checkpoint describes it.
 
-    learning_rate, weight_decay, betas: of AdamW; weight_decay 0 is Adam. fused: its step as one kernel over all tensors. warmup_steps: the learning rate
-    grows linearly over so many optimiser steps. seed: of the noise, times and dropout of training. channels_last: memory format of the network. compile:
-    compile the network in place.
+    learning_rate, weight_decay, betas: of AdamW; weight_decay 0 is Adam. fused: its step as one kernel over all
+    tensors. warmup_steps: the learning rate grows linearly over so many optimiser steps. seed: of the noise, times and
+    dropout of training. channels_last: memory format of the network. compile: compile the network in place.
 
-    Every step draws from a generator keyed by (seed, images seen), so that a run that was stopped goes on with the numbers it would have drawn, and noise
-    is drawn for the global batch and sliced, so that it does not depend on the number of processes. Between two logged steps the host never waits for the
-    device. Logged every log_every_n_steps: train/loss, the mean over the global batch of that step, accumulated parts included; train/grad_norm before
-    clipping; images. A step whose gradient is not finite leaves weights and optimiser as they are; callbacks/finite_loss.py then ends the run.
+    Every step draws from a generator keyed by (seed, images seen), so that a run that was stopped goes on with the
+    numbers it would have drawn, and noise is drawn for the global batch and sliced, so that it does not depend on the
+    number of processes. Between two logged steps the host never waits for the device. Logged every log_every_n_steps:
+    train/loss, the mean over the global batch of that step, accumulated parts included; train/grad_norm before
+    clipping; images. A step whose gradient is not finite leaves weights and optimiser as they are;
+    callbacks/finite_loss.py then ends the run.
     """
 
     def __init__(
@@ -45,9 +49,15 @@ class TrainedModule(RunModule):
         super().__init__()
         if not learning_rate > 0 or weight_decay < 0 or warmup_steps < 0:
             raise UserError(
-                f"learning_rate must be positive, weight_decay and warmup_steps at least 0, got {learning_rate}, {weight_decay}, {warmup_steps}"
+                f"learning_rate must be positive, weight_decay and warmup_steps at least 0, got {learning_rate},"
+                f" {weight_decay}, {warmup_steps}"
             )
-        self.learning_rate, self.weight_decay, self.betas, self.warmup_steps = learning_rate, weight_decay, tuple(betas), warmup_steps
+        self.learning_rate, self.weight_decay, self.betas, self.warmup_steps = (
+            learning_rate,
+            weight_decay,
+            tuple(betas),
+            warmup_steps,
+        )
         self.seed, self.channels_last, self.compile_network, self.fused = seed, channels_last, compile, fused
         self._losses: list[Tensor] = []  # of the parts of the present optimiser step
         self._stepped = 0
@@ -70,7 +80,9 @@ class TrainedModule(RunModule):
 
     @abstractmethod
     def descriptions(self, data: str) -> dict[str, Any]:
-        """What a checkpoint says of itself, by key ("prior", "classifier"), as plain dictionaries; `data`: name of the data set."""
+        """What a checkpoint says of itself, by key ("prior", "classifier"), as plain dictionaries; `data`: name of the
+        data set.
+        """
 
     # When things happen.
 
@@ -78,12 +90,18 @@ class TrainedModule(RunModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and not isinstance(datamodule, ImageDataModule):
             raise UserError(
-                f"model is a {type(self).__name__}, which is trained, and data is a {type(datamodule).__name__}, whose pictures are restored one by one: "
-                "give a data set of datamodules/, such as datamodules.image_folder.ImageFolder"
+                f"model is a {type(self).__name__}, which is trained, and data is a {type(datamodule).__name__}, whose"
+                " pictures are restored one by one: give a data set of datamodules/, such as"
+                " datamodules.image_folder.ImageFolder"
             )
-        if datamodule is not None and stage in ("fit", "validate", "test") and tuple(datamodule.shape) != tuple(self.data_shape):
+        if (
+            datamodule is not None
+            and stage in ("fit", "validate", "test")
+            and tuple(datamodule.shape) != tuple(self.data_shape)
+        ):
             raise UserError(
-                f"model.data_shape is {list(self.data_shape)}, but {type(datamodule).__name__} has images of {list(datamodule.shape)}: make them equal"
+                f"model.data_shape is {list(self.data_shape)}, but {type(datamodule).__name__} has images of"
+                f" {list(datamodule.shape)}: make them equal"
             )
 
     def configure_model(self) -> None:
@@ -110,23 +128,28 @@ class TrainedModule(RunModule):
         if not self.is_logged_step:
             return
         values = torch.stack([torch.stack(losses).float().mean(), self.grad_norm.float()])
-        values = self.trainer.strategy.reduce(values, reduce_op="mean").cpu()  # the one look at the device, once every log_every_n_steps
-        # As tensors of the host: Lightning turns what the bar shows into a number after every step, which would wait for the device every time.
+        # the one look at the device, once every log_every_n_steps
+        values = self.trainer.strategy.reduce(values, reduce_op="mean").cpu()
+        # As tensors of the host: Lightning turns what the bar shows into a number after every step, which would wait
+        # for the device every time.
         self.log("train/loss", values[0], prog_bar=True)
         self.log("train/grad_norm", values[1])
         self.log("images", torch.tensor(self.images_seen, dtype=torch.float64))
 
     def _mean_loss(self, batch: Batch) -> Tensor:
-        # One seed for what the network itself draws (dropout), per process; another for the noise, common to all processes.
+        # One seed for what the network itself draws (dropout), per process; another for the noise, common to all
+        # processes.
         torch.manual_seed(self._key("dropout", self.global_rank))
         generator = torch.Generator(device=batch.image.device).manual_seed(self._key("noise"))
         return self.losses(batch, generator).mean()
 
     @contextmanager
     def again(self, images_seen: int) -> Iterator[None]:
-        """Inside the block ``repeat(batch)`` is the loss of the step that began at `images_seen`, with its noise and dropout and this run's precision.
+        """Inside the block ``repeat(batch)`` is the loss of the step that began at `images_seen`, with its noise and
+        dropout and this run's precision.
 
-        Nothing is logged, the network runs eagerly (so that its layers can be watched), and the clock and the global generators are put back.
+        Nothing is logged, the network runs eagerly (so that its layers can be watched), and the clock and the global
+        generators are put back.
         """
         seen, compiled = self.images_seen, self.network._compiled_call_impl
         buffers = [(b, b.clone()) for b in self.network.buffers()]
@@ -153,9 +176,14 @@ class TrainedModule(RunModule):
             return 3 * count_flops(lambda: self.repeat(few)) // len(few.image)
 
     def configure_gradient_clipping(
-        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips, and takes the norm once for clipping, logs and health. Own because Lightning refuses to clip for a fused optimiser in mixed precision."""
+        """Clips, and takes the norm once for clipping, logs and health. Own because Lightning refuses to clip for a
+        fused optimiser in mixed precision.
+        """
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
             scaler.unscale_(optimizer)  # Lightning has done it for optimisers that are not fused
@@ -169,7 +197,8 @@ class TrainedModule(RunModule):
         if scaler is not None:
             return  # it skips such steps itself, and lowers the scale
         if optimizer.param_groups[0].get("fused"):
-            optimizer.found_inf = (~torch.isfinite(self.grad_norm)).float()  # the kernel reads it on the device and skips the step
+            # the kernel reads it on the device and skips the step
+            optimizer.found_inf = (~torch.isfinite(self.grad_norm)).float()
         elif self.grad_norm.device.type == "cpu" and not torch.isfinite(self.grad_norm):
             optimizer.zero_grad(set_to_none=True)  # nothing to step with
 
@@ -181,9 +210,13 @@ class TrainedModule(RunModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup, "interval": "step"}}
 
     def global_noise(self, shape: tuple[int, ...], generator: torch.Generator, *, uniform: bool = False) -> Tensor:
-        """Noise [B, *] for this process: drawn for the batches of all processes and sliced, so that it is the same on one process and on several."""
+        """Noise [B, *] for this process: drawn for the batches of all processes and sliced, so that it is the same on
+        one process and on several.
+        """
         draw = torch.rand if uniform else torch.randn
-        return self.of_this_process(draw((self.trainer.world_size * shape[0], *shape[1:]), generator=generator, device=generator.device))
+        return self.of_this_process(
+            draw((self.trainer.world_size * shape[0], *shape[1:]), generator=generator, device=generator.device)
+        )
 
     def of_this_process(self, drawn: Tensor) -> Tensor:
         """This process's share [B, *] of what was drawn for the batches of all processes."""
@@ -201,7 +234,8 @@ class TrainedModule(RunModule):
         checkpoint.update(self.descriptions(type(datamodule).__name__ if datamodule is not None else "unknown"))
         super().on_save_checkpoint(checkpoint)
         if self.average is not None:
-            # A checkpoint may be written while the average is inside the network: state_dict holds the raw weights always.
+            # A checkpoint may be written while the average is inside the network: state_dict holds the raw weights
+            # always.
             prefix = next(n for n, m in self.named_modules() if m is self.network) + "."
             checkpoint["state_dict"].update({prefix + n: v for n, v in self.average.raw_state().items()})
             checkpoint["ema"] = self.average.state_dict()

@@ -22,15 +22,19 @@ LARGEST_FIT = 50_000  # training images that a start is fitted to
 
 
 class ColdDiffusion(PriorModule):
-    """E_{t uniform in 1..T} |R(D(x, t), t) - x|_1 -> min, the mean over pixels; what is random in D is drawn once per image and step.
+    """E_{t uniform in 1..T} |R(D(x, t), t) - x|_1 -> min, the mean over pixels; what is random in D is drawn once per
+    image and step.
 
-    network: called as network(x_t, t - 1, label). family: D, see degradations/severity/. data_shape: (C, H, W). loss: "l1" (the paper), or "l2" for ablations.
-    start: where generation begins, see diffusion/cold_starts/; null for a restorer that is not to generate: its sample grids show validation images degraded to
-    T, restored in one step and by `algorithm`, and the truth. algorithm, sampling_steps: how grids and ``predict`` restore, see diffusion/cold.py; null for all
-    severities. estimated_noise: of the Gaussian family. levels: how many ranges of severities the validation loss is reported in. The other arguments: see
-    TrainedModule. Options that contradict each other: UserError.
+    network: called as network(x_t, t - 1, label). family: D, see degradations/severity/. data_shape: (C, H, W). loss:
+    "l1" (the paper), or "l2" for ablations. start: where generation begins, see diffusion/cold_starts/; null for a
+    restorer that is not to generate: its sample grids show validation images degraded to T, restored in one step and by
+    `algorithm`, and the truth. algorithm, sampling_steps: how grids and ``predict`` restore, see diffusion/cold.py;
+    null for all severities. estimated_noise: of the Gaussian family. levels: how many ranges of severities the
+    validation loss is reported in. The other arguments: see TrainedModule. Options that contradict each other:
+    UserError.
 
-    Logged: train/loss, train/grad_norm, images; val/loss and val/loss_s<first>-<last>, on severities and parameters that are the same at every validation.
+    Logged: train/loss, train/grad_norm, images; val/loss and val/loss_s<first>-<last>, on severities and parameters
+    that are the same at every validation.
     """
 
     def __init__(
@@ -57,7 +61,9 @@ class ColdDiffusion(PriorModule):
             if algorithm not in ALGORITHMS:
                 raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got '{algorithm}'")
             if estimated_noise and not isinstance(family, GaussianNoiseFamily):
-                raise ValueError(f"estimated_noise is for the Gaussian family, and this is {family.description}: set it to false")
+                raise ValueError(
+                    f"estimated_noise is for the Gaussian family, and this is {family.description}: set it to false"
+                )
             if start is not None:
                 start.check(family, tuple(data_shape))
         except (ValueError, UserError) as error:
@@ -74,7 +80,12 @@ class ColdDiffusion(PriorModule):
         return self.restorer.data_shape
 
     def describe(self, data: str) -> dict[str, Any]:
-        training = {"images": self.images_seen, "steps": self.global_step, "loss": self.loss, "learning_rate": self.learning_rate}
+        training = {
+            "images": self.images_seen,
+            "steps": self.global_step,
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+        }
         return describe_cold_restorer(self.restorer, data=data, start=self.start, training=training)
 
     def setup(self, stage: str) -> None:
@@ -87,13 +98,16 @@ class ColdDiffusion(PriorModule):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Tensor:
         count = len(batch.image)
-        severity = (self.global_noise((count,), generator, uniform=True) * self.restorer.severities).long().clamp_(max=self.restorer.severities - 1) + 1
+        severity = (self.global_noise((count,), generator, uniform=True) * self.restorer.severities).long().clamp_(
+            max=self.restorer.severities - 1
+        ) + 1
         drawn = self.restorer.family.sample(count * self.trainer.world_size, self.data_shape, generator)
         return self._loss(batch.image, severity, {name: self.of_this_process(value) for name, value in drawn.items()})
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         del batch_idx
-        # Golden-ratio steps spread the severities of any set of images evenly; keyed by the index, so every validation asks the same questions.
+        # Golden-ratio steps spread the severities of any set of images evenly; keyed by the index, so every validation
+        # asks the same questions.
         u = (batch.index.double() * 0.6180339887498949) % 1.0
         severity = (u * self.restorer.severities).long() + 1
         loss = self._loss(batch.image, severity, self._params(batch.index.tolist()))
@@ -110,18 +124,26 @@ class ColdDiffusion(PriorModule):
 
     def generate(self, index: list[int]) -> Tensor:
         if self.start is None:
-            raise UserError("model.start is null, so this restorer does not generate: give a start of diffusion/cold_starts/, or restore with evaluate.py")
+            raise UserError(
+                "model.start is null, so this restorer does not generate: give a start of diffusion/cold_starts/, or"
+                " restore with evaluate.py"
+            )
         x, params = self.start.draw(RandomStreams(self.seed), index, self.restorer.family, self.data_shape, self.device)
         return self._sample(x, params, self.algorithm)
 
     def samples(self, count: int, batch_size: int) -> tuple[Tensor, int | None]:
-        """Generated images, or, without a start, rows of validation images: degraded, restored in one step, restored by the algorithm, and as they were."""
+        """Generated images, or, without a start, rows of validation images: degraded, restored in one step, restored by
+        the algorithm, and as they were.
+        """
         if self.start is not None:
             return super().samples(count, batch_size)
         images = self.trainer.datamodule.images("validation")
         columns = min(max(1, count // 4), len(images))
         if not columns:
-            raise UserError("samples.count needs validation images to degrade, and data.validation is 0: hold some out, or set samples.count to 0")
+            raise UserError(
+                "samples.count needs validation images to degrade, and data.validation is 0: hold some out, or set"
+                " samples.count to 0"
+            )
         batch = images.get(range(columns))
         x0 = self.trainer.datamodule.on_after_batch_transfer(batch._replace(image=batch.image.to(self.device)), 0).image
         params = self._params(batch.index.tolist())
@@ -131,7 +153,14 @@ class ColdDiffusion(PriorModule):
     def _sample(self, x: Tensor, params: Params, algorithm: Algorithm) -> Tensor:
         training = self.network.training
         self.network.eval()
-        x = cold_sample(self.restorer, x, self.sampling_severities, params, algorithm=algorithm, estimated_noise=self.estimated_noise)
+        x = cold_sample(
+            self.restorer,
+            x,
+            self.sampling_severities,
+            params,
+            algorithm=algorithm,
+            estimated_noise=self.estimated_noise,
+        )
         self.network.train(training)
         return x
 

@@ -26,15 +26,18 @@ from lightning_modules.prior import BinnedLoss, PriorModule, check_shape
 class DDPM(PriorModule):
     """E_{t, noise} w(t) |f(input, t) - target|^2 -> min over the noise levels of a schedule.
 
-    network: called as network(input, time, label). schedule: alpha-bar by time, or diffusion.edm.LogNormal for prediction "edm". data_shape: (C, H, W) of the
-    images. prediction: what the network gives, "epsilon", "x0", "v" or "edm" (diffusion/edm.py, with sigma_data). weighting and its numbers min_snr_gamma,
-    p2_k, p2_gamma, sigma_data: w(t), see diffusion/weighting.py. variance, vlb_weight: "learned_range" trains a network of 2 C output channels with the
-    hybrid loss, see diffusion/losses.py. label_dropout and guidance_*, sampling_label: for a network with classes, see diffusion/class_conditioning.py.
-    sampler, sampling_steps, spacing: how sample grids and ``predict`` draw. levels: how many bins of noise level the validation loss is reported in, equally
-    frequent in training. The other arguments: see TrainedModule. Options that contradict each other: UserError.
+    network: called as network(input, time, label). schedule: alpha-bar by time, or diffusion.edm.LogNormal for
+    prediction "edm". data_shape: (C, H, W) of the images. prediction: what the network gives, "epsilon", "x0", "v" or
+    "edm" (diffusion/edm.py, with sigma_data). weighting and its numbers min_snr_gamma, p2_k, p2_gamma, sigma_data:
+    w(t), see diffusion/weighting.py. variance, vlb_weight: "learned_range" trains a network of 2 C output channels with
+    the hybrid loss, see diffusion/losses.py. label_dropout and guidance_*, sampling_label: for a network with classes,
+    see diffusion/class_conditioning.py. sampler, sampling_steps, spacing: how sample grids and ``predict`` draw.
+    levels: how many bins of noise level the validation loss is reported in, equally frequent in training. The other
+    arguments: see TrainedModule. Options that contradict each other: UserError.
 
-    Logged: train/loss, train/grad_norm, images; val/loss and val/loss_<bin> (t<first>-<last> in training times, q<first>-<last> in thousandths of EDM's
-    levels), on noise and times that are the same at every validation; with learned variance val/bits_per_dim, an estimate of the variational bound.
+    Logged: train/loss, train/grad_norm, images; val/loss and val/loss_<bin> (t<first>-<last> in training times,
+    q<first>-<last> in thousandths of EDM's levels), on noise and times that are the same at every validation; with
+    learned variance val/bits_per_dim, an estimate of the variational bound.
     """
 
     def __init__(
@@ -66,12 +69,24 @@ class DDPM(PriorModule):
         check_shape(data_shape)
         try:
             self.denoiser = self._assembled(
-                network=network, schedule=schedule, prediction=prediction, data_shape=tuple(data_shape), variance=variance, sigma_data=sigma_data
+                network=network,
+                schedule=schedule,
+                prediction=prediction,
+                data_shape=tuple(data_shape),
+                variance=variance,
+                sigma_data=sigma_data,
             )
-            self.weighting = Weighting(name=weighting, min_snr_gamma=min_snr_gamma, p2_k=p2_k, p2_gamma=p2_gamma, sigma_data=sigma_data)
+            self.weighting = Weighting(
+                name=weighting, min_snr_gamma=min_snr_gamma, p2_k=p2_k, p2_gamma=p2_gamma, sigma_data=sigma_data
+            )
             check_loss(self.denoiser, self.weighting, vlb_weight)
             self.conditioning = ClassConditioning(
-                getattr(network, "num_classes", None), label_dropout, guidance_scale, guidance_interval, guidance_rescale, sampling_label
+                getattr(network, "num_classes", None),
+                label_dropout,
+                guidance_scale,
+                guidance_interval,
+                guidance_rescale,
+                sampling_label,
             )
             self.conditioning.guided(self.denoiser)
             sampler.check(self.denoiser)
@@ -94,7 +109,12 @@ class DDPM(PriorModule):
         return self.denoiser.data_shape
 
     def describe(self, data: str) -> dict[str, Any]:
-        training = {"images": self.images_seen, "steps": self.global_step, "weighting": self.weighting.name, "learning_rate": self.learning_rate}
+        training = {
+            "images": self.images_seen,
+            "steps": self.global_step,
+            "weighting": self.weighting.name,
+            "learning_rate": self.learning_rate,
+        }
         return describe_prior(self.denoiser, data=data, training=training)
 
     def setup(self, stage: str) -> None:
@@ -111,23 +131,32 @@ class DDPM(PriorModule):
         count = (len(batch.image),)
         time = self.denoiser.training_time(self.global_noise(count, generator, uniform=True))
         noise = self.global_noise(tuple(batch.image.shape), generator)
-        dropped = self.global_noise(count, generator, uniform=True) if self.conditioning.num_classes is not None else None
+        dropped = (
+            self.global_noise(count, generator, uniform=True) if self.conditioning.num_classes is not None else None
+        )
         return self._loss(batch, noise, time, self.conditioning.of_training(batch.label, dropped))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         del batch_idx
-        # Golden-ratio steps spread the times of any set of images evenly; keyed by the index, so every validation asks the same questions.
+        # Golden-ratio steps spread the times of any set of images evenly; keyed by the index, so every validation asks
+        # the same questions.
         u = (batch.index.double() * 0.6180339887498949) % 1.0
         time = self.denoiser.training_time(u)
         index = batch.index.tolist()
-        noise = RandomStreams(self.seed).normal_batch("validation", index, [0] * len(index), batch.image.shape[1:], batch.image.device)
+        noise = RandomStreams(self.seed).normal_batch(
+            "validation", index, [0] * len(index), batch.image.shape[1:], batch.image.device
+        )
         condition = self.conditioning.of_training(batch.label, None)
         loss = self._loss(batch, noise, time, condition)
         self.validation_losses.update(loss, self.denoiser.bin_of(time, self.validation_losses.count))
         if self.validation_bits is not None:
-            # The term of t = 0 is asked of every image; of the T - 1 others each image stands for one: over the images an estimate without bias.
+            # The term of t = 0 is asked of every image; of the T - 1 others each image stands for one: over the images
+            # an estimate without bias.
             chosen, count = chain_time(u, self.denoiser.num_timesteps)
-            decoder, chain = (bound_term(self.denoiser, batch.image, noise, t, condition=condition) for t in (torch.zeros_like(chosen), chosen))
+            decoder, chain = (
+                bound_term(self.denoiser, batch.image, noise, t, condition=condition)
+                for t in (torch.zeros_like(chosen), chosen)
+            )
             self.validation_bits.update(prior_bits(self.denoiser, batch.image) + decoder + count * chain)
 
     def on_validation_epoch_end(self) -> None:
@@ -143,7 +172,15 @@ class DDPM(PriorModule):
         self.network.eval()
         condition = self.conditioning.of_drawing(index, self.device)
         guided, random = self.conditioning.guided(self.denoiser), RandomStreams(self.seed)
-        x = draw(guided, self.sampler, self.sampling_sigmas, index=index, random=random, device=self.device, condition=condition)
+        x = draw(
+            guided,
+            self.sampler,
+            self.sampling_sigmas,
+            index=index,
+            random=random,
+            device=self.device,
+            condition=condition,
+        )
         self.network.train(training)
         return x
 
@@ -153,4 +190,6 @@ class DDPM(PriorModule):
 
     def _loss(self, batch: Batch, noise: Tensor, time: Tensor, condition: Condition | None) -> Tensor:
         image = batch.image.contiguous(memory_format=torch.channels_last) if self.channels_last else batch.image
-        return denoising_loss(self.denoiser, image, noise, time, weighting=self.weighting, vlb_weight=self.vlb_weight, condition=condition)
+        return denoising_loss(
+            self.denoiser, image, noise, time, weighting=self.weighting, vlb_weight=self.vlb_weight, condition=condition
+        )

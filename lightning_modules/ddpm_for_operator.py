@@ -20,12 +20,14 @@ from lightning_modules.ddpm import DDPM
 
 
 class DDPMForOperator(DDPM):
-    """DDPM's loss for a network that sees (x_t, A^+ y), y = A x0 + n: E |f(a x0 + b eps, A^+ y, t) - target|^2 -> min, thus a sampler of p(x | y).
+    """DDPM's loss for a network that sees (x_t, A^+ y), y = A x0 + n: E |f(a x0 + b eps, A^+ y, t) - target|^2 -> min,
+    thus a sampler of p(x | y).
 
-    degradation, noise: of one task, A and n drawn anew for every image and step; validation and sample grids have those of an evaluation with this seed. The
-    network has 2 C input channels (fine_tuning.py makes them of a prior's C). Restore with restoration.warm_start.WarmStart and `first` A^+ y; other methods
-    refuse such a prior. The other arguments: see DDPM; UserError also for a degradation without a pseudo-inverse.
-    Source: Saharia et al. 2021 (2104.07636), Palette (2111.05826), in A^+ y instead of a resized y.
+    degradation, noise: of one task, A and n drawn anew for every image and step; validation and sample grids have those
+    of an evaluation with this seed. The network has 2 C input channels (fine_tuning.py makes them of a prior's C).
+    Restore with restoration.warm_start.WarmStart and `first` A^+ y; other methods refuse such a prior. The other
+    arguments: see DDPM; UserError also for a degradation without a pseudo-inverse. Source: Saharia et al. 2021
+    (2104.07636), Palette (2111.05826), in A^+ y instead of a resized y.
     """
 
     images_side_by_side = 2
@@ -35,7 +37,10 @@ class DDPMForOperator(DDPM):
         self.degradation, self.noise = degradation, noise
         self._random = RandomStreams(self.seed)
         if not degradation.operator_for(self.data_shape, [0], self._random).linear:
-            raise UserError(f"model.degradation must be linear, so that the network can be shown A^+ y, and {type(degradation).__name__} is not")
+            raise UserError(
+                "model.degradation must be linear, so that the network can be shown A^+ y, and"
+                f" {type(degradation).__name__} is not"
+            )
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Tensor:
         self._random = RandomStreams(generator.initial_seed())  # of this step, known without asking the device
@@ -64,16 +69,28 @@ class DDPMForOperator(DDPM):
         """(A^+ y, a draw, x0) of validation images; the noise of the draw is keyed from `first_key`."""
         images = self.trainer.datamodule.images("validation")
         if not len(images):
-            raise UserError("images are drawn for measurements of validation images, and there are none: set data.validation")
+            raise UserError(
+                "images are drawn for measurements of validation images, and there are none: set data.validation"
+            )
         batch = images.get([i % len(images) for i in index])
-        truth = self.trainer.datamodule.on_after_batch_transfer(batch._replace(image=batch.image.to(self.device)), 0).image
+        truth = self.trainer.datamodule.on_after_batch_transfer(
+            batch._replace(image=batch.image.to(self.device)), 0
+        ).image
         conditioning = self.conditioning_images(truth, batch.index.tolist())
         training = self.network.training
         self.network.eval()
         condition = replace(self.conditioning.of_drawing(index, self.device) or Condition(), image=conditioning)
         keys = [first_key + i for i in index]
         guided, random = self.conditioning.guided(self.denoiser), RandomStreams(self.seed)
-        x = draw(guided, self.sampler, self.sampling_sigmas, index=keys, random=random, device=self.device, condition=condition)
+        x = draw(
+            guided,
+            self.sampler,
+            self.sampling_sigmas,
+            index=keys,
+            random=random,
+            device=self.device,
+            condition=condition,
+        )
         self.network.train(training)
         return conditioning, x, truth
 

@@ -1,4 +1,6 @@
-"""Fits untrained networks to pictures, one to each: a training step is one iteration of the deep image prior. Ulyanov et al. 2018 (1711.10925)."""
+"""Fits untrained networks to pictures, one to each: a training step is one iteration of the deep image prior. Ulyanov
+et al. 2018 (1711.10925).
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +28,9 @@ PRECISIONS = {"32-true": (torch.float32, False), "64-true": (torch.float64, Fals
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that are fitted in one pass. number: of the group; rows: of the data; truth: [B, C, H, W] in [-1, 1] where it is known."""
+    """Pictures that are fitted in one pass. number: of the group; rows: of the data; truth: [B, C, H, W] in [-1, 1]
+    where it is known.
+    """
 
     number: int
     rows: list[int]
@@ -36,16 +40,19 @@ class Group:
 
 
 class DeepImagePrior(RunModule):
-    """min_theta |A f_theta(z) - y|^2 for each picture, stopped in time; the same iterations as :class:`restoration.dip.DIP` with the same options and seed.
+    """min_theta |A f_theta(z) - y|^2 for each picture, stopped in time; the same iterations as
+    :class:`restoration.dip.DIP` with the same options and seed.
 
-    seed: of the networks' weights and inputs. together: how many pictures of one shape are fitted in one pass; null for 1 on a CPU, 16 on an accelerator. The
-    other arguments: see restoration/dip.py; `iterations` is the most that a criterion may plan with, trainer.max_steps only pauses a run. Precision is the
-    trainer's: 32-true, bf16-mixed or 64-true.
+    seed: of the networks' weights and inputs. together: how many pictures of one shape are fitted in one pass; null for
+    1 on a CPU, 16 on an accelerator. The other arguments: see restoration/dip.py; `iterations` is the most that a
+    criterion may plan with, trainer.max_steps only pauses a run. Precision is the trainer's: 32-true, bf16-mixed or
+    64-true.
 
-    Several processes divide the pictures; nothing is averaged between them. A picture that has stopped keeps its answer; the others go on. A checkpoint holds
-    everything: weights, moments, averages, the criterion's state, random positions; a run that was stopped goes on as if it had not been, on any number of
-    processes. Logged: train/loss, the mean over the pictures that are being fitted; train/grad_norm, of this process; images.
-    UserError for options of the trainer that would mix pictures (clipping, accumulation) and strategies that would average or shard them.
+    Several processes divide the pictures; nothing is averaged between them. A picture that has stopped keeps its
+    answer; the others go on. A checkpoint holds everything: weights, moments, averages, the criterion's state, random
+    positions; a run that was stopped goes on as if it had not been, on any number of processes. Logged: train/loss, the
+    mean over the pictures that are being fitted; train/grad_norm, of this process; images. UserError for options of the
+    trainer that would mix pictures (clipping, accumulation) and strategies that would average or shard them.
     """
 
     averaged = False
@@ -91,7 +98,11 @@ class DeepImagePrior(RunModule):
         del batch
         fits = [group.fit for group in self.groups]
         with torch.autocast(self.device.type, enabled=False):
-            return 3 * sum(count_flops(lambda fit=fit: fit.network(fit.z)) for fit in fits) // sum(len(fit.rows) for fit in fits)
+            return (
+                3
+                * sum(count_flops(lambda fit=fit: fit.network(fit.z)) for fit in fits)
+                // sum(len(fit.rows) for fit in fits)
+            )
 
     def non_finite_part(self) -> str | None:
         for group in self.groups:
@@ -110,12 +121,14 @@ class DeepImagePrior(RunModule):
         data, trainer = getattr(self.trainer, "datamodule", None), self.trainer
         if not isinstance(data, RestorationData):
             raise UserError(
-                f"model is a DeepImagePrior, which restores pictures one by one, and data is {'missing' if data is None else f'a {type(data).__name__}'}: "
-                "give datamodules.user_images.UserImages or datamodules.degraded_images.DegradedImages"
+                "model is a DeepImagePrior, which restores pictures one by one, and data is"
+                f" {'missing' if data is None else f'a {type(data).__name__}'}: give datamodules.user_images.UserImages"
+                " or datamodules.degraded_images.DegradedImages"
             )
         self.check_trainer(trainer)
         if isinstance(trainer.strategy, DDPStrategy):
-            # Without the wrapper no weight is sent and no gradient averaged: every process has pictures, and thus networks, of its own.
+            # Without the wrapper no weight is sent and no gradient averaged: every process has pictures, and thus
+            # networks, of its own.
             trainer.strategy.configure_ddp = lambda: None
         if self.groups:
             return
@@ -127,15 +140,22 @@ class DeepImagePrior(RunModule):
 
     def check_trainer(self, trainer: pl.Trainer) -> None:
         if trainer.precision not in PRECISIONS:
-            raise UserError(f"trainer.precision must be one of {', '.join(PRECISIONS)} for a deep image prior, got '{trainer.precision}'")
+            raise UserError(
+                f"trainer.precision must be one of {', '.join(PRECISIONS)} for a deep image prior, got"
+                f" '{trainer.precision}'"
+            )
         if trainer.accumulate_grad_batches != 1 or trainer.gradient_clip_val:
             raise UserError(
-                "trainer.accumulate_grad_batches must be 1 and gradient_clip_val null for a deep image prior, whose iterations are of one picture each and "
-                f"must not depend on its neighbours, got {trainer.accumulate_grad_batches} and {trainer.gradient_clip_val}"
+                "trainer.accumulate_grad_batches must be 1 and gradient_clip_val null for a deep image prior, whose"
+                " iterations are of one picture each and must not depend on its neighbours, got"
+                f" {trainer.accumulate_grad_batches} and {trainer.gradient_clip_val}"
             )
         if type(trainer.strategy) not in (DDPStrategy, SingleDeviceStrategy):
             name = type(trainer.strategy).__name__
-            raise UserError(f"trainer.strategy must be auto or ddp for a deep image prior, whose pictures are divided and not its networks, got {name}")
+            raise UserError(
+                "trainer.strategy must be auto or ddp for a deep image prior, whose pictures are divided and not its"
+                f" networks, got {name}"
+            )
 
     @property
     def _root_device(self) -> torch.device:
@@ -145,7 +165,10 @@ class DeepImagePrior(RunModule):
         """Build the fits of this process for these groups of rows."""
         world = self.trainer.world_size
         if len(plan) < world:
-            raise UserError(f"the pictures are in {len(plan)} groups, which {world} processes cannot share: set trainer.devices to at most {len(plan)}")
+            raise UserError(
+                f"the pictures are in {len(plan)} groups, which {world} processes cannot share: set trainer.devices to"
+                f" at most {len(plan)}"
+            )
         for group in self.groups:
             group.fit.close()
         self.plan = plan
@@ -161,15 +184,20 @@ class DeepImagePrior(RunModule):
         measurement = _moved(data.measurement(rows), self._root_device, dtype)
         truth = measurement.truth
         if self.method.uses_truth and truth is None:
-            raise UserError(f"model.stopping needs the truth, and that of '{names[0]}' is not known: give data.truth, or another criterion")
+            raise UserError(
+                f"model.stopping needs the truth, and that of '{names[0]}' is not known: give data.truth, or another"
+                " criterion"
+            )
         try:
             self.method.check(measurement.operator, measurement.noise)
             settings = replace(self.method.settings(measurement.operator, measurement.noise), bf16=bf16)
             fit = DIPFit(
                 measurement if self.method.uses_truth else measurement.without_truth(),
-                settings=settings, stopping=self.method.criterion(measurement.noise, settings), terms=self.method.active_terms(),
+                settings=settings,
+                stopping=self.method.criterion(measurement.noise, settings),
+                terms=self.method.active_terms(),
                 random=RandomStreams(self.seed),
-            )  # fmt: skip
+            )
         except (UserError, ValueError) as error:
             raise UserError(f"picture '{names[0]}': {error}") from error
         return Group(number=number, rows=rows, names=names, fit=fit, truth=truth)
@@ -193,7 +221,9 @@ class DeepImagePrior(RunModule):
             self.manual_backward(loss.sum())
             losses.append(loss.detach())
         gradients = [p.grad for group in groups for p in group.fit.network.parameters() if p.grad is not None]
-        self.grad_norm = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=self._root_device)
+        self.grad_norm = (
+            torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=self._root_device)
+        )
         self.optimizers().step()
         for group in groups:
             group.fit.optimizer().zero_grad(set_to_none=True)
@@ -209,7 +239,10 @@ class DeepImagePrior(RunModule):
         if not self.is_logged_step:
             self.images_seen = self.images_seen if several else seen
             return
-        total = sum((loss.double().sum() for loss in losses), start=torch.zeros((), dtype=torch.float64, device=self._root_device))
+        total = sum(
+            (loss.double().sum() for loss in losses),
+            start=torch.zeros((), dtype=torch.float64, device=self._root_device),
+        )
         values = torch.stack([total, torch.full_like(total, sum(map(len, losses))), torch.full_like(total, seen)])
         if several:
             values = self.trainer.strategy.reduce(values, reduce_op="sum")
@@ -232,8 +265,15 @@ class DeepImagePrior(RunModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        mine = {group.number: {"fit": _saved(group.fit), "optimizer": group.fit.optimizer().state_dict()} for group in self.groups}
-        checkpoint["deep_image_prior"] = {"names": self.names, "groups": self.plan, "states": self.gathered(_on_cpu(mine))}
+        mine = {
+            group.number: {"fit": _saved(group.fit), "optimizer": group.fit.optimizer().state_dict()}
+            for group in self.groups
+        }
+        checkpoint["deep_image_prior"] = {
+            "names": self.names,
+            "groups": self.plan,
+            "states": self.gathered(_on_cpu(mine)),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
@@ -242,8 +282,8 @@ class DeepImagePrior(RunModule):
             raise UserError("the checkpoint is not of a deep image prior: give another --run")
         if list(saved["names"]) != self.names:
             raise UserError(
-                f"the checkpoint is of {len(saved['names'])} pictures, the first '{saved['names'][0]}', and the data have {len(self.names)}, the first "
-                f"'{self.names[0]}': put the pictures back, or give another --run"
+                f"the checkpoint is of {len(saved['names'])} pictures, the first '{saved['names'][0]}', and the data"
+                f" have {len(self.names)}, the first '{self.names[0]}': put the pictures back, or give another --run"
             )
         if saved["groups"] != self.plan:
             self._begin([list(rows) for rows in saved["groups"]])
@@ -255,7 +295,9 @@ class DeepImagePrior(RunModule):
                 self._over.add(group.number)
 
     def gathered(self, mine: dict[Any, Any]) -> dict[Any, Any]:
-        """The dictionaries of all processes joined, on the first one; its own on every other. All processes must call it."""
+        """The dictionaries of all processes joined, on the first one; its own on every other. All processes must call
+        it.
+        """
         if self.trainer.world_size == 1:
             return mine
         first = self.trainer.global_rank == 0
@@ -265,7 +307,9 @@ class DeepImagePrior(RunModule):
 
 
 class _EveryFit(torch.optim.Optimizer):
-    """The optimisers of all fits as one, for Lightning counts its steps. Its state is theirs, and is saved with them."""
+    """The optimisers of all fits as one, for Lightning counts its steps. Its state is theirs, and is saved
+    with them.
+    """
 
     def __init__(self, module: DeepImagePrior) -> None:
         super().__init__(module.network.parameters(), {})
@@ -287,7 +331,9 @@ class _EveryFit(torch.optim.Optimizer):
 
 @contextmanager
 def _float32_by_default() -> Iterator[None]:
-    """64-true makes float64 the default type of a step, in which generators draw other numbers; what is computed has the type of the measurement anyway."""
+    """64-true makes float64 the default type of a step, in which generators draw other numbers; what is computed has
+    the type of the measurement anyway.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -298,7 +344,9 @@ def _float32_by_default() -> Iterator[None]:
 
 def _moved(measurement: Measurement, device: torch.device, dtype: torch.dtype) -> Measurement:
     truth = None if measurement.truth is None else measurement.truth.to(device, dtype)
-    return replace(measurement, y=measurement.y.to(device, dtype), operator=measurement.operator.to(device), truth=truth)
+    return replace(
+        measurement, y=measurement.y.to(device, dtype), operator=measurement.operator.to(device), truth=truth
+    )
 
 
 def _saved(fit: DIPFit) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from degradations.base import Shape
 
 
 def groups_of(shapes: Sequence[Shape], together: int, processes: int) -> list[list[int]]:
-    """Rows of equal shape in groups of at most `together`, smaller where some of `processes` would have nothing to do."""
+    """Rows of equal shape in groups of at most `together`, smaller where some of `processes` would have
+    nothing to do.
+    """
     rows: dict[Shape, list[int]] = {}
     for row, shape in enumerate(shapes):
         rows.setdefault(tuple(shape), []).append(row)
@@ -20,7 +22,9 @@ def groups_of(shapes: Sequence[Shape], together: int, processes: int) -> list[li
 
 
 def dealt(groups: Sequence[Sequence[int]], shapes: Sequence[Shape], processes: int) -> list[list[int]]:
-    """For each process the numbers of its groups: the largest first, each to the process with the fewest pixels so far."""
+    """For each process the numbers of its groups: the largest first, each to the process with the fewest
+    pixels so far.
+    """
     pixels = [len(rows) * prod(shapes[rows[0]][1:]) for rows in groups]
     load, hands = [0] * processes, [[] for _ in range(processes)]
     for group in sorted(range(len(groups)), key=lambda g: (-pixels[g], g)):

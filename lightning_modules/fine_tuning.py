@@ -1,4 +1,6 @@
-"""Trains a prior further, from its file: on other images, for another degradation, with all of its weights or (lora_fine_tuning.py) beside them."""
+"""Trains a prior further, from its file: on other images, for another degradation, with all of its weights or
+(lora_fine_tuning.py) beside them.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -24,14 +26,16 @@ DEFAULT_SAMPLER = {"class_path": "diffusion.samplers.dpm_solver_pp.DPMSolverPP2M
 
 
 class FineTuning(PriorModule):
-    """The loss of the module that trains such priors, from weights that were trained before; network, schedule and prediction are those of the prior.
+    """The loss of the module that trains such priors, from weights that were trained before; network, schedule and
+    prediction are those of the prior.
 
-    prior: path of a denoiser or cold restorer, ours or of others (or of a checkpoint of adapters: they are merged first). weights: "ema" or "raw" of it.
-    preset: of a .pt file of guided-diffusion without a YAML file beside it (checkpoints/foreign/adm_flags.py). training: how it goes on, {class_path, init_args} of a
-    PriorModule without what the prior itself says and without the options of TrainedModule, which are given here; null: DDPM for a denoiser, ColdDiffusion for
-    a restorer. lightning_modules.ddpm_for_operator.DDPMForOperator gives the network a second image. A DDPM keeps the weighting that the prior was trained with
-    and draws with DPMSolver++ unless it says otherwise. The other arguments: see TrainedModule. UserError for a prior that cannot be read and for options that
-    do not fit it.
+    prior: path of a denoiser or cold restorer, ours or of others (or of a checkpoint of adapters: they are merged
+    first). weights: "ema" or "raw" of it. preset: of a .pt file of guided-diffusion without a YAML file beside it
+    (checkpoints/foreign/adm_flags.py). training: how it goes on, {class_path, init_args} of a PriorModule without what
+    the prior itself says and without the options of TrainedModule, which are given here; null: DDPM for a denoiser,
+    ColdDiffusion for a restorer. lightning_modules.ddpm_for_operator.DDPMForOperator gives the network a second image.
+    A DDPM keeps the weighting that the prior was trained with and draws with DPMSolver++ unless it says otherwise. The
+    other arguments: see TrainedModule. UserError for a prior that cannot be read and for options that do not fit it.
 
     Checkpoints are those of the module that `training` names.
     """
@@ -48,41 +52,60 @@ class FineTuning(PriorModule):
         super().__init__(**options)
         given, description = _parts_of(prior, weights, preset)
         spec = {"class_path": training} if isinstance(training, str) else dict(training or {})
-        if spec and "class_path" not in spec:  # a second config replaces the whole entry, class and all: the default would train for something else
-            raise UserError(f"model.training has options and no class_path: name it, such as {DEFAULTS[description['kind']]}, with all options beside it")
+        # a second config replaces the whole entry, class and all: the default would train for something else
+        if spec and "class_path" not in spec:
+            raise UserError(
+                f"model.training has options and no class_path: name it, such as {DEFAULTS[description['kind']]}, with"
+                " all options beside it"
+            )
         spec.setdefault("class_path", DEFAULTS[description["kind"]])
         found = find_class(spec["class_path"], PriorModule, where="model.training")
-        # --model.training.init_args.NAME VALUE arrives beside class_path: the parser knows no class there, and leaves init_args out of names.
+        # --model.training.init_args.NAME VALUE arrives beside class_path: the parser knows no class there, and leaves
+        # init_args out of names.
         beside = {name: spec.pop(name) for name in list(spec) if name not in ("class_path", "init_args")}
         spec["init_args"] = {**(spec.get("init_args") or {}), **beside}
         if issubclass(found, FineTuning):
-            raise UserError("model.training must name how a prior is trained, such as lightning_modules.ddpm.DDPM, not another fine-tuning")
+            raise UserError(
+                "model.training must name how a prior is trained, such as lightning_modules.ddpm.DDPM, not another"
+                " fine-tuning"
+            )
         conditioning = description.get("guide")
         if conditioning is not None and not issubclass(found, (DDPMForOperator, ImageConditionedDDPM)):
             raise UserError(
-                f"model.prior '{prior}' is given a second image, and model.training {found.__name__} gives none: "
-                "name lightning_modules.ddpm_for_operator.DDPMForOperator, or lightning_modules.image_conditioned_ddpm.ImageConditionedDDPM"
+                f"model.prior '{prior}' is given a second image, and model.training {found.__name__} gives none: name"
+                " lightning_modules.ddpm_for_operator.DDPMForOperator, or"
+                " lightning_modules.image_conditioned_ddpm.ImageConditionedDDPM"
             )
         if description["kind"] == "denoiser":
             spec["init_args"].setdefault("sampler", DEFAULT_SAMPLER)
             if not getattr(given["network"], "null_class", True):
-                spec["init_args"].setdefault("label_dropout", 0.0)  # it has no row for "no class", and would refuse the first image without a label
+                # it has no row for "no class", and would refuse the first image without a label
+                spec["init_args"].setdefault("label_dropout", 0.0)
             before = description.get("training", {}).get("weighting")
             if before in WEIGHTINGS:
                 spec["init_args"].setdefault("weighting", before)
         elif "start" in description and "start" not in spec["init_args"]:
-            given["start"] = build(description["start"], Start, where=f"the prior '{prior}', start", project_only=True)  # to be fitted to the images of now
+            # to be fitted to the images of now
+            given["start"] = build(description["start"], Start, where=f"the prior '{prior}', start", project_only=True)
         self.prior_path, self.prior_weights, self.prior_preset = prior, weights, preset
         self.prior_data = description["data"].get("name", "unknown")
-        self.images_side_by_side = found.images_side_by_side if given["network"].in_channels == given["data_shape"][0] else 1
+        self.images_side_by_side = (
+            found.images_side_by_side if given["network"].in_channels == given["data_shape"][0] else 1
+        )
         if self.images_side_by_side > 1:
             given["network"] = _seeing(given["network"], self.images_side_by_side)
         self.base_hash = weights_hash(given["network"].state_dict())
         given["network"].train().requires_grad_(True)  # it was read to be used: without dropout, and frozen
-        shared = {name: getattr(self, name) for name in ("learning_rate", "weight_decay", "betas", "warmup_steps", "seed", "channels_last", "fused")}
+        shared = {
+            name: getattr(self, name)
+            for name in ("learning_rate", "weight_decay", "betas", "warmup_steps", "seed", "channels_last", "fused")
+        }
         self.inner: PriorModule = build(spec, PriorModule, where="model.training", **given, **shared, compile=False)
         if conditioning is not None and self.inner.describe("").get("guide") != conditioning:
-            raise UserError(f"model.prior '{prior}' was trained with the conditioning image {conditioning}, and model.training has another: set its form and its other options so")
+            raise UserError(
+                f"model.prior '{prior}' was trained with the conditioning image {conditioning}, and model.training has"
+                " another: set its form and its other options so"
+            )
         # It has the trainer, but Lightning takes logs of the module that it trains only.
         self.inner.__dict__["log"] = lambda *args, **kwargs: self.log(*args, **kwargs)
 
@@ -122,15 +145,23 @@ class FineTuning(PriorModule):
     def describe(self, data: str) -> dict[str, Any]:
         description = self.inner.describe(data)
         seen = {"images": self.images_seen, "steps": self.global_step}
-        begun = {"path": self.prior_path, "weights": self.prior_weights, "data": self.prior_data, "hash": self.base_hash}
+        begun = {
+            "path": self.prior_path,
+            "weights": self.prior_weights,
+            "data": self.prior_data,
+            "hash": self.base_hash,
+        }
         begun |= {"preset": self.prior_preset} if self.prior_preset else {}
         return {**description, "training": {**description["training"], **seen, "from": begun}}
 
-    # In checkpoints the weights have the names that the module which `training` names would give them: whoever reads a prior need not know how it began.
+    # In checkpoints the weights have the names that the module which `training` names would give them: whoever reads a
+    # prior need not know how it began.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["state_dict"] = {name.removeprefix("inner."): value for name, value in checkpoint["state_dict"].items()}
+        checkpoint["state_dict"] = {
+            name.removeprefix("inner."): value for name, value in checkpoint["state_dict"].items()
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
@@ -143,7 +174,11 @@ def _parts_of(path: str, weights: str, preset: str | None) -> tuple[dict[str, An
         refuse_preset(Path(path), preset)
         found = load_cold_restorer(path, weights=weights)
         restorer = found.restorer
-        return {"network": restorer.network, "family": restorer.family, "data_shape": list(restorer.data_shape)}, found.description
+        return {
+            "network": restorer.network,
+            "family": restorer.family,
+            "data_shape": list(restorer.data_shape),
+        }, found.description
     prior = load_prior(path, weights=weights, preset=preset)
     denoiser = prior.denoiser
     parts = {"network": denoiser.network, "prediction": denoiser.prediction, "data_shape": list(denoiser.data_shape)}
@@ -153,7 +188,9 @@ def _parts_of(path: str, weights: str, preset: str | None) -> tuple[dict[str, An
 
 
 def _seeing(network: nn.Module, images: int) -> nn.Module:
-    """The network with that many images side by side as its input, which answers as it did: see checkpoints.lora.merging.widened."""
+    """The network with that many images side by side as its input, which answers as it did: see
+    checkpoints.lora.merging.widened.
+    """
     spec = network.spec
     spec["init_args"]["in_channels"] = images * network.in_channels
     spec["init_args"].setdefault("out_channels", None)

@@ -1,4 +1,6 @@
-"""Trains a diffusion prior that is given a conditioning image of every image, from a bank that was computed before: a deep image prior's answer, say."""
+"""Trains a diffusion prior that is given a conditioning image of every image, from a bank that was computed before: a
+deep image prior's answer, say.
+"""
 
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,14 +20,18 @@ from restoration.conditioning_bank import ConditioningBank, ConditioningImages
 
 
 class ImageConditionedDDPM(DDPM):
-    """DDPM's loss with a conditioning image g of every image: "conditional", "shifted" or "residual" (diffusion/image_conditioning.py), or "replaced", which cannot work.
+    """DDPM's loss with a conditioning image g of every image: "conditional", "shifted" or "residual"
+    (diffusion/image_conditioning.py), or "replaced", which cannot work.
 
-    "replaced": the network's noisy input x_t is replaced by what a method made of it, and its target stays the noise; the bank must have been made with a
-    schedule, and says for every image its only time and noise. The loss cannot fall below the share of the noise that cannot be read from the input any more.
+    "replaced": the network's noisy input x_t is replaced by what a method made of it, and its target stays the noise;
+    the bank must have been made with a schedule, and says for every image its only time and noise. The loss cannot fall
+    below the share of the noise that cannot be read from the input any more.
 
-    bank: the conditioning images by index of the image; compute it with python -m studies.dip_bank. residual_std, sees_image, last_time: see ConditioningOptions; that command
-    prints the residual_std of a bank. Images are drawn with the conditioning images of validation images, image i with the i-th. The other arguments: see DDPM. UserError
-    for options that contradict each other, for a bank that is missing or incomplete, and for data that are mirrored or cropped at random, which conditioning images are not.
+    bank: the conditioning images by index of the image; compute it with python -m studies.dip_bank. residual_std,
+    sees_image, last_time: see ConditioningOptions; that command prints the residual_std of a bank. Images are drawn
+    with the conditioning images of validation images, image i with the i-th. The other arguments: see DDPM. UserError
+    for options that contradict each other, for a bank that is missing or incomplete, and for data that are mirrored or
+    cropped at random, which conditioning images are not.
     """
 
     def __init__(
@@ -41,18 +47,29 @@ class ImageConditionedDDPM(DDPM):
         if form not in ("conditional", "shifted", "residual", "replaced"):
             raise UserError(f"model.form must be conditional, shifted, residual or replaced, got '{form}'")
         if (form == "replaced") != (bank.schedule is not None):
-            raise UserError(f"model.form {form} needs a bank {'with' if form == 'replaced' else 'without'} a schedule: see restoration/conditioning_bank.py")
+            raise UserError(
+                f"model.form {form} needs a bank {'with' if form == 'replaced' else 'without'} a schedule: see"
+                " restoration/conditioning_bank.py"
+            )
         if form == "replaced" and (residual_std != 1 or last_time != 1):
             raise UserError("residual_std and last_time are not for form replaced: leave them out")
         try:
-            conditioning = None if form == "replaced" else ConditioningOptions(form=form, residual_std=residual_std, sees_image=sees_image, last_time=last_time)
+            conditioning = (
+                None
+                if form == "replaced"
+                else ConditioningOptions(
+                    form=form, residual_std=residual_std, sees_image=sees_image, last_time=last_time
+                )
+            )
         except ValueError as error:
             raise UserError(f"model: {error}") from error
         self.conditioning_options = conditioning  # before the base class, which asks for it
         super().__init__(**options)
         self.bank = bank
         if form == "replaced" and not torch.equal(bank.schedule.alphas_bar, self.denoiser.schedule.alphas_bar):
-            raise UserError("model.schedule is not the schedule that the bank's images were diffused with: make them equal")
+            raise UserError(
+                "model.schedule is not the schedule that the bank's images were diffused with: make them equal"
+            )
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -60,26 +77,47 @@ class ImageConditionedDDPM(DDPM):
         if datamodule is None:
             return
         if datamodule.horizontal_flip:
-            raise UserError("data.horizontal_flip mirrors images, and their conditioning images are not mirrored with them: set it to false")
+            raise UserError(
+                "data.horizontal_flip mirrors images, and their conditioning images are not mirrored with them: set it"
+                " to false"
+            )
         if getattr(datamodule, "crop", None) == "random":
-            raise UserError("data.crop random shows another part of an image in every epoch, and conditioning images are not cropped with them: set it to center")
+            raise UserError(
+                "data.crop random shows another part of an image in every epoch, and conditioning images are not"
+                " cropped with them: set it to center"
+            )
         if stage == "fit":
             for split in ("train", "validation"):
                 images = datamodule.images(split)
-                self.bank.conditioning_images(images.store.index[images.positions])  # says what is missing now, and not in the middle of an epoch
+                # says what is missing now, and not in the middle of an epoch
+                self.bank.conditioning_images(images.store.index[images.positions])
 
     def generate(self, index: list[int]) -> Tensor:
         if self.conditioning_options is None:
             return super().generate(index)
         images = self.trainer.datamodule.images("validation")
         if not len(images):
-            raise UserError("images are drawn with the conditioning images of validation images, and there are none: set data.validation")
-        conditioning = self.bank.conditioning_images(images.get([i % len(images) for i in index]).index, self.device).image
+            raise UserError(
+                "images are drawn with the conditioning images of validation images, and there are none: set"
+                " data.validation"
+            )
+        conditioning = self.bank.conditioning_images(
+            images.get([i % len(images) for i in index]).index, self.device
+        ).image
         training = self.network.training
         self.network.eval()
         condition = replace(self.conditioning.of_drawing(index, self.device) or Condition(), image=conditioning)
         random = RandomStreams(self.seed)
-        x = draw(self.denoiser, self.sampler, self.sampling_sigmas, index=index, random=random, device=self.device, condition=condition, mean=conditioning)
+        x = draw(
+            self.denoiser,
+            self.sampler,
+            self.sampling_sigmas,
+            index=index,
+            random=random,
+            device=self.device,
+            condition=condition,
+            mean=conditioning,
+        )
         self.network.train(training)
         return x
 
@@ -99,15 +137,25 @@ class ImageConditionedDDPM(DDPM):
             return super().validation_step(batch, batch_idx)
         conditioning_images = self.bank.conditioning_images(batch.index, batch.image.device)
         loss = replaced_input_loss(self.denoiser, batch.image, conditioning_images, weighting=self.weighting)
-        self.validation_losses.update(loss, self.denoiser.bin_of(conditioning_images.time, self.validation_losses.count))
+        self.validation_losses.update(
+            loss, self.denoiser.bin_of(conditioning_images.time, self.validation_losses.count)
+        )
 
     test_step = validation_step
 
 
-def replaced_input_loss(denoiser: NetworkDenoiser, x0: Tensor, conditioning_images: ConditioningImages, *, weighting: Weighting | None = None) -> Tensor:
-    """w(t) mean |f(h, t) - target|^2 of each image, [B], with h what a method made of x_t: the loss that compares a denoised input with the noise it lost."""
+def replaced_input_loss(
+    denoiser: NetworkDenoiser,
+    x0: Tensor,
+    conditioning_images: ConditioningImages,
+    *,
+    weighting: Weighting | None = None,
+) -> Tensor:
+    """w(t) mean |f(h, t) - target|^2 of each image, [B], with h what a method made of x_t: the loss that compares a
+    denoised input with the noise it lost.
+    """
     asked = denoiser.training_pair(x0, conditioning_images.noise, conditioning_images.time)
     output = denoiser.output(conditioning_images.image.to(x0.dtype), asked.time)
-    return (weighting or Weighting())(asked.snr, denoiser.prediction) * (output - asked.target).square().flatten(1).mean(1)
-
-
+    return (weighting or Weighting())(asked.snr, denoiser.prediction) * (output - asked.target).square().flatten(
+        1
+    ).mean(1)

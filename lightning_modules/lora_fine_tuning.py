@@ -15,14 +15,16 @@ from networks.lora_settings import ATTENTION_AND_CONVOLUTIONS, LoRASettings, cho
 
 
 class LoRAFineTuning(FineTuning):
-    """FineTuning of A and B alone, W + alpha / rank B A on chosen layers: A random, B zero at the start, so that it begins as the prior.
+    """FineTuning of A and B alone, W + alpha / rank B A on chosen layers: A random, B zero at the start, so that it
+    begins as the prior.
 
-    targets: which layers, patterns of their names (networks/lora_settings.py). rank, alpha (null: the rank, thus factor 1), dropout, rslora, dora: see
-    LoRASettings. The other arguments: see FineTuning. UserError for a pattern that matches nothing and for values out of range.
+    targets: which layers, patterns of their names (networks/lora_settings.py). rank, alpha (null: the rank, thus factor
+    1), dropout, rslora, dora: see LoRASettings. The other arguments: see FineTuning. UserError for a pattern that
+    matches nothing and for values out of range.
 
-    Optimiser, average and checkpoints hold the adapter only, and checkpoints the prior's path and hash: wherever a prior is taken, such a checkpoint serves
-    while that prior is there. At the end of training <run>/adapter has it (the average where there is one) in peft's format; checkpoints/merge_adapters.py
-    makes plain weights of it.
+    Optimiser, average and checkpoints hold the adapter only, and checkpoints the prior's path and hash: wherever a
+    prior is taken, such a checkpoint serves while that prior is there. At the end of training <run>/adapter has it (the
+    average where there is one) in peft's format; checkpoints/merge_adapters.py makes plain weights of it.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class LoRAFineTuning(FineTuning):
         learning_rate: float = 1e-3,
         **options,
     ) -> None:
-        super().__init__(prior=prior, weights=weights, preset=preset, training=training, learning_rate=learning_rate, **options)
+        super().__init__(
+            prior=prior, weights=weights, preset=preset, training=training, learning_rate=learning_rate, **options
+        )
         layers = chosen(self.network, targets)
         alpha = float(rank if alpha is None else alpha)
         self.settings = LoRASettings(layers=layers, rank=rank, alpha=alpha, dropout=dropout, rslora=rslora, dora=dora)
@@ -51,7 +55,10 @@ class LoRAFineTuning(FineTuning):
     def check_trainer(self, trainer: pl.Trainer) -> None:
         super().check_trainer(trainer)
         if any(getattr(callback, "snapshot_every_n_images", None) is not None for callback in trainer.callbacks):
-            raise UserError("ema.snapshot_every_n_images writes whole priors, and model trains an adapter beside one, which they would not hold: leave it out")
+            raise UserError(
+                "ema.snapshot_every_n_images writes whole priors, and model trains an adapter beside one, which they"
+                " would not hold: leave it out"
+            )
 
     @property
     def adapter(self) -> Adapter:
@@ -76,23 +83,35 @@ class LoRAFineTuning(FineTuning):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         found = checkpoint.get(KEY)
         if not isinstance(found, dict):
-            raise UserError("the checkpoint holds no adapter: give the config that it was trained with, or start another --run")
+            raise UserError(
+                "the checkpoint holds no adapter: give the config that it was trained with, or start another --run"
+            )
         ours = self.descriptions("")[KEY]
         if found.get("settings") != ours["settings"]:
-            raise UserError("the checkpoint's adapter has other targets, rank or alpha than model: give the config that it was trained with")
+            raise UserError(
+                "the checkpoint's adapter has other targets, rank or alpha than model: give the config that it was"
+                " trained with"
+            )
         if found.get("base", {}).get("hash") != self.base_hash:
-            raise UserError(f"the prior '{self.prior_path}' is not the one that the checkpoint's adapter was trained beside: put that one back")
+            raise UserError(
+                f"the prior '{self.prior_path}' is not the one that the checkpoint's adapter was trained beside: put"
+                " that one back"
+            )
         super().on_load_checkpoint(checkpoint)
         missing = set(_adapter_only(self.state_dict())) - set(checkpoint["state_dict"])
         if missing:
-            raise UserError(f"the checkpoint lacks '{sorted(missing)[0]}' of the adapter: it is damaged, take an earlier one")
+            raise UserError(
+                f"the checkpoint lacks '{sorted(missing)[0]}' of the adapter: it is damaged, take an earlier one"
+            )
 
     def on_train_end(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             write_adapter(Path(self.trainer.default_root_dir) / "adapter", self.adapter, base_name=self.prior_path)
 
     def flops_per_image(self, batch: Batch) -> int:
-        """Forward, and the gradient of what the layers are given: weights have none. The adapter's own few per cent are not counted."""
+        """Forward, and the gradient of what the layers are given: weights have none. The adapter's own few per cent are
+        not counted.
+        """
         return 2 * super().flops_per_image(batch) // 3
 
     def describe_size(self) -> str:

@@ -14,7 +14,8 @@ from lightning_modules.base import TrainedModule
 
 
 class BinnedLoss(nn.Module):
-    """Means of the validation loss over all images, and over those of each of `count` ranges of training times, exact over all processes.
+    """Means of the validation loss over all images, and over those of each of `count` ranges of training times, exact
+    over all processes.
 
     bins: names of so many ranges. UserError for a count below 1.
     """
@@ -50,10 +51,14 @@ class PriorModule(TrainedModule):
 
     @abstractmethod
     def generate(self, index: list[int]) -> Tensor:
-        """Draw one image for each index, [B, C, H, W] in [-1, 1]; keyed by the index, thus the same for any batch and step of training."""
+        """Draw one image for each index, [B, C, H, W] in [-1, 1]; keyed by the index, thus the same for any batch and
+        step of training.
+        """
 
     def samples(self, count: int, batch_size: int) -> tuple[Tensor, int | None]:
-        """What a grid shows during training, about `count` images, and its columns (None: a square): images drawn from the prior."""
+        """What a grid shows during training, about `count` images, and its columns (None: a square): images drawn from
+        the prior.
+        """
         index = list(range(count))
         return torch.cat([self.generate(index[i : i + batch_size]) for i in range(0, count, batch_size)]), None
 
@@ -67,7 +72,8 @@ class PriorModule(TrainedModule):
     def log_means(self, metrics: dict[str, MeanMetric], *, shown: str) -> None:
         """Log and reset them; `shown` in the progress bar too."""
         for name, metric in metrics.items():
-            value = metric.compute()  # summed over all processes; NaN where no image of the validation set fell into a range
+            # summed over all processes; NaN where no image of the validation set fell into a range
+            value = metric.compute()
             if not torch.isnan(value):
                 self.log(name, value, prog_bar=name == shown)
             metric.reset()

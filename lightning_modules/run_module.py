@@ -1,4 +1,6 @@
-"""What train.py and its callbacks ask of everything that is fitted to data, whether it generalises (training) or not (deep image prior)."""
+"""What train.py and its callbacks ask of everything that is fitted to data, whether it generalises (training) or not
+(deep image prior).
+"""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -13,8 +15,8 @@ from common.batch import Batch
 class RunModule(pl.LightningModule, ABC):
     """A module around one run folder.
 
-    images_seen: by all processes, an image counted again at every step. averaged: whether callbacks/ema.py averages the weights. complete: it has come to an
-    end of its own, so that no larger trainer.max_steps continues it.
+    images_seen: by all processes, an image counted again at every step. averaged: whether callbacks/ema.py averages the
+    weights. complete: it has come to an end of its own, so that no larger trainer.max_steps continues it.
     """
 
     averaged: bool = True
@@ -32,10 +34,14 @@ class RunModule(pl.LightningModule, ABC):
 
     @abstractmethod
     def flops_per_image(self, batch: Batch) -> int:
-        """Floating-point operations of one step for one image: three times those of its forward pass, for the backward pass does two products for each."""
+        """Floating-point operations of one step for one image: three times those of its forward pass, for the backward
+        pass does two products for each.
+        """
 
     def non_finite_part(self) -> str | None:
-        """A clause that says what of the module is not finite, where it is not a network trained in steps that can be repeated; None: nothing known."""
+        """A clause that says what of the module is not finite, where it is not a network trained in steps that can be
+        repeated; None: nothing known.
+        """
         return None
 
     def check_trainer(self, trainer: pl.Trainer) -> None:

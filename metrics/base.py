@@ -12,7 +12,9 @@ from degradations.measurement import Measurement
 
 @dataclass(frozen=True)
 class Pooled:
-    """A number of a set of images that is a monotone function of the mean over images, `of_mean`. name: in table.csv. label, unit: how tables show it."""
+    """A number of a set of images that is a monotone function of the mean over images, `of_mean`. name: in table.csv.
+    label, unit: how tables show it.
+    """
 
     name: str
     label: str
@@ -23,9 +25,10 @@ class Pooled:
 class Metric(ABC):
     """metric(pixels, truth, measurement) -> float64 [B].
 
-    A new metric is one new file with a subclass; a config names it under `metrics:` by its class path, and that name becomes the column
-    of rows.csv. label, unit: how tables show it ("PSNR", "dB"). higher_is_better: True, False, or None where neither end is best (nothing
-    is marked as best then). pooled: what tables show in place of the mean over images, None for the mean itself.
+    A new metric is one new file with a subclass; a config names it under `metrics:` by its class path, and that name
+    becomes the column of rows.csv. label, unit: how tables show it ("PSNR", "dB"). higher_is_better: True, False, or
+    None where neither end is best (nothing is marked as best then). pooled: what tables show in place of the mean over
+    images, None for the mean itself.
     """
 
     label: str
@@ -35,8 +38,9 @@ class Metric(ABC):
 
     @abstractmethod
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
-        """One number per image; NaN where the metric does not exist for images of this size, which tables show as missing.
+        """One number per image; NaN where the metric does not exist for images of this size, which tables show as
+        missing.
 
-        pixels, truth: uint8 [B, C, H, W], one restoration of each image, and the images. measurement: what was restored, for metrics that
-        need A and y.
+        pixels, truth: uint8 [B, C, H, W], one restoration of each image, and the images. measurement: what was
+        restored, for metrics that need A and y.
         """

@@ -11,9 +11,9 @@ from metrics.base import Metric
 class Consistency(Metric):
     """sqrt(mean (A x - y)^2) over measured values, in [-1, 1] units, thus in the units of sigma.
 
-    To be read beside the column `sigma`: samples of an exact posterior sampler lie at sigma, below it the noise was fitted, above it the
-    measurement was not honoured; so neither end is best. Where the operator keeps pixels (a mask) the missing ones do not count. Rounding
-    x to 8 bits adds up to .0023 in quadrature. Source: reference 4.7.
+    To be read beside the column `sigma`: samples of an exact posterior sampler lie at sigma, below it the noise was
+    fitted, above it the measurement was not honoured; so neither end is best. Where the operator keeps pixels (a mask)
+    the missing ones do not count. Rounding x to 8 bits adds up to .0023 in quadrature. Source: reference 4.7.
     """
 
     label = "RMSE of Ax − y"

@@ -1,4 +1,6 @@
-"""Distances between two 8-bit images, one number per image, in float64: pure functions of uint8 [B, C, H, W] on any device."""
+"""Distances between two 8-bit images, one number per image, in float64: pure functions of uint8 [B, C, H, W] on any
+device.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +14,8 @@ _K1, _K2 = 0.01, 0.03
 
 
 def mse(x: Tensor, truth: Tensor) -> Tensor:
-    """mean (x - truth)^2 over channels and pixels, in grey levels squared: float64 [B]. TypeError for other dtypes, ValueError for other
-    shapes.
+    """mean (x - truth)^2 over channels and pixels, in grey levels squared: float64 [B]. TypeError for other dtypes,
+    ValueError for other shapes.
     """
     a, b = _pair(x, truth)
     return (a - b).square().mean((1, 2, 3))
@@ -31,7 +33,9 @@ def mae(x: Tensor, truth: Tensor) -> Tensor:
 
 
 def psnr(x: Tensor, truth: Tensor) -> Tensor:
-    """10 log10(255^2 / mse) in dB, at most 100 (equal images): float64 [B]. A mean over images is a mean of dB, not the dB of a mean."""
+    """10 log10(255^2 / mse) in dB, at most 100 (equal images): float64 [B]. A mean over images is a mean of dB, not the
+    dB of a mean.
+    """
     return psnr_of_mse(mse(x, truth))
 
 
@@ -44,9 +48,9 @@ def psnr_of_mse(error: Tensor) -> Tensor:
 def ssim(x: Tensor, truth: Tensor) -> Tensor:
     """(2 mx my + c1)(2 sxy + c2) / ((mx^2 + my^2 + c1)(sx^2 + sy^2 + c2)), mean over places and channels: float64 [B].
 
-    Gaussian window of 11 pixels and std 1.5, population covariances, K1 = .01, K2 = .03, only places where the window lies inside of the
-    image (no border). Images with a side under 11 have no such place: NaN, which stands for "missing". Source: Wang et al. 2004; equal to
-    scikit-image with gaussian_weights=True, use_sample_covariance=False.
+    Gaussian window of 11 pixels and std 1.5, population covariances, K1 = .01, K2 = .03, only places where the window
+    lies inside of the image (no border). Images with a side under 11 have no such place: NaN, which stands for
+    "missing". Source: Wang et al. 2004; equal to scikit-image with gaussian_weights=True, use_sample_covariance=False.
     """
     a, b = _pair(x, truth)
     B, C, H, W = a.shape
@@ -68,5 +72,7 @@ def _pair(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     if x.dtype != torch.uint8 or truth.dtype != torch.uint8:
         raise TypeError(f"metrics are computed on 8-bit pixels, got {x.dtype} and {truth.dtype}")
     if x.shape != truth.shape or x.ndim != 4:
-        raise ValueError(f"both images must have the same shape [B, C, H, W], got {list(x.shape)} and {list(truth.shape)}")
+        raise ValueError(
+            f"both images must have the same shape [B, C, H, W], got {list(x.shape)} and {list(truth.shape)}"
+        )
     return x.double(), truth.double()

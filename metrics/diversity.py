@@ -1,5 +1,5 @@
-"""What only several samples of one measurement can tell: the pair (one draw, mean of draws), their spread, and whether the spread is
-right.
+"""What only several samples of one measurement can tell: the pair (one draw, mean of draws), their spread, and whether
+the spread is right.
 """
 
 from dataclasses import dataclass, fields
@@ -13,11 +13,13 @@ from metrics.distortion import psnr_of_mse
 
 @dataclass(frozen=True)
 class SetMetrics:
-    """float64 [B] each; root mean squares and squares per value (pixel and channel), in [-1, 1] units except for the PSNR.
+    """float64 [B] each; root mean squares and squares per value (pixel and channel), in [-1, 1] units except for the
+    PSNR.
 
-    psnr_mean: PSNR in dB of the mean of the N samples (not rounded again). pairwise_rmse: mean over pairs of sqrt(mean (x^i - x^j)^2).
-    variance: V, the variance of the samples. bias: B, the squared error of their mean without what chance adds to it. It may be negative
-    for one image. V / B of means over images is 1 for a calibrated sampler, below 1 for one that collapsed.
+    psnr_mean: PSNR in dB of the mean of the N samples (not rounded again). pairwise_rmse: mean over pairs of sqrt(mean
+    (x^i - x^j)^2). variance: V, the variance of the samples. bias: B, the squared error of their mean without what
+    chance adds to it. It may be negative for one image. V / B of means over images is 1 for a calibrated sampler, below
+    1 for one that collapsed.
     """
 
     psnr_mean: Tensor
@@ -30,9 +32,11 @@ NAMES = tuple(field.name for field in fields(SetMetrics))
 
 
 def set_metrics(samples: Tensor, truth: Tensor) -> SetMetrics:
-    """V = 1/(N-1) sum |x^k - xb|^2, B = |xb - x|^2 - V/N, with xb the mean of N >= 2 samples; divided by the number of values.
+    """V = 1/(N-1) sum |x^k - xb|^2, B = |xb - x|^2 - V/N, with xb the mean of N >= 2 samples; divided by the number of
+    values.
 
-    samples: uint8 [B, N, C, H, W]; truth: uint8 [B, C, H, W]. ValueError for fewer than two samples. Source: reference 4.10.
+    samples: uint8 [B, N, C, H, W]; truth: uint8 [B, C, H, W]. ValueError for fewer than two samples. Source: reference
+    4.10.
     """
     B, N = samples.shape[:2]
     if N < 2:

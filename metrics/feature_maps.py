@@ -19,4 +19,6 @@ class FeatureMaps(ABC):
 
     @abstractmethod
     def of(self, images: Tensor) -> list[Tensor]:
-        """The maps [B, C_l, H_l, W_l] of images [B, C, H, W] in [-1, 1]; those of an image do not depend on its neighbours."""
+        """The maps [B, C_l, H_l, W_l] of images [B, C, H, W] in [-1, 1]; those of an image do not depend on its
+        neighbours.
+        """

@@ -9,7 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """features: float32 [B, d], on the CPU. probabilities: of the network's classes [B, K], or None where it has none."""
+    """features: float32 [B, d], on the CPU. probabilities: of the network's classes [B, K], or None where it
+    has none.
+    """
 
     features: Tensor
     probabilities: Tensor | None = None
@@ -20,7 +22,9 @@ class Features:
         if not parts:
             raise ValueError("there are no features to join")
         known = all(p.probabilities is not None for p in parts)
-        return cls(torch.cat([p.features for p in parts]), torch.cat([p.probabilities for p in parts]) if known else None)
+        return cls(
+            torch.cat([p.features for p in parts]), torch.cat([p.probabilities for p in parts]) if known else None
+        )
 
     def rows(self, order: Tensor) -> "Features":
         """The rows of an order or a mask."""
@@ -28,7 +32,9 @@ class Features:
 
 
 class FeatureNetwork(ABC):
-    """images -> features. name: of tables ("classifier_mnist", "inception"). fingerprint: of its weights. dimension: d. A new one is one new subclass."""
+    """images -> features. name: of tables ("classifier_mnist", "inception"). fingerprint: of its weights. dimension: d.
+    A new one is one new subclass.
+    """
 
     name: str
     fingerprint: str
@@ -44,7 +50,9 @@ class FeatureNetwork(ABC):
 
     @abstractmethod
     def of(self, images: Tensor) -> Features:
-        """Features of 8-bit images, uint8 [B, C, H, W] on any device: what is measured is what would be saved. float32 without TF32, whatever is around."""
+        """Features of 8-bit images, uint8 [B, C, H, W] on any device: what is measured is what would be saved. float32
+        without TF32, whatever is around.
+        """
 
     def of_all(self, images: Tensor, *, batch_size: int = 250) -> Features:
         """The same in batches."""

@@ -1,4 +1,6 @@
-"""The Frechet distance between two sets of features (FID where the features are Inception's), with an interval and without its bias."""
+"""The Frechet distance between two sets of features (FID where the features are Inception's), with an interval and
+without its bias.
+"""
 
 from collections.abc import Sequence
 
@@ -10,17 +12,22 @@ from metrics.moments import Moments
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), float64, by symmetric square roots with negative eigenvalues of rounding cut off at 0.
+    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), float64, by symmetric square roots with negative eigenvalues
+    of rounding cut off at 0.
 
     Heusel et al. 2017 (1706.08500), equation 6. ValueError for fewer than two features or different dimensions.
     """
     if a.dimension != b.dimension:
-        raise ValueError(f"features must have one dimension, got {a.dimension} and {b.dimension}: they are of two networks")
+        raise ValueError(
+            f"features must have one dimension, got {a.dimension} and {b.dimension}: they are of two networks"
+        )
     return _Reference(b).distance(a)
 
 
 class _Reference:
-    """Moments with the square root of their covariance: found once for the many distances of an interval, and most of the work."""
+    """Moments with the square root of their covariance: found once for the many distances of an interval, and most of
+    the work.
+    """
 
     def __init__(self, moments: Moments) -> None:
         self.moments, self.covariance = moments, moments.covariance
@@ -35,15 +42,19 @@ class _Reference:
 
 def _compared(generated: Tensor, reference: Moments) -> _Reference:
     if generated.ndim != 2 or generated.shape[1] != reference.dimension:
-        raise ValueError(f"features must be [N, {reference.dimension}] as the reference's, got {list(generated.shape)}: they are of two networks")
+        raise ValueError(
+            f"features must be [N, {reference.dimension}] as the reference's, got {list(generated.shape)}: they are of"
+            " two networks"
+        )
     return _Reference(reference)
 
 
 def fid(generated: Tensor, reference: Moments, *, blocks: int = 20) -> Estimate:
-    """The distance of generated features [N, d], in the order of their indices, with an interval by a jackknife over blocks of them.
+    """The distance of generated features [N, d], in the order of their indices, with an interval by a jackknife over
+    blocks of them.
 
-    The interval says how much another set of N images would differ; it does not contain the bias, which is positive and falls as 1 / N: compare at equal N, or
-    see :func:`fid_without_bias`. ValueError for N < 2 per block.
+    The interval says how much another set of N images would differ; it does not contain the bias, which is positive and
+    falls as 1 / N: compare at equal N, or see :func:`fid_without_bias`. ValueError for N < 2 per block.
     """
     to = _compared(generated, reference)
     parts = [Moments.of(p) for p in blocks_of(generated, blocks)]
@@ -52,24 +63,28 @@ def fid(generated: Tensor, reference: Moments, *, blocks: int = 20) -> Estimate:
 
 
 def fid_of_pairs(restored: Tensor, truth: Tensor, *, blocks: int = 20) -> Estimate:
-    """The distance of features [N, d] of restored images from those of their truths [N, d], row by row the same image: the value of :func:`fid`.
+    """The distance of features [N, d] of restored images from those of their truths [N, d], row by row the same image:
+    the value of :func:`fid`.
 
-    The interval is a jackknife that leaves an image out on both sides, because images are what was drawn: the two sets have in common what they owe to the
-    choice of images. ValueError for N < 4, or where the two do not have the same shape.
+    The interval is a jackknife that leaves an image out on both sides, because images are what was drawn: the two sets
+    have in common what they owe to the choice of images. ValueError for N < 4, or where the two do not have the same
+    shape.
     """
     if restored.shape != truth.shape or restored.ndim != 2:
         raise ValueError(f"pairs of features must be [N, d] both, got {list(restored.shape)} and {list(truth.shape)}")
     x, y = ([Moments.of(p) for p in blocks_of(f, blocks)] for f in (restored, truth))
     all_x, all_y = sum(x[1:], x[0]), sum(y[1:], y[0])
-    return jackknife(frechet_distance(all_x, all_y), [frechet_distance(all_x - p, all_y - q) for p, q in zip(x, y, strict=True)])
+    return jackknife(
+        frechet_distance(all_x, all_y), [frechet_distance(all_x - p, all_y - q) for p, q in zip(x, y, strict=True)]
+    )
 
 
 def fid_without_bias(generated: Tensor, reference: Moments, *, sizes: int = 15, blocks: int = 60) -> float:
-    """The intercept of a straight line through (1 / n, FID of n of the N features) for `sizes` numbers n between N / 2 and N.
+    """The intercept of a straight line through (1 / n, FID of n of the N features) for `sizes` numbers n between N / 2
+    and N.
 
-    Each n takes runs of neighbouring blocks; which ones is fixed. Chong and Forsyth 2020 (1911.07023), there with random subsets. The reference set
-    keeps its own bias.
-    ValueError for fewer than 4 features per block.
+    Each n takes runs of neighbouring blocks; which ones is fixed. Chong and Forsyth 2020 (1911.07023), there with
+    random subsets. The reference set keeps its own bias. ValueError for fewer than 4 features per block.
     """
     to = _compared(generated, reference)
     parts = [Moments.of(p) for p in blocks_of(generated, blocks)]

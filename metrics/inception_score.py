@@ -9,16 +9,23 @@ from metrics.jackknife import Estimate, quantile
 
 
 def inception_score(probabilities: Tensor, *, splits: int = 10) -> Estimate:
-    """Mean over splits of exp(E_x KL(p(y | x) || p(y))), between 1 and the number of classes; the interval is mean -+ q sd / sqrt(splits), q Student's.
+    """Mean over splits of exp(E_x KL(p(y | x) || p(y))), between 1 and the number of classes; the interval is mean -+ q
+    sd / sqrt(splits), q Student's.
 
-    probabilities: [N, K] in the order of the images' indices; a split is a run of neighbours. As in the papers p(y) is that of the split, so the score of
-    few images is too low: compare at equal N. With another classifier than Inception the score is comparable inside a table only.
-    Salimans et al. 2016 (1606.03498), section 4. ValueError for N < 2 splits or rows that are no probabilities.
+    probabilities: [N, K] in the order of the images' indices; a split is a run of neighbours. As in the papers p(y) is
+    that of the split, so the score of few images is too low: compare at equal N. With another classifier than Inception
+    the score is comparable inside a table only. Salimans et al. 2016 (1606.03498), section 4. ValueError for N < 2
+    splits or rows that are no probabilities.
     """
     if probabilities.ndim != 2 or splits < 2 or len(probabilities) < 2 * splits:
-        raise ValueError(f"probabilities must be [N, K] with at least 2 rows for each of {splits} splits (at least 2), got {list(probabilities.shape)}")
+        raise ValueError(
+            f"probabilities must be [N, K] with at least 2 rows for each of {splits} splits (at least 2), got"
+            f" {list(probabilities.shape)}"
+        )
     p = probabilities.double()
-    if bool((p < 0).any()) or not torch.allclose(p.sum(1), torch.ones(len(p), dtype=p.dtype, device=p.device), atol=1e-3):
+    if bool((p < 0).any()) or not torch.allclose(
+        p.sum(1), torch.ones(len(p), dtype=p.dtype, device=p.device), atol=1e-3
+    ):
         raise ValueError("the rows of probabilities must be at least 0 and sum to 1")
     scores = torch.stack([_score(part) for part in p.tensor_split(splits)])
     mean, half = float(scores.mean()), quantile(splits) * float(scores.std()) / math.sqrt(splits)

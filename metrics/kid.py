@@ -9,11 +9,13 @@ CHUNK = 2048
 
 
 def kid(generated: Tensor, reference: Tensor, *, blocks: int = 20) -> Estimate:
-    """mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean k(x_i, y_j), k(a, b) = (a.b / d + 1)^3: unbiased, may be negative.
+    """mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean k(x_i, y_j), k(a, b) = (a.b / d + 1)^3: unbiased,
+    may be negative.
 
-    All pairs in float64 instead of random subsets, thus deterministic; the interval is a jackknife over blocks of the generated features. Papers quote 1000
-    times this value. generated x [N, d], in the order of their indices; reference y [M, d]. Binkowski et al. 2018 (1801.01401), section 4.
-    ValueError for fewer than 4 generated or 2 reference features, or different dimensions.
+    All pairs in float64 instead of random subsets, thus deterministic; the interval is a jackknife over blocks of the
+    generated features. Papers quote 1000 times this value. generated x [N, d], in the order of their indices; reference
+    y [M, d]. Binkowski et al. 2018 (1801.01401), section 4. ValueError for fewer than 4 generated or 2 reference
+    features, or different dimensions.
     """
     if generated.ndim != 2 or reference.ndim != 2 or generated.shape[1] != reference.shape[1]:
         raise ValueError(f"features must be [N, d] and [M, d], got {list(generated.shape)} and {list(reference.shape)}")
@@ -34,16 +36,21 @@ def kid(generated: Tensor, reference: Tensor, *, blocks: int = 20) -> Estimate:
         return float(sum_xx / (n * (n - 1)) + yy - 2 * sum_xy / (n * m))
 
     n = sum(counts)
-    left_out = [distance(xx.sum() - xx[k].sum() - xx[:, k].sum() + xx[k, k], xy.sum() - xy[k], n - counts[k]) for k in range(len(x))]
+    left_out = [
+        distance(xx.sum() - xx[k].sum() - xx[:, k].sum() + xx[k, k], xy.sum() - xy[k], n - counts[k])
+        for k in range(len(x))
+    ]
     return jackknife(distance(xx.sum(), xy.sum(), n), left_out)
 
 
 def kid_of_pairs(restored: Tensor, truth: Tensor, *, blocks: int = 20) -> Estimate:
-    """mean_{i != j} k(x_i, x_j) + k(y_i, y_j) - 2 k(x_i, y_j) for restored images x_i of the truths y_i, features [N, d] both: unbiased, may be negative.
+    """mean_{i != j} k(x_i, x_j) + k(y_i, y_j) - 2 k(x_i, y_j) for restored images x_i of the truths y_i, features [N,
+    d] both: unbiased, may be negative.
 
-    A restored image is made of its own truth, so that k(x_i, y_i) says nothing of two sets, and with it :func:`kid` would be too low by about
-    2 (mean k(x_i, y_i) - mean k(x_i, y_j)) / N. With x = y it is exactly 0. The interval is a jackknife over blocks of pairs. Gretton et al. 2012 (JMLR 13),
-    lemma 6 and the statistic of their equation 4. ValueError for N < 4, or where the two do not have the same shape.
+    A restored image is made of its own truth, so that k(x_i, y_i) says nothing of two sets, and with it :func:`kid`
+    would be too low by about 2 (mean k(x_i, y_i) - mean k(x_i, y_j)) / N. With x = y it is exactly 0. The interval is a
+    jackknife over blocks of pairs. Gretton et al. 2012 (JMLR 13), lemma 6 and the statistic of their equation 4.
+    ValueError for N < 4, or where the two do not have the same shape.
     """
     if restored.shape != truth.shape or restored.ndim != 2:
         raise ValueError(f"pairs of features must be [N, d] both, got {list(restored.shape)} and {list(truth.shape)}")
@@ -53,9 +60,13 @@ def kid_of_pairs(restored: Tensor, truth: Tensor, *, blocks: int = 20) -> Estima
         for j in range(i + 1):
             cross = _kernel_sum(x[i], y[j]) + _kernel_sum(y[i], x[j])
             sums[i, j] = sums[j, i] = _kernel_sum(x[i], x[j]) + _kernel_sum(y[i], y[j]) - cross
-        sums[i, i] -= _diagonal(x[i]) + _diagonal(y[i]) - 2 * float(((x[i] * y[i]).sum(1) / x[i].shape[1] + 1).pow(3).sum())
+        sums[i, i] -= (
+            _diagonal(x[i]) + _diagonal(y[i]) - 2 * float(((x[i] * y[i]).sum(1) / x[i].shape[1] + 1).pow(3).sum())
+        )
     n, counts, total, of_block = len(restored), [len(p) for p in x], float(sums.sum()), sums.sum(1).tolist()
-    left_out = [(total - 2 * of_block[k] + float(sums[k, k])) / ((n - counts[k]) * (n - counts[k] - 1)) for k in range(len(x))]
+    left_out = [
+        (total - 2 * of_block[k] + float(sums[k, k])) / ((n - counts[k]) * (n - counts[k] - 1)) for k in range(len(x))
+    ]
     return jackknife(total / (n * (n - 1)), left_out)
 
 

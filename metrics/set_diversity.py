@@ -14,9 +14,11 @@ from metrics.moments import Moments
 class SetDiversity:
     """Three numbers of N images, with intervals for another draw of N images by a jackknife over blocks.
 
-    pixel_rmse: sqrt(mean over pairs of |x - y|^2 / (C H W)), in grey levels 0..255. feature_distance: sqrt(mean over pairs of |f(x) - f(y)|^2) for the
-    features f of a network, in its units: compare within one network. feature_dimensions: (tr S)^2 / tr S^2 of the covariance S of the features, about the
-    number of directions the set varies in: 1 on a line, d for d equal variances; too low for N near d, so compare at equal N. NaN where all features are equal.
+    pixel_rmse: sqrt(mean over pairs of |x - y|^2 / (C H W)), in grey levels 0..255. feature_distance: sqrt(mean over
+    pairs of |f(x) - f(y)|^2) for the features f of a network, in its units: compare within one network.
+    feature_dimensions: (tr S)^2 / tr S^2 of the covariance S of the features, about the number of directions the set
+    varies in: 1 on a line, d for d equal variances; too low for N near d, so compare at equal N. NaN where all features
+    are equal.
     """
 
     pixel_rmse: Estimate
@@ -25,21 +27,28 @@ class SetDiversity:
 
 
 def set_diversity(pixels: Tensor, features: Tensor, *, blocks: int = 20) -> SetDiversity:
-    """The diversity of images uint8 [N, C, H, W] with features [N, d], row by row the same images in the order of their indices.
+    """The diversity of images uint8 [N, C, H, W] with features [N, d], row by row the same images in the order of their
+    indices.
 
-    Exact for all N (N - 1) / 2 pairs without a loop over them: mean_{i < j} |v_i - v_j|^2 = 2 tr S with the unbiased covariance S; in float64.
-    ValueError for N < 4, rows that do not belong together, or values that are not finite; TypeError for pixels that are not 8-bit.
+    Exact for all N (N - 1) / 2 pairs without a loop over them: mean_{i < j} |v_i - v_j|^2 = 2 tr S with the unbiased
+    covariance S; in float64. ValueError for N < 4, rows that do not belong together, or values that are not finite;
+    TypeError for pixels that are not 8-bit.
     """
     if pixels.dtype != torch.uint8:
         raise TypeError(f"pixels must be uint8, got {pixels.dtype}")
     if pixels.ndim != 4 or features.ndim != 2 or len(pixels) != len(features):
-        raise ValueError(f"expected pixels [N, C, H, W] and features [N, d] of the same N, got {list(pixels.shape)} and {list(features.shape)}")
+        raise ValueError(
+            f"expected pixels [N, C, H, W] and features [N, d] of the same N, got {list(pixels.shape)} and"
+            f" {list(features.shape)}"
+        )
     # A mean that is taken off changes no difference, and keeps the digits of features that lie far from 0.
     centred = features.detach().double().cpu()
     centred = centred - centred.mean(0)
     moments = [Moments.of(part) for part in blocks_of(centred, blocks)]
     return SetDiversity(
-        pixel_rmse=_left_out([_PixelSums.of(part) for part in blocks_of(pixels, blocks)], lambda s: (2 * s.variance / s.values) ** 0.5),
+        pixel_rmse=_left_out(
+            [_PixelSums.of(part) for part in blocks_of(pixels, blocks)], lambda s: (2 * s.variance / s.values) ** 0.5
+        ),
         feature_distance=_left_out(moments, lambda m: _total_variance(m) ** 0.5 * 2**0.5),
         feature_dimensions=_left_out(moments, _dimensions),
     )
@@ -75,7 +84,9 @@ class _PixelSums:
 
     @property
     def variance(self) -> float:
-        """tr S = sum over values of (n sum x^2 - (sum x)^2) / (n (n - 1)), the numerators in whole numbers (below 2^63 up to ten million images)."""
+        """tr S = sum over values of (n sum x^2 - (sum x)^2) / (n (n - 1)), the numerators in whole numbers (below 2^63
+        up to ten million images).
+        """
         numerators = self.count * self.square - self.total.square()
         return float(numerators.double().sum()) / (self.count * (self.count - 1))
 

@@ -8,7 +8,9 @@ from metrics.distortion import ssim
 
 
 class SSIM(Metric):
-    """Structural similarity, Gaussian window of 11 pixels; NaN for a side under 11; see :func:`metrics.distortion.ssim`."""
+    """Structural similarity, Gaussian window of 11 pixels; NaN for a side under 11; see
+    :func:`metrics.distortion.ssim`.
+    """
 
     label = "SSIM"
     higher_is_better = True

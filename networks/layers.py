@@ -1,4 +1,5 @@
-"""Building blocks of the U-Net: time embedding, residual block, attention, change of resolution (Ho et al. 2020, appendix B).
+"""Building blocks of the U-Net: time embedding, residual block, attention, change of resolution (Ho et al. 2020,
+appendix B).
 
 Shapes: images and features [B, C, H, W], condition vectors [B, D].
 """
@@ -16,17 +17,20 @@ def fitting_groups(groups: int, channels: int) -> int:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation; its statistics are summed in float32 for bfloat16 input too, on CPU and (by autocast) on CUDA."""
+    """Group normalisation; its statistics are summed in float32 for bfloat16 input too, on CPU and (by autocast) on
+    CUDA.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu" or x.is_contiguous():
             return super().forward(x)
         if self.weight.requires_grad and torch.is_grad_enabled() and not x.requires_grad:
-            # torch 2.13 ends in a segmentation fault on the way back from channels_last input that needs no gradient itself (a frozen stem).
+            # torch 2.13 ends in a segmentation fault on the way back from channels_last input that needs no gradient
+            # itself (a frozen stem).
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         if x.dtype == torch.bfloat16 and x.shape[-2:].numel() < 1024 and self.num_channels // self.num_groups % 16:
-            # The kernel for small channels_last images is not vectorised for groups of fewer channels than a register holds: up to six times slower than
-            # float32 with both casts (torch 2.13, docs/results/speed.md).
+            # The kernel for small channels_last images is not vectorised for groups of fewer channels than a register
+            # holds: up to six times slower than float32 with both casts (torch 2.13, docs/results/speed.md).
             return super().forward(x.float()).to(x.dtype)
         return super().forward(x)
 
@@ -37,7 +41,9 @@ def norm(channels: int, groups: int, eps: float) -> nn.GroupNorm:
 
 
 def xavier_init(layer: nn.Conv2d | nn.Linear, parts: int = 1) -> None:
-    """w ~ U(-b, b), b = sqrt(3 / fan_avg), bias 0: Ho's variance scaling; `parts` fused layers each have their own fan."""
+    """w ~ U(-b, b), b = sqrt(3 / fan_avg), bias 0: Ho's variance scaling; `parts` fused layers each have their
+    own fan.
+    """
     for weight in layer.weight.detach().chunk(parts):
         nn.init.xavier_uniform_(weight)
     nn.init.zeros_(layer.bias)
@@ -50,10 +56,12 @@ def zero_init(layer: nn.Conv2d | nn.Linear) -> None:
 
 
 class TimeEmbedding(nn.Module):
-    """e = W2 silu(W1 w), w = [sin(t f) | cos(t f)], f_k = exp(-ln(10000) k / (half - 1)), half = `channels` / 2 (waves "ho").
+    """e = W2 silu(W1 w), w = [sin(t f) | cos(t f)], f_k = exp(-ln(10000) k / (half - 1)), half = `channels` / 2 (waves
+    "ho").
 
-    waves "adm": w = [cos(t f) | sin(t f)] with k / half instead, as in improved DDPM, ADM and newer networks of diffusers. scale: a factor of t before all.
-    Always in the precision of its weights, never in that of autocast: bfloat16 does not tell t = 998 from t = 999.
+    waves "adm": w = [cos(t f) | sin(t f)] with k / half instead, as in improved DDPM, ADM and newer networks of
+    diffusers. scale: a factor of t before all. Always in the precision of its weights, never in that of autocast:
+    bfloat16 does not tell t = 998 from t = 999.
     """
 
     def __init__(self, channels: int, width: int, *, waves: str = "ho", scale: float = 1.0) -> None:
@@ -75,12 +83,14 @@ class TimeEmbedding(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """y = s (skip(x) + conv2(drop(silu(h)))), h = GN(conv1(silu(GN(x))) + W c) ("add") or (1 + a) GN(conv1(silu(GN(x)))) + b, [a | b] = W c ("scale_shift").
+    """y = s (skip(x) + conv2(drop(silu(h)))), h = GN(conv1(silu(GN(x))) + W c) ("add") or (1 + a)
+    GN(conv1(silu(GN(x)))) + b, [a | b] = W c ("scale_shift").
 
-    c is the condition vector after its SiLU; skip is a 1x1 convolution where channels change, otherwise the identity; s is `skip_scale`. resample: "down"
-    halves and "up" doubles the resolution, of the branch before conv1 and of the skip, by averages of 2x2 and by nearest neighbours; project gives the skip
-    of such a block a 1x1 convolution too. Ho et al. 2020 ("add"); Dhariwal and Nichol 2021 (2105.05233), section 3 ("scale_shift", resample); Karras et al.
-    2022 (2206.00364), appendix F (skip_scale, project).
+    c is the condition vector after its SiLU; skip is a 1x1 convolution where channels change, otherwise the identity; s
+    is `skip_scale`. resample: "down" halves and "up" doubles the resolution, of the branch before conv1 and of the
+    skip, by averages of 2x2 and by nearest neighbours; project gives the skip of such a block a 1x1 convolution too. Ho
+    et al. 2020 ("add"); Dhariwal and Nichol 2021 (2105.05233), section 3 ("scale_shift", resample); Karras et al. 2022
+    (2206.00364), appendix F (skip_scale, project).
     """
 
     def __init__(
@@ -129,7 +139,9 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """y = s (x + W softmax(q' k / sqrt(d)) v) over the H W positions, q | k | v = W_qkv GN(x), d = channels per head, s = `skip_scale`."""
+    """y = s (x + W softmax(q' k / sqrt(d)) v) over the H W positions, q | k | v = W_qkv GN(x), d = channels per head, s
+    = `skip_scale`.
+    """
 
     def __init__(self, channels: int, *, heads: int, groups: int, eps: float, skip_scale: float = 1.0) -> None:
         super().__init__()
@@ -142,7 +154,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
-        # Views, in contiguous as in channels_last memory; in the latter channels end up with stride 1, as fast kernels want them.
+        # Views, in contiguous as in channels_last memory; in the latter channels end up with stride 1, as fast kernels
+        # want them.
         parts = self.qkv(self.norm(x)).flatten(2).unflatten(1, (3, self.heads, C // self.heads))
         q, k, v = parts.transpose(-1, -2).unbind(1)  # [B, heads, H W, C / heads]
         h = F.scaled_dot_product_attention(q, k, v)
@@ -156,8 +169,9 @@ def resized(x: Tensor, resample: str) -> Tensor:
 
 
 def initialise(network: nn.Module, style: str) -> None:
-    """Initial weights of a whole U-Net. "ho": as the layers are built (variance scaling; last layers of branches 0). "zero": PyTorch's own, last layers of
-    branches and the head 0 (Nichol and Dhariwal's). "edm": Xavier uniform, those times 1e-5, query, key and value of attention times sqrt(0.2), biases 0.
+    """Initial weights of a whole U-Net. "ho": as the layers are built (variance scaling; last layers of branches 0).
+    "zero": PyTorch's own, last layers of branches and the head 0 (Nichol and Dhariwal's). "edm": Xavier uniform, those
+    times 1e-5, query, key and value of attention times sqrt(0.2), biases 0.
     """
     if style == "ho":
         return
@@ -176,11 +190,14 @@ def initialise(network: nn.Module, style: str) -> None:
 
 
 class Downsample(nn.Module):
-    """Halves H and W by a 3x3 convolution of stride 2 that pads on the right and at the bottom only (TensorFlow's SAME, as in Ho), or on all sides ("both")."""
+    """Halves H and W by a 3x3 convolution of stride 2 that pads on the right and at the bottom only (TensorFlow's SAME,
+    as in Ho), or on all sides ("both").
+    """
 
     def __init__(self, channels: int, padding: str = "end") -> None:
         super().__init__()
-        self.pads_end = padding == "end"  # not asked of the convolution, which may have been packed or have an adapter beside it
+        # not asked of the convolution, which may have been packed or have an adapter beside it
+        self.pads_end = padding == "end"
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if self.pads_end else 1)
         xavier_init(self.conv)
 

@@ -1,4 +1,6 @@
-"""Adapters inside a network, by name: put in, switched, scaled, taken out and merged. The one module that imports peft."""
+"""Adapters inside a network, by name: put in, switched, scaled, taken out and merged. The one module that
+imports peft.
+"""
 
 import common.torchvision_remedy  # noqa: F401, I001  (peft imports torchvision)
 
@@ -21,15 +23,22 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 def add_adapter(network: nn.Module, settings: LoRASettings, name: str = "default") -> None:
     """Put an adapter beside the layers of a network, in place; it starts as the identity: A uniform (Kaiming), B zero.
 
-    From then on the base weights have no gradients, the parameters of the newest adapter have. Random numbers come from the global generator.
-    UserError for a name that is taken or no plain word, for layers that the network does not have, and for a rank above the width of a layer.
+    From then on the base weights have no gradients, the parameters of the newest adapter have. Random numbers come from
+    the global generator. UserError for a name that is taken or no plain word, for layers that the network does not
+    have, and for a rank above the width of a layer.
     """
     if not NAME.fullmatch(name) or name in adapters(network):
-        raise UserError(f"name of an adapter must be a new plain word, got '{name}'{' (taken)' if name in adapters(network) else ''}")
+        raise UserError(
+            "name of an adapter must be a new plain word, got"
+            f" '{name}'{' (taken)' if name in adapters(network) else ''}"
+        )
     layers = adaptable(network)
     for layer in settings.layers:
         if layer not in layers:
-            raise UserError(f"the adapter '{name}' changes '{layer}', which the network does not have{nearest(layer, layers)}: it is for another network")
+            raise UserError(
+                f"the adapter '{name}' changes '{layer}', which the network does not have{nearest(layer, layers)}: it"
+                " is for another network"
+            )
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -40,7 +49,8 @@ def add_adapter(network: nn.Module, settings: LoRASettings, name: str = "default
     )
     config._register_custom_module({nn.Conv2d: LoRAConv2d})
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")  # several adapters are what is wanted
+        # several adapters are what is wanted
+        warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         inject_adapter_in_model(config, network, adapter_name=name)
     for layer in _layers(network).values():
         layer.train(layer.get_base_layer().training)  # new layers come in training mode, where dropout is on
@@ -52,8 +62,14 @@ def adapters(network: nn.Module) -> list[str]:
 
 
 def adapter_state(network: nn.Module, name: str = "default") -> dict[str, Tensor]:
-    """The parameters of one adapter, by the names of peft's files without their prefix: "<layer>.lora_A.weight", "<layer>.lora_magnitude_vector"."""
-    return {public_name(n, name): p.detach() for n, p in network.named_parameters() if f".{name}.weight" in n and ".lora_" in n}
+    """The parameters of one adapter, by the names of peft's files without their prefix: "<layer>.lora_A.weight",
+    "<layer>.lora_magnitude_vector".
+    """
+    return {
+        public_name(n, name): p.detach()
+        for n, p in network.named_parameters()
+        if f".{name}.weight" in n and ".lora_" in n
+    }
 
 
 def load_adapter_state(network: nn.Module, state: Mapping[str, Tensor], name: str = "default") -> None:
@@ -61,30 +77,40 @@ def load_adapter_state(network: nn.Module, state: Mapping[str, Tensor], name: st
     own = {public_name(n, name): p for n, p in network.named_parameters() if f".{name}.weight" in n and ".lora_" in n}
     for key in [*own, *state]:
         if key not in own or key not in state or own[key].shape != state[key].shape:
-            raise UserError(f"the adapter '{name}' does not fit the network: '{key}' is missing, unexpected or of another shape")
+            raise UserError(
+                f"the adapter '{name}' does not fit the network: '{key}' is missing, unexpected or of another shape"
+            )
     with torch.no_grad():
         for key, parameter in own.items():
             parameter.copy_(state[key])
 
 
 def public_name(name: str, adapter: str = "default") -> str:
-    """ "x.lora_A.default.weight" as "x.lora_A.weight", "x.lora_magnitude_vector.default.weight" as "x.lora_magnitude_vector"."""
+    """ "x.lora_A.default.weight" as "x.lora_A.weight", "x.lora_magnitude_vector.default.weight" as
+    "x.lora_magnitude_vector".
+    """
     found = name.removesuffix(f".{adapter}.weight")
     return found if found.endswith(".lora_magnitude_vector") else found + ".weight"
 
 
 def use_adapters(network: nn.Module, scales: Mapping[str, float]) -> None:
-    """W + sum_k c_k s_k B_k A_k with these factors c_k; adapters that are not named are off, so that {} is the base. Nothing has gradients afterwards.
+    """W + sum_k c_k s_k B_k A_k with these factors c_k; adapters that are not named are off, so that {} is the base.
+    Nothing has gradients afterwards.
 
     UserError for an unknown name, and for a DoRA adapter beside others or at another factor than 1: it is no sum.
     """
     known = adapters(network)
     for name in scales:
         if name not in known:
-            raise UserError(f"there is no adapter '{name}'{nearest(name, known)}; the network has {', '.join(known) or 'none'}")
+            raise UserError(
+                f"there is no adapter '{name}'{nearest(name, known)}; the network has {', '.join(known) or 'none'}"
+            )
     for layer in _layers(network).values():
         if any(name in layer.lora_variant for name in scales) and (len(scales) > 1 or set(scales.values()) != {1}):
-            raise UserError(f"an adapter with dora works alone and at scale 1, got {', '.join(f'{n}: {s}' for n, s in scales.items())}")
+            raise UserError(
+                "an adapter with dora works alone and at scale 1, got"
+                f" {', '.join(f'{n}: {s}' for n, s in scales.items())}"
+            )
     for layer in _layers(network).values():
         layer.enable_adapters(bool(scales))
         layer.set_adapter(list(scales), inference_mode=True)
@@ -93,7 +119,9 @@ def use_adapters(network: nn.Module, scales: Mapping[str, float]) -> None:
 
 
 def merge_adapters(network: nn.Module) -> None:
-    """Add the adapters that are on to the weights, in place and in the weights' precision, and take all of them out: the network is plain again."""
+    """Add the adapters that are on to the weights, in place and in the weights' precision, and take all of them out:
+    the network is plain again.
+    """
     for path, layer in _layers(network).items():
         if not layer.disable_adapters:
             layer.merge()

@@ -1,4 +1,6 @@
-"""peft's LoRA convolution with the same numbers for less work: the low-rank product is added to the weights, and its gradients never leave the low rank."""
+"""peft's LoRA convolution with the same numbers for less work: the low-rank product is added to the weights, and its
+gradients never leave the low rank.
+"""
 
 import common.torchvision_remedy  # noqa: F401, I001  (peft imports torchvision)
 
@@ -16,13 +18,23 @@ Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 class LowRankConvolution(torch.autograd.Function):
     """y = (W + s B A) * x + b, for W [O, I, k, k] and b that are not trained, A [r, I, k, k] and B [O, r, 1, 1].
 
-    One convolution on the way forward and one for the gradient of x, as with W alone. With d = dL/dy and p = s B' d, which has r channels, the others are
-    dL/dA = the gradient of the weights of a convolution of x with r outputs, whose dL/d(output) is p, and dL/dB = s <d, A * x>: r channels each. As
-    three layers (peft's B(A(x)) s + W x) every image-sized tensor is read and written four more times, which costs more than training W (docs/results/lora.md).
+    One convolution on the way forward and one for the gradient of x, as with W alone. With d = dL/dy and p = s B' d,
+    which has r channels, the others are dL/dA = the gradient of the weights of a convolution of x with r outputs, whose
+    dL/d(output) is p, and dL/dB = s <d, A * x>: r channels each. As three layers (peft's B(A(x)) s + W x) every
+    image-sized tensor is read and written four more times, which costs more than training W (docs/results/lora.md).
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float, geometry: Geometry) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        down: Tensor,
+        up: Tensor,
+        scale: float,
+        geometry: Geometry,
+    ) -> Tensor:
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         with torch.autocast(device, enabled=False):
@@ -44,7 +56,8 @@ class LowRankConvolution(torch.autograd.Function):
         p = _mixed(high.t(), flat).unflatten(2, d.shape[2:])
         d_down = _weights(p, x, low, ctx.geometry)
         z = _few_outputs(x, low, ctx.geometry).flatten(2)
-        d_up = torch.bmm(z, flat.transpose(1, 2)).sum(0).t().reshape(up.shape)  # not its transpose, which MKL computes at a third of the speed
+        # not its transpose, which MKL computes at a third of the speed
+        d_up = torch.bmm(z, flat.transpose(1, 2)).sum(0).t().reshape(up.shape)
         return dx, None, None, d_down.to(down.dtype), ctx.scale * d_up.to(up.dtype), None, None
 
 
@@ -54,15 +67,17 @@ def _mixed(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def _keeps_size(weight: Tensor, x: Tensor, geometry: Geometry) -> bool:
-    """Whether the products below may stand for the convolution: on a CPU, odd kernels of stride 1 that keep height and width."""
+    """Whether the products below may stand for the convolution: on a CPU, odd kernels of stride 1 that keep height and
+    width.
+    """
     rows, columns = weight.shape[2:]
     same = geometry == ((1, 1), (rows // 2, columns // 2), (1, 1)) and rows % 2 == columns % 2 == 1
     return x.device.type == "cpu" and same and x.is_contiguous()
 
 
 def _few_outputs(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """A convolution with so few outputs that oneDNN, which works on 16 at least, would be idle half the time: each column of the kernel has its own, which
-    are shifted and added.
+    """A convolution with so few outputs that oneDNN, which works on 16 at least, would be idle half the time: each
+    column of the kernel has its own, which are shifted and added.
     """
     if not _keeps_size(weight, x, geometry):
         return F.conv2d(x, weight, None, *geometry)
@@ -71,18 +86,26 @@ def _few_outputs(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         return _mixed(weight.flatten(1), x.flatten(2))
     if x.dtype != torch.float32:  # adding in place is slow in half precision, and the convolution is fast
         return F.conv2d(x, weight, None, *geometry)
-    parts = F.conv2d(x, weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3), None, 1, (rows // 2, 0)).unflatten(1, (columns, rank))
+    parts = F.conv2d(x, weight.permute(3, 0, 1, 2).flatten(0, 1).unsqueeze(3), None, 1, (rows // 2, 0)).unflatten(
+        1, (columns, rank)
+    )
     total = parts[:, columns // 2].clone()
     for j in range(columns):
         shift, width = j - columns // 2, x.shape[3]
         if shift and abs(shift) < width:
-            to, source = (slice(0, width - shift), slice(shift, width)) if shift > 0 else (slice(-shift, width), slice(0, width + shift))
+            to, source = (
+                (slice(0, width - shift), slice(shift, width))
+                if shift > 0
+                else (slice(-shift, width), slice(0, width + shift))
+            )
             total[..., to] += parts[:, j, ..., source]
     return total
 
 
 def _weights(d: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-    """The gradient [r, I, k, k] of the weights of a convolution of x [N, I, H, W] whose few outputs have the gradient d [N, r, H', W']."""
+    """The gradient [r, I, k, k] of the weights of a convolution of x [N, I, H, W] whose few outputs have the gradient d
+    [N, r, H', W'].
+    """
     if not _keeps_size(weight, x, geometry):
         return _backward(d, x, weight, geometry, (False, True, False))[1]
     (rows, columns), (height, width) = weight.shape[2:], x.shape[2:]
@@ -93,22 +116,36 @@ def _weights(d: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor
     return product.view(len(weight), rows, columns, -1).flip(1, 2).permute(0, 3, 1, 2)
 
 
-def _backward(d: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]) -> tuple[Tensor, ...]:
+def _backward(
+    d: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor, ...]:
     stride, padding, dilation = geometry
     return torch.ops.aten.convolution_backward(d, x, weight, None, stride, padding, dilation, False, (0, 0), 1, wanted)
 
 
 class LoRAConv2d(PeftConv2d):
-    """peft's layer; where one plain adapter is active and nothing is dropped from its input, in one convolution. Everything else is peft's."""
+    """peft's layer; where one plain adapter is active and nothing is dropped from its input, in one convolution.
+    Everything else is peft's.
+    """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         active = [name for name in self.active_adapters if name in self.lora_A]
         base = self.base_layer
-        if len(active) != 1 or self.disable_adapters or self.merged or args or kwargs or not isinstance(base, torch.nn.Conv2d) or not self._is_plain(active[0]):
+        if (
+            len(active) != 1
+            or self.disable_adapters
+            or self.merged
+            or args
+            or kwargs
+            or not isinstance(base, torch.nn.Conv2d)
+            or not self._is_plain(active[0])
+        ):
             return super().forward(x, *args, **kwargs)
         name = active[0]
         geometry = (base.stride, base.padding, base.dilation)
-        return LowRankConvolution.apply(x, base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name], geometry)
+        return LowRankConvolution.apply(
+            x, base.weight, base.bias, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name], geometry
+        )
 
     def _is_plain(self, name: str) -> bool:
         base, dropout = self.base_layer, self.lora_dropout[name]

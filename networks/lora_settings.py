@@ -1,4 +1,6 @@
-"""What an adapter is: which layers of a network it changes, and with how many numbers. Knows nothing of peft, which only training and switching need."""
+"""What an adapter is: which layers of a network it changes, and with how many numbers. Knows nothing of peft, which
+only training and switching need.
+"""
 
 import math
 import re
@@ -9,16 +11,19 @@ from torch import nn
 
 from common.errors import UserError, nearest
 
-#: Attention and convolutions of our U-Net: all that is inside its blocks and between its levels; not the time embedding, first and last layer.
+#: Attention and convolutions of our U-Net: all that is inside its blocks and between its levels; not the time
+#: embedding, first and last layer.
 ATTENTION_AND_CONVOLUTIONS = r".*\.(qkv|mix|conv1|conv2|skip|conv)"
 
 
 @dataclass(frozen=True)
 class LoRASettings:
-    """W + s B A on the named layers: A has `rank` rows, s = alpha / rank, or alpha / sqrt(rank) with `rslora` (Kalajdzievski 2023, 2312.03732).
+    """W + s B A on the named layers: A has `rank` rows, s = alpha / rank, or alpha / sqrt(rank) with `rslora`
+    (Kalajdzievski 2023, 2312.03732).
 
-    layers: full names of convolutions and linear layers. dropout: of what A is given, in training, 0..1. dora: also the length of each output's weights is
-    trained (Liu et al. 2024, 2402.09353). Source: Hu et al. 2021 (2106.09685). UserError for values out of range.
+    layers: full names of convolutions and linear layers. dropout: of what A is given, in training, 0..1. dora: also the
+    length of each output's weights is trained (Liu et al. 2024, 2402.09353). Source: Hu et al. 2021 (2106.09685).
+    UserError for values out of range.
     """
 
     layers: tuple[str, ...]
@@ -30,7 +35,9 @@ class LoRASettings:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 < self.alpha < math.inf:
-            raise UserError(f"rank of an adapter must be at least 1 and alpha positive, got rank={self.rank} and alpha={self.alpha}")
+            raise UserError(
+                f"rank of an adapter must be at least 1 and alpha positive, got rank={self.rank} and alpha={self.alpha}"
+            )
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout of an adapter must lie in [0, 1), got {self.dropout}")
 
@@ -41,16 +48,22 @@ class LoRASettings:
 
 
 def adaptable(network: nn.Module) -> dict[str, nn.Module]:
-    """The layers that an adapter may change: linear layers and ungrouped convolutions, by the names that they have where no adapter is beside them."""
-    layers = {n: m for n, m in network.named_modules() if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1)}
+    """The layers that an adapter may change: linear layers and ungrouped convolutions, by the names that they have
+    where no adapter is beside them.
+    """
+    layers = {
+        n: m
+        for n, m in network.named_modules()
+        if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.groups == 1)
+    }
     return {n.removesuffix(".base_layer"): m for n, m in layers.items() if ".lora_" not in n}
 
 
 def chosen(network: nn.Module, targets: str | Sequence[str]) -> tuple[str, ...]:
     """Names of the layers that patterns choose, in the network's order.
 
-    targets: one pattern or several, each a name, the last parts of names ("qkv", "attentions.0.qkv"), or a regular expression of whole names.
-    UserError, with the nearest name, for a pattern that chooses nothing.
+    targets: one pattern or several, each a name, the last parts of names ("qkv", "attentions.0.qkv"), or a regular
+    expression of whole names. UserError, with the nearest name, for a pattern that chooses nothing.
     """
     patterns = [targets] if isinstance(targets, str) else list(targets)
     layers = adaptable(network)
@@ -63,9 +76,15 @@ def chosen(network: nn.Module, targets: str | Sequence[str]) -> tuple[str, ...]:
             others = [n for n, m in network.named_modules() if n and _matches(pattern, n)]
             if others:
                 kind = type(network.get_submodule(others[0])).__name__
-                raise UserError(f"targets of the adapter: '{pattern}' is no convolution or linear layer but a {kind}: name such layers")
+                raise UserError(
+                    f"targets of the adapter: '{pattern}' is no convolution or linear layer but a {kind}: name such"
+                    " layers"
+                )
             names = {part for n in layers for part in (n, n.rpartition(".")[2])}
-            raise UserError(f"targets of the adapter: '{pattern}' matches no layer of the network{nearest(pattern, sorted(names)) or _some(layers)}")
+            raise UserError(
+                f"targets of the adapter: '{pattern}' matches no layer of the"
+                f" network{nearest(pattern, sorted(names)) or _some(layers)}"
+            )
         found.update(matched)
     return tuple(n for n in layers if n in found)
 
@@ -76,7 +95,9 @@ def _matches(pattern: str, name: str) -> bool:
     try:
         return re.fullmatch(pattern, name) is not None
     except re.error as error:
-        raise UserError(f"targets of the adapter: '{pattern}' is neither a name nor a regular expression ({error})") from error
+        raise UserError(
+            f"targets of the adapter: '{pattern}' is neither a name nor a regular expression ({error})"
+        ) from error
 
 
 def _some(layers: dict[str, nn.Module]) -> str:

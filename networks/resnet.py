@@ -11,14 +11,18 @@ from networks.layers import norm
 
 
 class PreActivationBlock(nn.Module):
-    """y = skip(x) + conv2(silu(GN(conv1(silu(GN(x)))))); where size or width change, skip is a 1x1 convolution of silu(GN(x))."""
+    """y = skip(x) + conv2(silu(GN(conv1(silu(GN(x)))))); where size or width change, skip is a 1x1 convolution of
+    silu(GN(x)).
+    """
 
     def __init__(self, inputs: int, outputs: int, *, stride: int, groups: int) -> None:
         super().__init__()
         self.norm1, self.norm2 = norm(inputs, groups, 1e-5), norm(outputs, groups, 1e-5)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.skip = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if stride > 1 or inputs != outputs else None
+        self.skip = (
+            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False) if stride > 1 or inputs != outputs else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.silu(self.norm1(x))
@@ -27,13 +31,16 @@ class PreActivationBlock(nn.Module):
 
 
 class ResNet(Recorded, nn.Module):
-    """logits = W f(x) + b, f the mean over the positions of the last activations: stages of residual blocks, each at half the size of the one before.
+    """logits = W f(x) + b, f the mean over the positions of the last activations: stages of residual blocks, each at
+    half the size of the one before.
 
-    Group instead of batch normalisation: the features of an image do not depend on its neighbours in a batch, nor on running statistics that an average of
-    weights would leave behind. He et al. 2016 (1603.05027), Wu and He 2018 (1803.08494).
+    Group instead of batch normalisation: the features of an image do not depend on its neighbours in a batch, nor on
+    running statistics that an average of weights would leave behind. He et al. 2016 (1603.05027), Wu and He 2018
+    (1803.08494).
 
-    in_channels: 1 or 3. num_classes: K. channels: width of each stage; the last one is the number of features. blocks: per stage. groups: of every
-    normalisation. dropout: before the last layer, 0 .. 1. UserError for values out of range.
+    in_channels: 1 or 3. num_classes: K. channels: width of each stage; the last one is the number of features. blocks:
+    per stage. groups: of every normalisation. dropout: before the last layer, 0 .. 1. UserError for values out of
+    range.
     """
 
     def __init__(
@@ -47,10 +54,18 @@ class ResNet(Recorded, nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "num_classes": num_classes, "blocks": blocks, "groups": groups, "channels": min(channels, default=0)}
+        sizes = {
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "blocks": blocks,
+            "groups": groups,
+            "channels": min(channels, default=0),
+        }
         for name, value in sizes.items():
             if value < 1:
-                raise UserError(f"{name} of the ResNet must be at least 1, got {list(channels) if name == 'channels' else value}")
+                raise UserError(
+                    f"{name} of the ResNet must be at least 1, got {list(channels) if name == 'channels' else value}"
+                )
         if not 0 <= dropout < 1:
             raise UserError(f"dropout of the ResNet must be in [0, 1), got {dropout}")
         self.in_channels, self.num_classes, self.feature_dimension = in_channels, num_classes, channels[-1]

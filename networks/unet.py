@@ -1,4 +1,6 @@
-"""The U-Net of Ho et al. 2020 (arXiv 2006.11239, appendix B) and its successors at any width and depth, for images of any size."""
+"""The U-Net of Ho et al. 2020 (arXiv 2006.11239, appendix B) and its successors at any width and depth, for images of
+any size.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -10,7 +12,17 @@ from torch.utils.checkpoint import checkpoint
 
 from common.build import Recorded
 from common.errors import UserError
-from networks.layers import Attention, Downsample, ResidualBlock, TimeEmbedding, Upsample, initialise, norm, xavier_init, zero_init
+from networks.layers import (
+    Attention,
+    Downsample,
+    ResidualBlock,
+    TimeEmbedding,
+    Upsample,
+    initialise,
+    norm,
+    xavier_init,
+    zero_init,
+)
 
 
 class Level(nn.Module):
@@ -36,55 +48,62 @@ class Level(nn.Module):
 class UNet(Recorded, nn.Module):
     """out = U(x, time, label): an image to an image of the same size, conditioned on a number and perhaps on a class.
 
-    Ho et al.'s network: at each level `blocks` residual blocks going down and `blocks` + 1 going up, joined by concatenation;
-    self-attention at chosen levels and in the middle. It knows nothing about diffusion: `time` is any number of order 0..1000.
+    Ho et al.'s network: at each level `blocks` residual blocks going down and `blocks` + 1 going up, joined by
+    concatenation; self-attention at chosen levels and in the middle. It knows nothing about diffusion: `time` is any
+    number of order 0..1000.
 
     Args:
         in_channels: 1 for grey, 3 for colour.
         out_channels: as `in_channels` where None.
         channels: width of the first level; even.
-        multipliers: width of each level over `channels`; their number is the number of levels, each at half the size of the one before.
-        blocks: residual blocks per level on the way down; one more on the way up.
-        attention: levels, counted from 0, that have attention after each block.
-        middle_attention: attention between the two blocks at the bottom.
-        heads: heads of every attention.
-        groups: groups of every normalisation, reduced to the largest divisor of its channels.
-        dropout: in every residual block, 0..1.
-        num_classes: K classes add a table of K + 1 vectors to the time embedding, row K standing for "no class".
-        null_class: whether there is that row; without it (ADM) every image needs a label.
-        norm_eps: added to the variance in every normalisation.
-        time_condition: "add": the time is added to the features (Ho); "scale_shift": it scales and shifts them after the second normalisation (improved
+        multipliers: width of each level over `channels`; their number is the number of levels, each at half the size of
+        the one before. blocks: residual blocks per level on the way down; one more on the way up. attention: levels,
+        counted from 0, that have attention after each block. middle_attention: attention between the two blocks at the
+        bottom. heads: heads of every attention. groups: groups of every normalisation, reduced to the largest divisor
+        of its channels. dropout: in every residual block, 0..1. num_classes: K classes add a table of K + 1 vectors to
+        the time embedding, row K standing for "no class". null_class: whether there is that row; without it (ADM) every
+        image needs a label. norm_eps: added to the variance in every normalisation. time_condition: "add": the time is
+        added to the features (Ho); "scale_shift": it scales and shifts them after the second normalisation (improved
             DDPM, ADM).
-        resample: "conv": a convolution of stride 2 down, nearest neighbours and a convolution up (Ho); "residual": inside a residual block (ADM);
+        resample: "conv": a convolution of stride 2 down, nearest neighbours and a convolution up (Ho); "residual":
+        inside a residual block (ADM);
             "projected": the same with a 1x1 convolution on the skip (EDM).
         head_channels: channels of each head instead of `heads` (64 in ADM).
         up_attention: "all": after every block on the way up; "last": after the last one of a level only (EDM).
         skip_scale: factor of every sum of a branch and its skip; sqrt(1/2) in EDM.
-        downsample_padding: of the convolution of stride 2 of resample "conv": "end" pads on the right and at the bottom (Ho), "both" on all sides.
-        time_waves: "ho" or "adm", see :class:`networks.layers.TimeEmbedding`. time_channels: how many waves, even; as `channels` where None; the vector that
+        downsample_padding: of the convolution of stride 2 of resample "conv": "end" pads on the right and at the bottom
+        (Ho), "both" on all sides. time_waves: "ho" or "adm", see :class:`networks.layers.TimeEmbedding`. time_channels:
+        how many waves, even; as `channels` where None; the vector that
             the blocks are given is four times as long. time_scale: factor of the time (1000 / T in improved DDPM).
         init: "ho", "zero" or "edm", see :func:`networks.layers.initialise`.
-        checkpoint_gradients: forget what is inside residual blocks and compute it again on the way back: less memory, about a third more time, the same
+        checkpoint_gradients: forget what is inside residual blocks and compute it again on the way back: less memory,
+        about a third more time, the same
             gradients. How it is trained, not what it is: a checkpoint does not record it.
-        patch: P > 1 folds P x P pixels into channels before the first convolution and unfolds them after the last: about P^2 times less work, at the
+        patch: P > 1 folds P x P pixels into channels before the first convolution and unfolds them after the last:
+        about P^2 times less work, at the
             price of the finest detail (Luhman and Luhman 2022, arXiv 2207.04316).
 
     Raises:
-        UserError: a size that is not positive, an attention level that does not exist, heads that do not divide the width.
+        UserError: a size that is not positive, an attention level that does not exist, heads that do not divide the
+        width.
 
     Sizes:
         32x32, Ho et al. for CIFAR-10, 35,746,307 parameters: `UNet(in_channels=3, dropout=0.1)`.
-        32x32, improved DDPM with learned variance, 52,546,438 parameters: `UNet(in_channels=3, out_channels=6, blocks=3, attention=[1, 2], heads=4,
+        32x32, improved DDPM with learned variance, 52,546,438 parameters: `UNet(in_channels=3, out_channels=6,
+        blocks=3, attention=[1, 2], heads=4,
             dropout=0.3, time_condition="scale_shift", init="zero")`.
-        256x256, the network of ADM for FFHQ or ImageNet: what checkpoints/foreign/import_adm.py builds for a file of its weights.
-        32x32, EDM's DDPM++, 55,732,739 parameters (the published 55,733,891 without the 1,152 of its augmentation labels): `UNet(in_channels=3,
-            multipliers=[2, 2, 2], blocks=4, attention=[1], dropout=0.13, resample="projected", up_attention="last", skip_scale=0.7071067811865476,
-            init="edm")`.
-        28x28, 1,576,084 parameters (3.2 MB in half precision; levels of 14 and 7 patches; trains on about 330 images a second on two
-        CPU cores in bfloat16, twice as many as without patches): `UNet(in_channels=1, channels=48, multipliers=[1, 2], blocks=1, groups=8, patch=2)`.
-        8x8, 701,345 parameters (about 1500 a second): `UNet(in_channels=1, channels=32, multipliers=[1, 2], blocks=1, groups=8)`.
+        256x256, the network of ADM for FFHQ or ImageNet: what checkpoints/foreign/import_adm.py builds for a file of
+        its weights. 32x32, EDM's DDPM++, 55,732,739 parameters (the published 55,733,891 without the 1,152 of its
+        augmentation labels): `UNet(in_channels=3,
+            multipliers=[2, 2, 2], blocks=4, attention=[1], dropout=0.13, resample="projected", up_attention="last",
+            skip_scale=0.7071067811865476, init="edm")`.
+        28x28, 1,576,084 parameters (3.2 MB in half precision; levels of 14 and 7 patches; trains on about 330 images a
+        second on two CPU cores in bfloat16, twice as many as without patches): `UNet(in_channels=1, channels=48,
+        multipliers=[1, 2], blocks=1, groups=8, patch=2)`. 8x8, 701,345 parameters (about 1500 a second):
+        `UNet(in_channels=1, channels=32, multipliers=[1, 2], blocks=1, groups=8)`.
 
-    Memory format: channels_last on CUDA; contiguous on a CPU, where group normalisation of channels_last bfloat16 is slow (torch 2.13).
+    Memory format: channels_last on CUDA; contiguous on a CPU, where group normalisation of channels_last bfloat16 is
+    slow (torch 2.13).
     """
 
     unrecorded = frozenset({"checkpoint_gradients"})
@@ -120,7 +139,20 @@ class UNet(Recorded, nn.Module):
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
-        _check(in_channels, out_channels, channels, multipliers, blocks, attention, middle_attention, heads, groups, dropout, num_classes, head_channels)
+        _check(
+            in_channels,
+            out_channels,
+            channels,
+            multipliers,
+            blocks,
+            attention,
+            middle_attention,
+            heads,
+            groups,
+            dropout,
+            num_classes,
+            head_channels,
+        )
         _check_style(time_condition, resample, up_attention, skip_scale, init)
         time_channels = channels if time_channels is None else time_channels
         _check_time(downsample_padding, time_waves, time_channels, time_scale)
@@ -138,7 +170,12 @@ class UNet(Recorded, nn.Module):
         last = len(widths) - 1
 
         def block(inputs: int, outputs: int, change: str | None = None) -> ResidualBlock:
-            style = {"time_condition": time_condition, "skip_scale": skip_scale, "resample": change, "project": bool(change) and resample == "projected"}
+            style = {
+                "time_condition": time_condition,
+                "skip_scale": skip_scale,
+                "resample": change,
+                "project": bool(change) and resample == "projected",
+            }
             return ResidualBlock(inputs, outputs, condition, groups=groups, eps=norm_eps, dropout=dropout, **style)
 
         def attend(width: int) -> Attention:
@@ -162,7 +199,13 @@ class UNet(Recorded, nn.Module):
         width = channels
         for i, outputs in enumerate(widths):
             level = [block(width if j == 0 else outputs, outputs) for j in range(blocks)]
-            self.down.append(Level(level, [attend(outputs) for _ in level if i in attention], resize(outputs, "down") if i < last else None))
+            self.down.append(
+                Level(
+                    level,
+                    [attend(outputs) for _ in level if i in attention],
+                    resize(outputs, "down") if i < last else None,
+                )
+            )
             width = outputs
             skips += [width] * (blocks if i == last else blocks + 1)
 
@@ -177,7 +220,13 @@ class UNet(Recorded, nn.Module):
                 level.append(block(width + skips.pop(), outputs))
                 width = outputs
             attended = level if up_attention == "all" else level[-1:]
-            self.up.append(Level(level, [attend(outputs) for _ in attended if i in attention], resize(outputs, "up") if i > 0 else None))
+            self.up.append(
+                Level(
+                    level,
+                    [attend(outputs) for _ in attended if i in attention],
+                    resize(outputs, "up") if i > 0 else None,
+                )
+            )
 
         self.head_norm = norm(channels * multipliers[0], groups, norm_eps)
         self.head = nn.Conv2d(channels * multipliers[0], out_channels * patch**2, 3, padding=1)
@@ -193,7 +242,8 @@ class UNet(Recorded, nn.Module):
             label: int64 [B] in 0..K-1, or -1 for "no class"; None is no class for all.
 
         Raises:
-            ValueError: another number of channels, times or labels than expected; labels for a network without classes, none for one that needs them.
+            ValueError: another number of channels, times or labels than expected; labels for a network without classes,
+            none for one that needs them.
         """
         self._check_input(x, time, label)
         height, width = x.shape[-2:]
@@ -238,16 +288,20 @@ class UNet(Recorded, nn.Module):
             return embedding
         if not self.null_class:
             if label is None or bool((label < 0).any()):
-                raise ValueError("this network knows classes only and not their absence (null_class=False): give every image a label")
+                raise ValueError(
+                    "this network knows classes only and not their absence (null_class=False): give every image a label"
+                )
             return embedding + self.label_embedding(label)
         if label is None:
             label = torch.full(time.shape, self.num_classes, dtype=torch.long, device=time.device)
         return embedding + self.label_embedding(torch.where(label < 0, self.num_classes, label))
 
     def _stem(self, x: Tensor) -> Tensor:
-        """The first convolution, in float32 under autocast too: what tells two images apart may be less than half precision leaves of a pixel.
+        """The first convolution, in float32 under autocast too: what tells two images apart may be less than half
+        precision leaves of a pixel.
 
-        An image blurred until 1 % of its coarsest pattern is left is one grey in bfloat16, whose steps near 1 are 1 / 256; so is little noise on a bright area.
+        An image blurred until 1 % of its coarsest pattern is left is one grey in bfloat16, whose steps near 1 are 1 /
+        256; so is little noise on a bright area.
         """
         device = x.device.type
         if not torch.is_autocast_enabled(device):
@@ -261,7 +315,9 @@ class UNet(Recorded, nn.Module):
         if time.shape != x.shape[:1]:
             raise ValueError(f"expected one time per image, shape [{x.shape[0]}], got {list(time.shape)}")
         if label is not None and self.num_classes is None:
-            raise ValueError("got labels, but this network was built without classes (num_classes=None); pass label=None")
+            raise ValueError(
+                "got labels, but this network was built without classes (num_classes=None); pass label=None"
+            )
         if label is not None and label.shape != x.shape[:1]:
             raise ValueError(f"expected one label per image, shape [{x.shape[0]}], got {list(label.shape)}")
 
@@ -280,8 +336,16 @@ def _check(
     num_classes: int | None,
     head_channels: int | None,
 ) -> None:
-    sizes = {"in_channels": in_channels, "out_channels": out_channels, "blocks": blocks, "heads": heads, "groups": groups}
-    sizes |= {f"multipliers[{i}]": m for i, m in enumerate(multipliers)} | ({} if num_classes is None else {"num_classes": num_classes})
+    sizes = {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "blocks": blocks,
+        "heads": heads,
+        "groups": groups,
+    }
+    sizes |= {f"multipliers[{i}]": m for i, m in enumerate(multipliers)} | (
+        {} if num_classes is None else {"num_classes": num_classes}
+    )
     for name, value in sizes.items():
         if value < 1:
             raise UserError(f"{name} of the U-Net must be at least 1, got {value}")
@@ -293,14 +357,25 @@ def _check(
         raise UserError(f"dropout of the U-Net must be in [0, 1), got {dropout}")
     for i in attention:
         if not 0 <= i < len(multipliers):
-            raise UserError(f"attention level {i} does not exist: the U-Net has {len(multipliers)} levels, 0 to {len(multipliers) - 1}")
+            raise UserError(
+                f"attention level {i} does not exist: the U-Net has {len(multipliers)} levels, 0 to"
+                f" {len(multipliers) - 1}"
+            )
     if head_channels is not None and (head_channels < 1 or heads != 1):
-        raise UserError(f"head_channels of the U-Net must be at least 1 and stands instead of heads, got head_channels={head_channels} and heads={heads}")
-    attended = {channels * multipliers[i] for i in attention} | ({channels * multipliers[-1]} if middle_attention else set())
+        raise UserError(
+            "head_channels of the U-Net must be at least 1 and stands instead of heads, got"
+            f" head_channels={head_channels} and heads={heads}"
+        )
+    attended = {channels * multipliers[i] for i in attention} | (
+        {channels * multipliers[-1]} if middle_attention else set()
+    )
     for width in sorted(attended):
         if width % (head_channels or heads):
             name = "heads" if head_channels is None else "head_channels"
-            raise UserError(f"{name} must divide the {width} channels of every attention of the U-Net, got {name}={head_channels or heads}")
+            raise UserError(
+                f"{name} must divide the {width} channels of every attention of the U-Net, got"
+                f" {name}={head_channels or heads}"
+            )
 
 
 def _check_style(time_condition: str, resample: str, up_attention: str, skip_scale: float, init: str) -> None:

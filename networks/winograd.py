@@ -1,4 +1,6 @@
-"""3x3 convolutions with fewer multiplications, for inference on a CPU (Winograd 1980; Lavin and Gray 2016, arXiv 1509.09308)."""
+"""3x3 convolutions with fewer multiplications, for inference on a CPU (Winograd 1980; Lavin and Gray 2016, arXiv
+1509.09308).
+"""
 
 from collections.abc import Sequence
 
@@ -6,21 +8,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# G of Lavin and Gray: a filter of 3 taps becomes tile + 2 numbers. The other two matrices are written out as sums below, which share their parts.
+# G of Lavin and Gray: a filter of 3 taps becomes tile + 2 numbers. The other two matrices are written out as sums
+# below, which share their parts.
 _FILTER = {
     2: [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
-    4: [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]],
+    4: [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
 }
 _CHUNK = 2**22  # transformed numbers held at a time: 16 MiB in float32
 
 
 class WinogradConv2d(nn.Module):
-    """y = A' [(G w G') * (B' d B)] A for every tile of `tile` x `tile` outputs, summed over channels by one matrix product per element of the tile.
+    """y = A' [(G w G') * (B' d B)] A for every tile of `tile` x `tile` outputs, summed over channels by one matrix
+    product per element of the tile.
 
-    A 3x3 convolution of stride 1 and padding 1 with 9 tile^2 / (tile + 2)^2 times fewer multiplications: 2.25 (tile 2) or 4 (tile 4). No gradients.
+    A 3x3 convolution of stride 1 and padding 1 with 9 tile^2 / (tile + 2)^2 times fewer multiplications: 2.25 (tile 2)
+    or 4 (tile 4). No gradients.
 
-    tile: 2 in bfloat16, whose rounding the sums amplify about four times; 4 in float32 costs about three times the rounding error of a direct convolution.
-    dtype: of weights and result. Raises ValueError for another kind of convolution.
+    tile: 2 in bfloat16, whose rounding the sums amplify about four times; 4 in float32 costs about three times the
+    rounding error of a direct convolution. dtype: of weights and result. Raises ValueError for another kind of
+    convolution.
     """
 
     def __init__(self, convolution: nn.Conv2d, *, tile: int, dtype: torch.dtype) -> None:
@@ -30,8 +43,11 @@ class WinogradConv2d(nn.Module):
         self.tile = tile
         transform = torch.tensor(_FILTER[tile], dtype=torch.float64, device=convolution.weight.device)
         weight = torch.einsum("ia,jb,ocab->ijco", transform, transform, convolution.weight.detach().double())
-        self.register_buffer("weight", weight.flatten(0, 1).to(dtype).contiguous(), persistent=False)  # [(tile + 2)^2, C, O]
-        self.register_buffer("bias", None if convolution.bias is None else convolution.bias.detach().to(dtype), persistent=False)
+        # [(tile + 2)^2, C, O]
+        self.register_buffer("weight", weight.flatten(0, 1).to(dtype).contiguous(), persistent=False)
+        self.register_buffer(
+            "bias", None if convolution.bias is None else convolution.bias.detach().to(dtype), persistent=False
+        )
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +63,9 @@ class WinogradConv2d(nn.Module):
             _input(_shifted(part, 1, h, tile), rows.unbind(0))
             tiles = part.new_empty(span, span, len(part), h, w, x.shape[3])
             _input(_shifted(rows, 3, w, tile), tiles.unbind(1))
-            products = torch.bmm(tiles.flatten(2, 4).flatten(0, 1), self.weight).view(span, span, len(part), h, w, width)
+            products = torch.bmm(tiles.flatten(2, 4).flatten(0, 1), self.weight).view(
+                span, span, len(part), h, w, width
+            )
             rows = part.new_empty(tile, span, len(part), h, w, width)
             _output(products.unbind(0), rows.unbind(0))
             out = out.view(len(part), h, tile, w, tile, width)
@@ -60,7 +78,13 @@ def fits(layer: nn.Module) -> bool:
     """Whether a layer is a convolution that can be written so."""
     if not isinstance(layer, nn.Conv2d) or layer.padding_mode != "zeros":
         return False
-    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups) == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
+    return (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups) == (
+        (3, 3),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        1,
+    )
 
 
 def _shifted(x: Tensor, dim: int, count: int, tile: int) -> list[Tensor]:

@@ -1,4 +1,6 @@
-"""The one interface of all methods: measurement in, restoration out. A posterior sampler and a classical baseline share it, and therefore a table."""
+"""The one interface of all methods: measurement in, restoration out. A posterior sampler and a classical baseline share
+it, and therefore a table.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,7 +27,9 @@ class Unsupported(UserError):
 
 @dataclass(frozen=True)
 class Cost:
-    """What one restored sample costs: nfe network calls (forwards), of which backwards went through the network as well."""
+    """What one restored sample costs: nfe network calls (forwards), of which backwards went through the network as
+    well.
+    """
 
     nfe: int = 0
     backwards: int = 0
@@ -33,7 +37,8 @@ class Cost:
 
 @dataclass(frozen=True)
 class Restoration:
-    """samples [B, N, C, H, W] in [-1, 1] units (not clipped), N = 1 for a deterministic method; trace: numbers by name over the steps; cost per sample.
+    """samples [B, N, C, H, W] in [-1, 1] units (not clipped), N = 1 for a deterministic method; trace: numbers by name
+    over the steps; cost per sample.
 
     notes: one sentence per image for a person, where a method stops by itself: why, and after how many iterations.
     """
@@ -47,9 +52,10 @@ class Restoration:
 class Method(ABC):
     """restore(measurement, num_samples, random) -> Restoration.
 
-    Options are keyword-only constructor arguments. A method that needs a prior takes it as the constructor argument `prior`, which the evaluation fills in;
-    `needs_prior` says so, and `prior_kind` whether it is a denoiser or a cold restorer. deterministic: gives one sample, whatever num_samples. uses_truth: an
-    oracle, starred in every table. gives_image: it can use a prior that takes a guide.
+    Options are keyword-only constructor arguments. A method that needs a prior takes it as the constructor argument
+    `prior`, which the evaluation fills in; `needs_prior` says so, and `prior_kind` whether it is a denoiser or a cold
+    restorer. deterministic: gives one sample, whatever num_samples. uses_truth: an oracle, starred in every table.
+    gives_image: it can use a prior that takes a guide.
     """
 
     needs_prior: bool = False
@@ -65,11 +71,14 @@ class Method(ABC):
             channels = self.prior.data_shape[0]
             if channels != operator.input_shape[0]:
                 raise Unsupported(
-                    f"the prior was trained on images with {channels} channel(s), the images here have {operator.input_shape[0]}: "
-                    "give another --prior, or other data"
+                    f"the prior was trained on images with {channels} channel(s), the images here have"
+                    f" {operator.input_shape[0]}: give another --prior, or other data"
                 )
         if getattr(self.prior, "takes_image", False) and not self.gives_image:
-            raise Unsupported("the prior takes a conditioning image, and this method makes none: use restoration.warm_start.WarmStart or .dip_with_prior.DIPWithPrior")
+            raise Unsupported(
+                "the prior takes a conditioning image, and this method makes none: use restoration.warm_start.WarmStart"
+                " or .dip_with_prior.DIPWithPrior"
+            )
         del noise
 
     @abstractmethod
@@ -77,12 +86,18 @@ class Method(ABC):
         """The cost of one sample, known before anything runs: what --dry_run estimates with."""
 
     @abstractmethod
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
-        """Restore a batch. Sample k of image i draws from the streams keyed by (seed, stream, i, k) only, so batches and order do not matter."""
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
+        """Restore a batch. Sample k of image i draws from the streams keyed by (seed, stream, i, k) only, so batches
+        and order do not matter.
+        """
 
 
 def repeat_samples(measurement: Measurement, num_samples: int) -> tuple[list[int], list[int]]:
-    """The image index and the sample index of each row of a batch of B * N chains: image-major, ([i0, i0, i1, i1], [0, 1, 0, 1])."""
+    """The image index and the sample index of each row of a batch of B * N chains: image-major, ([i0, i0, i1, i1], [0,
+    1, 0, 1]).
+    """
     index = [i for i in measurement.index for _ in range(num_samples)]
     sample = [k for _ in measurement.index for k in range(num_samples)]
     return index, sample

@@ -1,4 +1,6 @@
-"""What a method made of training images, computed once and kept: a deep image prior takes seconds an image and is never fitted inside a training step."""
+"""What a method made of training images, computed once and kept: a deep image prior takes seconds an image and is never
+fitted inside a training step.
+"""
 
 import json
 import time
@@ -30,8 +32,8 @@ AT_ONCE = 64  # images between two writes of the file
 
 @dataclass(frozen=True)
 class ConditioningImages:
-    """What the bank holds of B images: image float32 [B, C, H, W] in [-1, 1]; for a bank of diffused images the training time int64 [B] and the standard normal
-    noise [B, C, H, W] that they were diffused with, else None.
+    """What the bank holds of B images: image float32 [B, C, H, W] in [-1, 1]; for a bank of diffused images the
+    training time int64 [B] and the standard normal noise [B, C, H, W] that they were diffused with, else None.
     """
 
     image: Tensor
@@ -40,11 +42,13 @@ class ConditioningImages:
 
 
 class ConditioningBank:
-    """g = method(A x + n) for every image x of a training set, or, with a schedule, g = method(a_t x + b_t eps) at one time t that is uniform over the images.
+    """g = method(A x + n) for every image x of a training set, or, with a schedule, g = method(a_t x + b_t eps) at one
+    time t that is uniform over the images.
 
-    path: the file, float16. method: {class_path, init_args} of a restoration.base.Method without a prior, such as restoration.dip.DIP; the measurement itself
-    is restoration.degraded.Degraded. degradation, noise: what happened to x; noise.sigma is what the method is told. schedule: diffuses x instead of them.
-    seed: of all of it; what belongs to image i is keyed by (seed, i). batch_size: images that the method is given together. Files say what they were made
+    path: the file, float16. method: {class_path, init_args} of a restoration.base.Method without a prior, such as
+    restoration.dip.DIP; the measurement itself is restoration.degraded.Degraded. degradation, noise: what happened to
+    x; noise.sigma is what the method is told. schedule: diffuses x instead of them. seed: of all of it; what belongs to
+    image i is keyed by (seed, i). batch_size: images that the method is given together. Files say what they were made
     with, and one that was made with other options is refused.
     """
 
@@ -60,7 +64,9 @@ class ConditioningBank:
         batch_size: int = AT_ONCE,
     ) -> None:
         if schedule is not None and (degradation is not None or noise is not None):
-            raise UserError("bank.schedule diffuses the images, which is all that happens to them: leave degradation and noise out")
+            raise UserError(
+                "bank.schedule diffuses the images, which is all that happens to them: leave degradation and noise out"
+            )
         if batch_size < 1:
             raise UserError(f"bank.batch_size must be at least 1, got {batch_size}")
         self.path, self.batch_size = Path(path), batch_size
@@ -69,10 +75,21 @@ class ConditioningBank:
             raise UserError("bank.method reads the truth, which no method has when the prior is used: take another one")
         self.schedule = None if schedule is None else build(schedule, Schedule, where="bank.schedule")
         self.degradation = build(degradation or "degradations.identity.Identity", Degradation, where="bank.degradation")
-        self.noise = build({"class_path": "degradations.noise.GaussianNoise", "init_args": dict(noise or {"sigma": 0.0})}, Noise, where="bank.noise")
+        self.noise = build(
+            {"class_path": "degradations.noise.GaussianNoise", "init_args": dict(noise or {"sigma": 0.0})},
+            Noise,
+            where="bank.noise",
+        )
         self.random = RandomStreams(seed)
-        specs = {"method": (method, Method), "degradation": (degradation, Degradation), "schedule": (schedule, Schedule)}
-        self.options = {name: _written_out(spec, base) for name, (spec, base) in specs.items()} | {"noise": noise, "seed": seed}
+        specs = {
+            "method": (method, Method),
+            "degradation": (degradation, Degradation),
+            "schedule": (schedule, Schedule),
+        }
+        self.options = {name: _written_out(spec, base) for name, (spec, base) in specs.items()} | {
+            "noise": noise,
+            "seed": seed,
+        }
         self._rows: dict[int, int] | None = None
         self._images = torch.empty(0)
 
@@ -82,7 +99,10 @@ class ConditioningBank:
         rows = []
         for i in index.tolist():
             if i not in self._rows:
-                raise UserError(f"the bank '{self.path}' has nothing of image {i}: compute it with python -m studies.dip_bank --config CONFIG")
+                raise UserError(
+                    f"the bank '{self.path}' has nothing of image {i}: compute it with python -m studies.dip_bank"
+                    " --config CONFIG"
+                )
             rows.append(self._rows[i])
         image = self._images[rows].float().to(device)
         if self.schedule is None:
@@ -103,13 +123,23 @@ class ConditioningBank:
         time, noise = self.diffusion(index, tuple(x.shape[1:]))
         alpha_bar = self.schedule.alpha_bar_of(time).view(-1, 1, 1, 1)
         y = (alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise).float()
-        sigma = float((1 - self.schedule.alphas_bar).mean().sqrt())  # of all times, so that what is asked does not depend on the batch
-        return Measurement(y=y, operator=IdentityOperator(tuple(x.shape[1:])), noise=GaussianNoise(sigma=sigma), index=tuple(index))
+        # of all times, so that what is asked does not depend on the batch
+        sigma = float((1 - self.schedule.alphas_bar).mean().sqrt())
+        return Measurement(
+            y=y, operator=IdentityOperator(tuple(x.shape[1:])), noise=GaussianNoise(sigma=sigma), index=tuple(index)
+        )
 
-    def compute(self, read: Callable[[list[int]], tuple[Tensor, Tensor]], rows: int, on_part: Callable[[int, int], None] | None = None) -> float:
-        """Compute and store what is missing of rows 0 .. rows - 1 of a set; the processor's seconds of this call. Goes on where an earlier call was stopped.
+    def compute(
+        self,
+        read: Callable[[list[int]], tuple[Tensor, Tensor]],
+        rows: int,
+        on_part: Callable[[int, int], None] | None = None,
+    ) -> float:
+        """Compute and store what is missing of rows 0 .. rows - 1 of a set; the processor's seconds of this call. Goes
+        on where an earlier call was stopped.
 
-        read(rows): their pixels uint8 [B, C, H, W] and indices int64 [B]. on_part(done, rows) after each part, when it is on the disk.
+        read(rows): their pixels uint8 [B, C, H, W] and indices int64 [B]. on_part(done, rows) after each part, when it
+        is on the disk.
         """
         self._load(missing=True)
         begun, seconds = time.process_time(), self._seconds
@@ -119,7 +149,13 @@ class ConditioningBank:
             if left:
                 measurement = self.measurement(to_float(pixels[left]), [int(index[k]) for k in left])
                 self.method.check(measurement.operator, measurement.noise)
-                found = self.method.restore(measurement.without_truth(), random=self.random).samples[:, 0].clamp(-1, 1).half().cpu()
+                found = (
+                    self.method.restore(measurement.without_truth(), random=self.random)
+                    .samples[:, 0]
+                    .clamp(-1, 1)
+                    .half()
+                    .cpu()
+                )
                 for k, i in enumerate(measurement.index):
                     self._rows[i] = len(self._images) + k
                 self._images = torch.cat([self._images, found]) if len(self._images) else found
@@ -143,14 +179,18 @@ class ConditioningBank:
     def _write(self) -> None:
         index = torch.tensor(list(self._rows), dtype=torch.int64)
         made = {"options": json.dumps(self.options, sort_keys=True), "seconds": f"{self._seconds:.6g}"}
-        write_atomically(self.path, safetensors.torch.save({"index": index, "guide": self._images.contiguous()}, metadata=made))
+        write_atomically(
+            self.path, safetensors.torch.save({"index": index, "guide": self._images.contiguous()}, metadata=made)
+        )
 
     def _load(self, missing: bool = False) -> None:
         if self._rows is not None:
             return
         if not self.path.is_file():
             if not missing:
-                raise UserError(f"there is no bank at '{self.path}': compute it with python -m studies.dip_bank --config CONFIG")
+                raise UserError(
+                    f"there is no bank at '{self.path}': compute it with python -m studies.dip_bank --config CONFIG"
+                )
             self._rows, self._images, self._seconds = {}, torch.empty(0), 0.0
             return
         try:
@@ -159,15 +199,23 @@ class ConditioningBank:
                 index, images = file.get_tensor("index"), file.get_tensor("guide")
             options, seconds = modernised(json.loads(made["options"]), warn=False), float(made["seconds"])
         except (safetensors.SafetensorError, KeyError, ValueError) as error:
-            raise UserError(f"'{self.path}' cannot be read: it is damaged or no bank of conditioning images; remove it and compute it again") from error
+            raise UserError(
+                f"'{self.path}' cannot be read: it is damaged or no bank of conditioning images; remove it and compute"
+                " it again"
+            ) from error
         for name, value in self.options.items():
             if options.get(name) != json.loads(json.dumps(value)):
-                raise UserError(f"the bank '{self.path}' was made with another {name} ({options.get(name)}, now {value}): give another path, or remove it")
+                raise UserError(
+                    f"the bank '{self.path}' was made with another {name} ({options.get(name)}, now {value}): give"
+                    " another path, or remove it"
+                )
         self._rows, self._images, self._seconds = {int(i): k for k, i in enumerate(index.tolist())}, images, seconds
 
 
 def _written_out(spec: dict[str, Any] | str | None, base: type) -> dict[str, Any] | None:
-    """A specification with all defaults filled in, so that two that mean the same are equal; nested objects may have been built already."""
+    """A specification with all defaults filled in, so that two that mean the same are equal; nested objects may have
+    been built already.
+    """
     if spec is None:
         return None
     spec = {"class_path": spec} if isinstance(spec, str) else spec

@@ -16,16 +16,19 @@ def check_projection(operator: Operator) -> None:
     """Raise Unsupported where :func:`projection` cannot work."""
     if operator.svd is None:
         raise Unsupported(
-            f"consistency 'projection' needs a singular value decomposition, and {operator.description or type(operator).__name__} has none: take 'gradient'"
+            "consistency 'projection' needs a singular value decomposition, and"
+            f" {operator.description or type(operator).__name__} has none: take 'gradient'"
         )
 
 
 def projection(operator: Operator, y: Tensor, noise_sigma: float) -> Consistent:
-    """x0 -> argmin_x |y - A x|^2 / s_y^2 + |x - x0|^2 / r^2 = x0 + V s / (s^2 + s_y^2 / r^2) (U^T y - s V^T x0), r^2 = sigma^2 / (1 + sigma^2).
+    """x0 -> argmin_x |y - A x|^2 / s_y^2 + |x - x0|^2 / r^2 = x0 + V s / (s^2 + s_y^2 / r^2) (U^T y - s V^T x0), r^2 =
+    sigma^2 / (1 + sigma^2).
 
-    r^2 is the variance of x0 given x for data of variance 1. Without noise (s_y = 0) this is DDNM's x0 + A^+ (y - A x0), Wang et al. 2022 (2212.00490); with
-    noise it is the proximal step of DiffPIR, Zhu et al. 2023 (2305.08995), which does not paste the noise of y into x. Singular values up to the operator's
-    threshold are taken for zero. y [B, ...], noise_sigma: of it, in [-1, 1] units.
+    r^2 is the variance of x0 given x for data of variance 1. Without noise (s_y = 0) this is DDNM's x0 + A^+ (y - A
+    x0), Wang et al. 2022 (2212.00490); with noise it is the proximal step of DiffPIR, Zhu et al. 2023 (2305.08995),
+    which does not paste the noise of y into x. Singular values up to the operator's threshold are taken for zero. y [B,
+    ...], noise_sigma: of it, in [-1, 1] units.
     """
     svd = operator.svd
     if svd is None:

@@ -17,12 +17,17 @@ class Degraded(Method):
         if tuple(operator.output_shape) != tuple(operator.input_shape):
             measured, image = ("x".join(map(str, s)) for s in (operator.output_shape, operator.input_shape))
             description = operator.description or type(operator).__name__
-            raise Unsupported(f"degraded shows the measurement as an image, and that of {description} is {measured} for an image of {image}")
+            raise Unsupported(
+                f"degraded shows the measurement as an image, and that of {description} is {measured} for an image of"
+                f" {image}"
+            )
 
     def calls(self) -> Cost:
         return Cost()
 
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
         del num_samples, random
         self.check(measurement.operator, measurement.noise)
         if on_step is not None:

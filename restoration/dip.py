@@ -22,27 +22,39 @@ from restoration.stopping.fixed import FixedIterations
 from restoration.stopping.held_out import HeldOutPixels
 
 Task = Literal[
-    "denoising", "super_resolution_x4", "super_resolution_x8", "text_inpainting", "region_inpainting", "large_hole_inpainting", "random_pixels",
-    "sparse_pixels", "jpeg",
-]  # fmt: skip
+    "denoising",
+    "super_resolution_x4",
+    "super_resolution_x8",
+    "text_inpainting",
+    "region_inpainting",
+    "large_hole_inpainting",
+    "random_pixels",
+    "sparse_pixels",
+    "jpeg",
+]
 
 TOGETHER = 16  # networks in one pass on an accelerator
 
 
 class DIP(Method):
-    """x = 2 u_theta(z) - 1 with theta from gradient steps on |A (2 u_theta(z) - 1) - y|^2, stopped before the noise is fitted; no training, no prior file.
+    """x = 2 u_theta(z) - 1 with theta from gradient steps on |A (2 u_theta(z) - 1) - y|^2, stopped before the noise is
+    fitted; no training, no prior file.
 
-    Works for every operator that can be differentiated through, and every noise. Several samples are several networks and inputs z. Ulyanov et al. 2018
-    (1711.10925). Each image has its own seed and stopping point. The trace holds what the criterion monitored, the notes say why it stopped.
+    Works for every operator that can be differentiated through, and every noise. Several samples are several networks
+    and inputs z. Ulyanov et al. 2018 (1711.10925). Each image has its own seed and stopping point. The trace holds what
+    the criterion monitored, the notes say why it stopped.
 
-    task: whose published settings are taken, null for those nearest to the operator; all following options that are not null replace them. architecture: of
-    the network; null for the task's, or a small one where a side has less than 96 pixels. iterations: the most, all stages of the criterion counted.
-    learning_rate: of Adam. input: z. jitter: of z at each iteration. averaging: of the outputs. backtrack_db: see restoration/deep_image_prior/settings.py. langevin:
-    noise on the weights. stopping: the criterion, see restoration/stopping/; null for HeldOutPixels with a second pass and twice the task's iterations, the
-    best of those that need not know the noise (docs/results/deep_image_prior.md), or, where a measurement has no noise, for all of the task's iterations.
-    terms: added to the loss, see restoration/dip_terms/. together: how many networks are fitted in one pass; null for 1 on a CPU, where more is not faster,
-    and 16 on an accelerator. workers: how many such passes run side by side, each on one thread; null for as many as there are threads on a CPU, 1 on an
-    accelerator. bf16: the network in bfloat16. ValueError for options out of range.
+    task: whose published settings are taken, null for those nearest to the operator; all following options that are not
+    null replace them. architecture: of the network; null for the task's, or a small one where a side has less than 96
+    pixels. iterations: the most, all stages of the criterion counted. learning_rate: of Adam. input: z. jitter: of z at
+    each iteration. averaging: of the outputs. backtrack_db: see restoration/deep_image_prior/settings.py. langevin:
+    noise on the weights. stopping: the criterion, see restoration/stopping/; null for HeldOutPixels with a second pass
+    and twice the task's iterations, the best of those that need not know the noise (docs/results/deep_image_prior.md),
+    or, where a measurement has no noise, for all of the task's iterations. terms: added to the loss, see
+    restoration/dip_terms/. together: how many networks are fitted in one pass; null for 1 on a CPU, where more is not
+    faster, and 16 on an accelerator. workers: how many such passes run side by side, each on one thread; null for as
+    many as there are threads on a CPU, 1 on an accelerator. bf16: the network in bfloat16. ValueError for options out
+    of range.
     """
 
     def __init__(
@@ -70,9 +82,16 @@ class DIP(Method):
         self.stopping = stopping
         self.terms = list(terms or [])
         self.uses_truth = stopping is not None and stopping.uses_truth
-        self.changes = {"iterations": iterations, "learning_rate": learning_rate, "input": input, "jitter": jitter, "averaging": averaging}
+        self.changes = {
+            "iterations": iterations,
+            "learning_rate": learning_rate,
+            "input": input,
+            "jitter": jitter,
+            "averaging": averaging,
+        }
         self.changes |= {"backtrack_db": backtrack_db, "langevin": langevin, "bf16": bf16}
-        # What is wrong with the options whatever the image is said now; which input suits an architecture, where there is one.
+        # What is wrong with the options whatever the image is said now; which input suits an architecture, where there
+        # is one.
         known = {k: v for k, v in self.changes.items() if v is not None and (architecture is not None or k != "input")}
         DIPSettings(**{"architecture": architecture or _NO_IMAGE, **known})
 
@@ -84,9 +103,13 @@ class DIP(Method):
             term.check(operator, noise)
         mask = operator.mask
         if mask is not None and not mask.flatten(1).any(1).all():
-            raise Unsupported("the mask is 0 everywhere, so nothing was measured: give a mask with known pixels (white)")
+            raise Unsupported(
+                "the mask is 0 everywhere, so nothing was measured: give a mask with known pixels (white)"
+            )
         if not operator.linear and not _differentiable(operator):
-            raise Unsupported(f"dip needs an operator with gradients, and {operator.description or type(operator).__name__} has none")
+            raise Unsupported(
+                f"dip needs an operator with gradients, and {operator.description or type(operator).__name__} has none"
+            )
 
     def settings(self, operator: Operator, noise: Noise | None = None) -> DIPSettings:
         """The settings for measurements of this operator with this noise."""
@@ -111,7 +134,9 @@ class DIP(Method):
         """The terms of a fit; a method with a prior adds its own."""
         return self.terms
 
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
         self.check(measurement.operator, measurement.noise)
         index, sample = repeat_samples(measurement, num_samples)
         chains = len(index)
@@ -124,7 +149,9 @@ class DIP(Method):
         answer = measurement.y.new_zeros(chains, *measurement.operator.input_shape)
         notes, trace = [""] * chains, {}
         groups = list(_groups(chains, together))
-        workers = min(len(groups), self.workers or (torch.get_num_threads() if measurement.y.device.type == "cpu" else 1))
+        workers = min(
+            len(groups), self.workers or (torch.get_num_threads() if measurement.y.device.type == "cpu" else 1)
+        )
 
         def job(rows: list[int]) -> Callable[[], Iterator[tuple[DIPFit, int | None]]]:
             def iterations() -> Iterator[tuple[DIPFit, int | None]]:
@@ -153,7 +180,8 @@ class DIP(Method):
                 which = "" if chains == 1 else f"/{index[row]}/{sample[row]}"
                 trace |= {f"{name}{which}": values[k] for name, values in curves.items()}
                 trace[f"answer_at{which}"] = [float(fit.answer_at(k))]  # one number, not a curve
-        cost = replace(self.calls(), nfe=round(sum(term.calls_of_rows for term in terms) / chains))  # what was called: it may have stopped early
+        # what was called: it may have stopped early
+        cost = replace(self.calls(), nfe=round(sum(term.calls_of_rows for term in terms) / chains))
         return Restoration(samples=answer.unflatten(0, (-1, num_samples)), cost=cost, trace=trace, notes=tuple(notes))
 
 

@@ -13,13 +13,15 @@ from restoration.dip import DIP
 
 
 class DIPWithPrior(DIP):
-    """min_theta mean |A f_theta(z) - y|^2 + weight * R(f_theta), R the regulariser of restoration/deep_image_prior/terms/denoiser.py; all options of DIP, and of R.
+    """min_theta mean |A f_theta(z) - y|^2 + weight * R(f_theta), R the regulariser of
+    restoration/deep_image_prior/terms/denoiser.py; all options of DIP, and of R.
 
-    The regulariser pushes against noise, so that overfitting comes later; it does not go away as long as the data term is minimised over all weights. The cost
-    is what was really called: one call an iteration, or every `refresh` iterations, until the criterion stops.
+    The regulariser pushes against noise, so that overfitting comes later; it does not go away as long as the data term
+    is minimised over all weights. The cost is what was really called: one call an iteration, or every `refresh`
+    iterations, until the criterion stops.
 
-    prior: the denoiser; one that takes a conditioning image gets the pseudo-inverse or the averaged output. weight, from_255, to_255, add_noise, refresh, conditioning image: see
-    DenoiserTerm. ValueError for options out of range.
+    prior: the denoiser; one that takes a conditioning image gets the pseudo-inverse or the averaged output. weight,
+    from_255, to_255, add_noise, refresh, conditioning image: see DenoiserTerm. ValueError for options out of range.
     """
 
     needs_prior = True
@@ -40,9 +42,15 @@ class DIPWithPrior(DIP):
         super().__init__(**options)
         self.prior = prior
         self.term = DenoiserTerm(
-            prior=prior, weight=weight, from_255=from_255, to_255=to_255, add_noise=add_noise, refresh=refresh, conditioning=conditioning,
+            prior=prior,
+            weight=weight,
+            from_255=from_255,
+            to_255=to_255,
+            add_noise=add_noise,
+            refresh=refresh,
+            conditioning=conditioning,
             any_size=True,  # who gives a prior to a method has looked at its size
-        )  # fmt: skip
+        )
 
     def check(self, operator: Operator, noise: Noise) -> None:
         Method.check(self, operator, noise)

@@ -18,17 +18,20 @@ from restoration.base import Cost, Method, OnStep, Restoration, repeat_samples
 
 
 class DPS(Method):
-    """x' = step(x) - scale * grad_x |y - A x0(x)|, x0 the prior's estimate at the present level, one norm per sample; x in variance preserving units.
+    """x' = step(x) - scale * grad_x |y - A x0(x)|, x0 the prior's estimate at the present level, one norm per sample; x
+    in variance preserving units.
 
-    In our units x = x0 + sigma * noise the variance preserving x is x / sqrt(1 + sigma^2), so that the correction becomes
-    scale sqrt(1 + sigma'^2) sqrt(1 + sigma^2) grad. Chung et al. 2022 (2209.14687), algorithm 1, as in their code: the gradient of the norm, not of its
-    square; scale is twice the paper's zeta'. Only forward A is needed, so non-linear operators work. Known pixels are not pasted into the result.
+    In our units x = x0 + sigma * noise the variance preserving x is x / sqrt(1 + sigma^2), so that the correction
+    becomes scale sqrt(1 + sigma'^2) sqrt(1 + sigma^2) grad. Chung et al. 2022 (2209.14687), algorithm 1, as in their
+    code: the gradient of the norm, not of its square; scale is twice the paper's zeta'. Only forward A is needed, so
+    non-linear operators work. Known pixels are not pasted into the result.
 
-    prior: the denoiser. steps, spacing: levels, see diffusion/levels.py; null for all training times. scale: of every step; null for
-    relative_scale * sqrt(m) / (steps * |A|), m measured values an image: the gradient of the norm has length |A| at most, whatever m is, so that an equal
-    correction per pixel over the run needs this; 8 was the best compromise of 3, 6, 10 over five operators on MNIST's validation images. clip: clip x0
-    to [-1, 1] before the residual is taken (no gradient flows through clipped pixels). sampler: ancestral DDPM where it is null. ValueError for options out
-    of range.
+    prior: the denoiser. steps, spacing: levels, see diffusion/levels.py; null for all training times. scale: of every
+    step; null for relative_scale * sqrt(m) / (steps * |A|), m measured values an image: the gradient of the norm has
+    length |A| at most, whatever m is, so that an equal correction per pixel over the run needs this; 8 was the best
+    compromise of 3, 6, 10 over five operators on MNIST's validation images. clip: clip x0 to [-1, 1] before the
+    residual is taken (no gradient flows through clipped pixels). sampler: ancestral DDPM where it is null. ValueError
+    for options out of range.
     """
 
     needs_prior = True
@@ -54,7 +57,9 @@ class DPS(Method):
         nfe = self.sampler.calls(len(self.sigmas) - 1)
         return Cost(nfe=nfe, backwards=nfe)
 
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
         self.check(measurement.operator, measurement.noise)
         operator = measurement.operator.repeat(num_samples)
         y = measurement.y.repeat_interleave(num_samples, 0)
@@ -66,7 +71,9 @@ class DPS(Method):
         x = float(self.sigmas[0]) * random.normal_batch("dps start", index, sample, shape, y.device).to(y.dtype)
         with random.sequence("dps", index, sample, shape, y.device) as noise:
             for i, (sigma, sigma_next) in enumerate(pairwise(self.sigmas.tolist())):
-                outcome, norm = guided_step(self.sampler, predict, x, sigma, sigma_next, memory, noise, operator=operator, y=y, scale=scale)
+                outcome, norm = guided_step(
+                    self.sampler, predict, x, sigma, sigma_next, memory, noise, operator=operator, y=y, scale=scale
+                )
                 x, memory = outcome.x, outcome.memory
                 residuals.append(float(norm.mean()))
                 if on_step is not None:
@@ -87,7 +94,9 @@ def guided_step(
     y: Tensor,
     scale: Tensor,
 ) -> tuple[Step, Tensor]:
-    """A sampler's step and its correction by the gradient of |y - A x0(x)|; the step without gradient, and the norm [B] before it."""
+    """A sampler's step and its correction by the gradient of |y - A x0(x)|; the step without gradient, and the norm [B]
+    before it.
+    """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         outcome = sampler.step(predict, x, sigma, sigma_next, memory, noise)

@@ -10,8 +10,9 @@ from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
 class PseudoInverse(Method):
     """x = A^+ y: of all images that explain the measurement best, the one of least norm.
 
-    Holes of a mask become mid-grey (0 in [-1, 1]); small singular values are cut at the operator's threshold, and the noise in what is kept is amplified by
-    their inverse: this is what a prior has to beat. Deterministic, no network call.
+    Holes of a mask become mid-grey (0 in [-1, 1]); small singular values are cut at the operator's threshold, and the
+    noise in what is kept is amplified by their inverse: this is what a prior has to beat. Deterministic, no network
+    call.
     """
 
     deterministic = True
@@ -19,12 +20,16 @@ class PseudoInverse(Method):
     def check(self, operator: Operator, noise: Noise) -> None:
         super().check(operator, noise)
         if not operator.linear:
-            raise Unsupported(f"pseudo_inverse needs a linear operator, {operator.description or type(operator).__name__} is not")
+            raise Unsupported(
+                f"pseudo_inverse needs a linear operator, {operator.description or type(operator).__name__} is not"
+            )
 
     def calls(self) -> Cost:
         return Cost()
 
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
         self.check(measurement.operator, measurement.noise)
         x = measurement.operator.pseudo_inverse(measurement.y)
         if on_step is not None:

@@ -16,11 +16,13 @@ SMOOTH = 25  # iterations that the estimate is averaged over: on small images on
 
 
 def check_remaining_error(method: Method, operator: Operator) -> None:
-    """Raise Unsupported where :func:`remaining_error` would find nothing, or something that is not the error of the image."""
+    """Raise Unsupported where :func:`remaining_error` would find nothing, or something that is not the error of the
+    image.
+    """
     if not isinstance(getattr(method, "stopping", None), (MultiNoiseEarlyStopping, SURE)):
         raise Unsupported(
-            f"{type(method).__name__} does not say how large the error of its answer is (a deep image prior with MultiNoiseEarlyStopping or SURE does): "
-            "give start_255 or remaining_255"
+            f"{type(method).__name__} does not say how large the error of its answer is (a deep image prior with"
+            " MultiNoiseEarlyStopping or SURE does): give start_255 or remaining_255"
         )
     if not isinstance(operator, IdentityOperator):
         raise Unsupported(
@@ -30,11 +32,13 @@ def check_remaining_error(method: Method, operator: Operator) -> None:
 
 
 def remaining_error(restoration: Restoration, measurement: Measurement) -> list[float]:
-    """sqrt(mean((f - x)^2)) of every image in [-1, 1] units: 2 sqrt(R), R the least of the smoothed unbiased risk of the first fit. One sample per image.
+    """sqrt(mean((f - x)^2)) of every image in [-1, 1] units: 2 sqrt(R), R the least of the smoothed unbiased risk of
+    the first fit. One sample per image.
 
-    Of the first fit, of the noisier copy, also where the answer is of a second pass over y itself: there the risk leaves out what was memorised of y's own
-    noise. Thus a little too high, which the chain forgives. An unbiased estimate may be negative: nothing is taken to be nearer than a tenth of the
-    measurement's noise. UserError where the trace has no risk.
+    Of the first fit, of the noisier copy, also where the answer is of a second pass over y itself: there the risk
+    leaves out what was memorised of y's own noise. Thus a little too high, which the chain forgives. An unbiased
+    estimate may be negative: nothing is taken to be nearer than a tenth of the measurement's noise. UserError where the
+    trace has no risk.
     """
     found = []
     for index in measurement.index:

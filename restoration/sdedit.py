@@ -14,14 +14,17 @@ from restoration.base import Cost, Method, OnStep, Restoration, Unsupported, rep
 
 
 class SDEdit(Method):
-    """x = g + sigma_start z with the guide g = A^+ y, then the sampler's steps from sigma_start to 0; repeated with the result as the guide.
+    """x = g + sigma_start z with the guide g = A^+ y, then the sampler's steps from sigma_start to 0; repeated with the
+    result as the guide.
 
-    The operator is used for the guide only: the larger the start, the more realistic and the less faithful. Holes of the guide are mid-grey and are kept so
-    at a small start. Meng et al. 2021 (2108.01073), algorithm 1, in x = x0 + sigma * noise units.
+    The operator is used for the guide only: the larger the start, the more realistic and the less faithful. Holes of
+    the guide are mid-grey and are kept so at a small start. Meng et al. 2021 (2108.01073), algorithm 1, in x = x0 +
+    sigma * noise units.
 
-    prior: the denoiser. start: fraction of the training times in (0, 1], the paper's t0. repeats: the paper's K. steps: levels over all training times, null
-    for each of them; those below the start are walked. spacing: see diffusion/levels.py. clip: clip every x0 to [-1, 1]. sampler: ancestral DDPM where it
-    is null. ValueError for options out of range.
+    prior: the denoiser. start: fraction of the training times in (0, 1], the paper's t0. repeats: the paper's K. steps:
+    levels over all training times, null for each of them; those below the start are walked. spacing: see
+    diffusion/levels.py. clip: clip every x0 to [-1, 1]. sampler: ancestral DDPM where it is null. ValueError for
+    options out of range.
     """
 
     needs_prior = True
@@ -38,7 +41,9 @@ class SDEdit(Method):
         sampler: Sampler | None = None,
     ) -> None:
         if not 0 < start <= 1 or repeats < 1:
-            raise ValueError(f"start must lie in (0, 1] and repeats be at least 1, got start={start}, repeats={repeats}")
+            raise ValueError(
+                f"start must lie in (0, 1] and repeats be at least 1, got start={start}, repeats={repeats}"
+            )
         self.prior, self.repeats, self.clip, self.sampler = prior, repeats, clip, sampler or AncestralDDPM()
         self.sampler.check(prior)
         grid = spaced_sigmas(prior, prior.num_timesteps if steps is None else steps, spacing)
@@ -49,13 +54,18 @@ class SDEdit(Method):
     def check(self, operator: Operator, noise: Noise) -> None:
         super().check(operator, noise)
         if not operator.linear:
-            raise Unsupported(f"sdedit needs an image-shaped guide A^+ y, and {operator.description or type(operator).__name__} is not linear")
+            raise Unsupported(
+                f"sdedit needs an image-shaped guide A^+ y, and {operator.description or type(operator).__name__} is"
+                " not linear"
+            )
 
     def calls(self) -> Cost:
         return Cost(nfe=self.repeats * self.sampler.calls(len(self.sigmas) - 1))
 
     @torch.no_grad()
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
         self.check(measurement.operator, measurement.noise)
         x = measurement.operator.pseudo_inverse(measurement.y).repeat_interleave(num_samples, 0)
         index, sample = repeat_samples(measurement, num_samples)

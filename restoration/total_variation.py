@@ -16,35 +16,45 @@ INNER, MOST_INNER = 30, 480
 
 
 class TotalVariation(Method):
-    """min_x |A x - y|^2 / 2 + weight TV(x), TV the sum over pixels and channels of the length of the forward-difference gradient.
+    """min_x |A x - y|^2 / 2 + weight TV(x), TV the sum over pixels and channels of the length of the forward-difference
+    gradient.
 
-    Accelerated proximal gradient: z - A^T(A z - y) / L with L = |A|^2, then the library's TV proximal step (scikit-image, Chambolle's dual method, whose
-    `weight` is the factor of TV beside |u - f|^2 / 2), from A^+ y, with a restart of the momentum where the objective rises; works for every linear
-    operator. The trace has the objective after each iteration, which never rises. Beck and Teboulle 2009 (FISTA, equations 4.1 to 4.3); Chambolle 2004.
+    Accelerated proximal gradient: z - A^T(A z - y) / L with L = |A|^2, then the library's TV proximal step
+    (scikit-image, Chambolle's dual method, whose `weight` is the factor of TV beside |u - f|^2 / 2), from A^+ y, with a
+    restart of the momentum where the objective rises; works for every linear operator. The trace has the objective
+    after each iteration, which never rises. Beck and Teboulle 2009 (FISTA, equations 4.1 to 4.3); Chambolle 2004.
     Deterministic, no network call.
 
-    weight: null for |A| (0.006 + 0.3 sigma), which on natural images, MNIST and 8x8 digits, for every operator here and noise of sigma_255 0 to 50, loses
-    half a decibel of PSNR on average against the best weight of each case. iterations: at most so many. tolerance: an image is finished when it moves no more
-    than this, relative to its length. ValueError for options out of range.
+    weight: null for |A| (0.006 + 0.3 sigma), which on natural images, MNIST and 8x8 digits, for every operator here and
+    noise of sigma_255 0 to 50, loses half a decibel of PSNR on average against the best weight of each case.
+    iterations: at most so many. tolerance: an image is finished when it moves no more than this, relative to its
+    length. ValueError for options out of range.
     """
 
     deterministic = True
 
     def __init__(self, *, weight: float | None = None, iterations: int = 200, tolerance: float = 1e-4) -> None:
         if (weight is not None and weight <= 0) or iterations < 1 or tolerance < 0:
-            raise ValueError(f"weight must be positive, iterations at least 1 and tolerance at least 0, got {weight}, {iterations}, {tolerance}")
+            raise ValueError(
+                f"weight must be positive, iterations at least 1 and tolerance at least 0, got {weight}, {iterations},"
+                f" {tolerance}"
+            )
         self.weight, self.iterations, self.tolerance = weight, iterations, tolerance
 
     def check(self, operator: Operator, noise: Noise) -> None:
         super().check(operator, noise)
         if not operator.linear:
-            raise Unsupported(f"total_variation needs a linear operator, {operator.description or type(operator).__name__} is not")
+            raise Unsupported(
+                f"total_variation needs a linear operator, {operator.description or type(operator).__name__} is not"
+            )
 
     def calls(self) -> Cost:
         return Cost()
 
     @torch.no_grad()
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
         operator, y = measurement.operator, measurement.y
         self.check(operator, measurement.noise)
         weight = self.weight if self.weight is not None else operator.norm() * (0.006 + 0.3 * measurement.sigma)
@@ -58,12 +68,16 @@ class TotalVariation(Method):
         for i in range(self.iterations):
             proposal = _tv_proximal(z - step * operator.adjoint(operator(z) - y), step * weight, inner, active, x)
             value = self._objective(operator, proposal, y, weight)
-            # Per image, so that a batch equals its images one by one: momentum restarts where the objective rose, finished images rest.
+            # Per image, so that a batch equals its images one by one: momentum restarts where the objective rose,
+            # finished images rest.
             rose = (value > objective).view(-1, 1, 1, 1)
             faster = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
             z = torch.where(rose, x, proposal + (momentum - 1) / faster * (proposal - x))
-            moved = torch.linalg.vector_norm((proposal - x).flatten(1), dim=1) / torch.linalg.vector_norm(x.flatten(1), dim=1).clamp(min=1e-12)
-            # At rest, or a rise without momentum: as far as a proximal step of this accuracy goes. It gets twice the iterations, up to a limit.
+            moved = torch.linalg.vector_norm((proposal - x).flatten(1), dim=1) / torch.linalg.vector_norm(
+                x.flatten(1), dim=1
+            ).clamp(min=1e-12)
+            # At rest, or a rise without momentum: as far as a proximal step of this accuracy goes. It gets twice the
+            # iterations, up to a limit.
             stuck = torch.where(rose.flatten(), momentum.flatten() == 1, moved <= self.tolerance).cpu() & active
             active &= ~(stuck & (inner >= MOST_INNER))
             inner = torch.where(stuck, 2 * inner, inner)
@@ -84,7 +98,9 @@ class TotalVariation(Method):
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """TV(x) = sum over pixels and channels of sqrt(d_h^2 + d_v^2), forward differences, 0 at the far border: [B, C, H, W] to [B]."""
+    """TV(x) = sum over pixels and channels of sqrt(d_h^2 + d_v^2), forward differences, 0 at the far border: [B, C, H,
+    W] to [B].
+    """
     down = torch.zeros_like(x)
     right = torch.zeros_like(x)
     down[..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]

@@ -28,22 +28,26 @@ SAME = 1e-3  # levels that differ by less, relatively, are one
 
 
 class WarmStart(Method):
-    """x = g + sigma_0 z with g = first(y), then the sampler's steps from sigma_0 to 0: the chain is short because most of the image is there already.
+    """x = g + sigma_0 z with g = first(y), then the sampler's steps from sigma_0 to 0: the chain is short because most
+    of the image is there already.
 
-    The error of g is structured, not white, and has to drown in the fresh noise: sigma_0 = factor * its root mean square, where no start is given. Without a
-    data consistency step the chain forgets y as it forgets the errors. SDEdit (Meng et al. 2021, 2108.01073) with another guide; Chung et al. 2022
-    (2112.05146) for inverse problems.
+    The error of g is structured, not white, and has to drown in the fresh noise: sigma_0 = factor * its root mean
+    square, where no start is given. Without a data consistency step the chain forgets y as it forgets the errors.
+    SDEdit (Meng et al. 2021, 2108.01073) with another guide; Chung et al. 2022 (2112.05146) for inverse problems.
 
-    first null: x = y without fresh noise, which is a legal x_t at sigma_t = sigma of the noise where A is the identity (a stochastic sampler then draws from
-    p(x | y)); with steps 1 the answer is D(y; sigma). A start above that level adds what is missing.
+    first null: x = y without fresh noise, which is a legal x_t at sigma_t = sigma of the noise where A is the identity
+    (a stochastic sampler then draws from p(x | y)); with steps 1 the answer is D(y; sigma). A start above that level
+    adds what is missing.
 
-    prior: the denoiser; one that was trained with a guide as a second input (diffusion/image_conditioning.py) gets g in every step. first: the method that makes the
-    guide, one for all samples of an image. start_255: sigma_0 in 0..255 units, null: factor times the remaining error of g in the same units,
-    remaining_255, and where that is null too, what `first` itself says of it (restoration/remaining_error.py), for every image its own; at most the prior's
-    largest level. steps: of the chain, at training times that are even from that of sigma_0 down. consistency: "none"; "projection", see
-    restoration/consistency.py; "gradient", DPS's step, whose relative_scale (restoration/dps.py) is for a chain from pure noise and counts as far as this one
-    goes. clip: clip every x0 to [-1, 1]. sampler: ancestral DDPM where it is null. The cost counts the prior's calls and those of `first`; the iterations of
-    an untrained network are no calls, but their seconds count. ValueError for options out of range.
+    prior: the denoiser; one that was trained with a guide as a second input (diffusion/image_conditioning.py) gets g in
+    every step. first: the method that makes the guide, one for all samples of an image. start_255: sigma_0 in 0..255
+    units, null: factor times the remaining error of g in the same units, remaining_255, and where that is null too,
+    what `first` itself says of it (restoration/remaining_error.py), for every image its own; at most the prior's
+    largest level. steps: of the chain, at training times that are even from that of sigma_0 down. consistency: "none";
+    "projection", see restoration/consistency.py; "gradient", DPS's step, whose relative_scale (restoration/dps.py) is
+    for a chain from pure noise and counts as far as this one goes. clip: clip every x0 to [-1, 1]. sampler: ancestral
+    DDPM where it is null. The cost counts the prior's calls and those of `first`; the iterations of an untrained
+    network are no calls, but their seconds count. ValueError for options out of range.
     """
 
     needs_prior = True
@@ -66,21 +70,33 @@ class WarmStart(Method):
         if consistency not in ("none", "projection", "gradient"):
             raise ValueError(f"consistency must be none, projection or gradient, got '{consistency}'")
         if steps < 1 or not factor > 0 or not relative_scale > 0:
-            raise ValueError(f"steps must be at least 1, factor and relative_scale positive, got {steps}, {factor}, {relative_scale}")
+            raise ValueError(
+                f"steps must be at least 1, factor and relative_scale positive, got {steps}, {factor}, {relative_scale}"
+            )
         for name, value in (("start_255", start_255), ("remaining_255", remaining_255)):
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive, got {value}")
         if start_255 is not None and remaining_255 is not None:
             raise ValueError("give start_255 or remaining_255, not both")
         if first is None and remaining_255 is not None:
-            raise ValueError("remaining_255 is the error of `first`, and there is none: give start_255, or neither to start at the measurement's own level")
+            raise ValueError(
+                "remaining_255 is the error of `first`, and there is none: give start_255, or neither to start at the"
+                " measurement's own level"
+            )
         if start_255 is not None and not prior.sigma_min <= start_255 / 127.5 <= prior.sigma_max:
             low, high = sigma_to_255(prior.sigma_min), sigma_to_255(prior.sigma_max)
-            raise ValueError(f"start_255 must be a level that the prior knows, {low:.3g} .. {high:.4g}, got {start_255}")
+            raise ValueError(
+                f"start_255 must be a level that the prior knows, {low:.3g} .. {high:.4g}, got {start_255}"
+            )
         self.prior, self.first, self.factor, self.steps = prior, first, factor, steps
         self.start = None if start_255 is None else start_255 / 127.5
         self.remaining = None if remaining_255 is None else remaining_255 / 127.5
-        self.consistency, self.relative_scale, self.clip, self.sampler = consistency, relative_scale, clip, sampler or AncestralDDPM()
+        self.consistency, self.relative_scale, self.clip, self.sampler = (
+            consistency,
+            relative_scale,
+            clip,
+            sampler or AncestralDDPM(),
+        )
         self.sampler.check(prior)
         self.uses_truth = first is not None and first.uses_truth
         self.deterministic = first is None and start_255 is None and (steps == 1 or not self.sampler.stochastic)
@@ -102,7 +118,9 @@ class WarmStart(Method):
         return own if self.first is None else _sum(own, self.first.calls())
 
     @torch.no_grad()
-    def restore(self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None) -> Restoration:
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
         self.check(measurement.operator, measurement.noise)
         num_samples = 1 if self.deterministic else num_samples
         share = 0.9 if self.first is not None and not self.first.calls().nfe else 0.5 if self.first is not None else 0.0
@@ -110,41 +128,60 @@ class WarmStart(Method):
         index, sample = repeat_samples(measurement, num_samples)
         x = guide.repeat_interleave(num_samples, 0)
         levels = [level for level in levels for _ in range(num_samples)]
-        fresh = [level if self.first is not None else math.sqrt(max(0.0, level**2 - measurement.sigma**2)) for level in levels]
+        fresh = [
+            level if self.first is not None else math.sqrt(max(0.0, level**2 - measurement.sigma**2))
+            for level in levels
+        ]
         if max(fresh) > 0:
             z = random.normal_batch("warm start", index, sample, x.shape[1:], x.device).to(x.dtype)
             x = x + x.new_tensor(fresh).view(-1, 1, 1, 1) * z
         answer, nfe = torch.empty_like(x), 0
         groups = _groups(levels)
         for done, rows in enumerate(groups):
-            report = _part_of(on_step, share + (1 - share) * done / len(groups), share + (1 - share) * (done + 1) / len(groups))
+            report = _part_of(
+                on_step, share + (1 - share) * done / len(groups), share + (1 - share) * (done + 1) / len(groups)
+            )
             part = measurement.pick([r // num_samples for r in rows])
             condition = Condition(image=guide[[r // num_samples for r in rows]]) if self.prior.takes_image else None
-            with random.sequence("warm start steps", [index[r] for r in rows], [sample[r] for r in rows], x.shape[1:], x.device) as noise:
+            with random.sequence(
+                "warm start steps", [index[r] for r in rows], [sample[r] for r in rows], x.shape[1:], x.device
+            ) as noise:
                 answer[rows], calls = self._chain(x[rows], levels[rows[0]], part, condition, noise, report)
             nfe = max(nfe, calls)
         own = Cost(nfe=nfe, backwards=nfe if self.consistency == "gradient" else 0)
         trace = {**{f"first/{name}": values for name, values in trace.items()}, "start_sigma": levels}
-        return Restoration(samples=answer.unflatten(0, (-1, num_samples)), cost=_sum(own, cost), trace=trace, notes=notes)
+        return Restoration(
+            samples=answer.unflatten(0, (-1, num_samples)), cost=_sum(own, cost), trace=trace, notes=notes
+        )
 
     def _check_measurement(self, operator: Operator, noise: Noise) -> None:
         if not isinstance(operator, IdentityOperator):
             description = operator.description or type(operator).__name__
-            raise Unsupported(f"a chain starts at the measurement itself only where that is the image plus noise, and here is {description}: give a `first`")
+            raise Unsupported(
+                "a chain starts at the measurement itself only where that is the image plus noise, and here is"
+                f" {description}: give a `first`"
+            )
         if not noise.sigma > 0:
-            raise Unsupported("a chain starts at the measurement's own level of noise, and this one has none: give a `first`")
+            raise Unsupported(
+                "a chain starts at the measurement's own level of noise, and this one has none: give a `first`"
+            )
         if self.start is not None and self.start < noise.sigma * (1 - SAME):
             raise Unsupported(
-                f"start_255={sigma_to_255(self.start):.4g} lies below the noise of the measurement, {sigma_to_255(noise.sigma):.4g}: noise cannot be taken out "
-                "before the chain; give a larger start_255, or none"
+                f"start_255={sigma_to_255(self.start):.4g} lies below the noise of the measurement,"
+                f" {sigma_to_255(noise.sigma):.4g}: noise cannot be taken out before the chain; give a larger"
+                " start_255, or none"
             )
         if not self.prior.sigma_min <= noise.sigma <= self.prior.sigma_max:
-            raise Unsupported(f"the noise of the measurement, sigma {noise.sigma:.4g}, is no level that the prior knows")
+            raise Unsupported(
+                f"the noise of the measurement, sigma {noise.sigma:.4g}, is no level that the prior knows"
+            )
 
     def _guide(
         self, measurement: Measurement, random: RandomStreams, on_step: OnStep | None
     ) -> tuple[Tensor, Cost, dict[str, list[float]], tuple[str, ...], list[float]]:
-        """The guide [B, C, H, W], what it cost, the trace and notes of `first`, and the level that the chain of each image starts at."""
+        """The guide [B, C, H, W], what it cost, the trace and notes of `first`, and the level that the chain of each
+        image starts at.
+        """
         if self.first is None:
             return measurement.y, Cost(), {}, (), [self.start or measurement.sigma] * len(measurement.y)
         given = measurement if self.first.uses_truth else measurement.without_truth()
@@ -153,24 +190,37 @@ class WarmStart(Method):
         if self.start is not None:
             levels = [self.start] * len(guide)
         else:
-            errors = [self.remaining] * len(guide) if self.remaining is not None else remaining_error(found, measurement)
+            errors = (
+                [self.remaining] * len(guide) if self.remaining is not None else remaining_error(found, measurement)
+            )
             levels = [min(max(self.factor * e, self.prior.sigma_min), self.prior.sigma_max) for e in errors]
         return guide, found.cost, found.trace, found.notes, levels
 
-    def _chain(self, x: Tensor, start: float, measurement: Measurement, condition: Condition | None, noise, on_step: OnStep | None) -> tuple[Tensor, int]:
+    def _chain(
+        self,
+        x: Tensor,
+        start: float,
+        measurement: Measurement,
+        condition: Condition | None,
+        noise,
+        on_step: OnStep | None,
+    ) -> tuple[Tensor, int]:
         """The end of the chain of these rows, and its network calls."""
         operator, y = measurement.operator, measurement.y
         levels = down_from(self.prior, start, self.steps).tolist()
         predict = predictor(self.prior, condition=condition, clip=self.clip)
         if self.consistency == "projection":
             predict = _agreeing(predict, projection(operator, y, measurement.sigma))
-        # What a chain from pure noise does per training time: a short chain begins near y, and so many steps of its size would throw it off.
+        # What a chain from pure noise does per training time: a short chain begins near y, and so many steps of its
+        # size would throw it off.
         share = (time_at(self.prior, start) + 1) / self.prior.num_timesteps
         scale = step_scales(operator, y, len(levels) - 1, scale=None, relative_scale=self.relative_scale * share)
         memory = self.sampler.start(levels)
         for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
             if self.consistency == "gradient":
-                outcome, _ = guided_step(self.sampler, predict, x, sigma, sigma_next, memory, noise, operator=operator, y=y, scale=scale)
+                outcome, _ = guided_step(
+                    self.sampler, predict, x, sigma, sigma_next, memory, noise, operator=operator, y=y, scale=scale
+                )
             else:
                 outcome = self.sampler.step(predict, x, sigma, sigma_next, memory, noise)
             x, memory = outcome.x, outcome.memory

@@ -1,10 +1,11 @@
 """What a cold restorer draws: python -m studies.cold_generation --prior PATH --data CLASS --features PATH --output DIR
 
-Crosses --noise (added to the start, where it has such an option), --algorithm, --steps (network calls; 0: every severity) and --estimated_noise (Gaussian
-family); for each setting FID, KID and Inception score against the training images, the diversity of the set, and a grid of images. Row by row into
-table.csv: the same command again goes on, and starts anew where the checkpoint, its weights or the training
-images changed.
+Crosses --noise (added to the start, where it has such an option), --algorithm, --steps (network calls; 0: every
+severity) and --estimated_noise (Gaussian family); for each setting FID, KID and Inception score against the training
+images, the diversity of the set, and a grid of images. Row by row into table.csv: the same command again goes on, and
+starts anew where the checkpoint, its weights or the training images changed.
 """
+
 import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)
 
 import argparse
@@ -41,14 +42,31 @@ from checkpoints.prior_options import add_prior_options, restorer_of_options
 from metrics.features import Features
 from metrics.set_diversity import set_diversity
 
-HEADER = ("noise", "algorithm", "steps", "estimated_noise", "num_images", "fid", "fid_low", "fid_high", "kid_1000", "inception_score", "pixel_rmse",
-          "feature_distance", "feature_dimensions", "seconds", "fingerprint")  # fmt: skip
+HEADER = (
+    "noise",
+    "algorithm",
+    "steps",
+    "estimated_noise",
+    "num_images",
+    "fid",
+    "fid_low",
+    "fid_high",
+    "kid_1000",
+    "inception_score",
+    "pixel_rmse",
+    "feature_distance",
+    "feature_dimensions",
+    "seconds",
+    "fingerprint",
+)
 SHOWN = 64
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How images are drawn: standard deviation added to the start (None: the start's own), algorithm, network calls (0: all severities), Gaussian option."""
+    """How images are drawn: standard deviation added to the start (None: the start's own), algorithm, network calls (0:
+    all severities), Gaussian option.
+    """
 
     noise: float | None
     algorithm: str
@@ -58,14 +76,21 @@ class Setting:
     @property
     def cells(self) -> tuple[str, ...]:
         """As the first columns of the table."""
-        return ("" if self.noise is None else f"{self.noise:g}", self.algorithm, str(self.steps), str(self.estimated_noise).lower())
+        return (
+            "" if self.noise is None else f"{self.noise:g}",
+            self.algorithm,
+            str(self.steps),
+            str(self.estimated_noise).lower(),
+        )
 
     @property
     def name(self) -> str:
         """A file name."""
-        return "_".join(part for part in ("" if self.noise is None else f"noise{self.noise:g}", self.algorithm, f"steps{self.steps}") if part) + (
-            "_estimated" if self.estimated_noise else ""
-        )
+        return "_".join(
+            part
+            for part in ("" if self.noise is None else f"noise{self.noise:g}", self.algorithm, f"steps{self.steps}")
+            if part
+        ) + ("_estimated" if self.estimated_noise else "")
 
 
 def start_of(loaded: LoadedColdRestorer, noise: float | None) -> Start:
@@ -76,24 +101,43 @@ def start_of(loaded: LoadedColdRestorer, noise: float | None) -> Start:
         return loaded.start
     spec = loaded.start.spec
     if "noise" not in vars(loaded.start):
-        raise UserError(f"--noise is for a start with the option noise, and the prior begins with {spec['class_path'].rpartition('.')[2]}: leave it out")
+        raise UserError(
+            "--noise is for a start with the option noise, and the prior begins with"
+            f" {spec['class_path'].rpartition('.')[2]}: leave it out"
+        )
     start = build({**spec, "init_args": {**spec["init_args"], "noise": noise}}, Start, where="--noise")
     start.load(loaded.start.state())
     return start
 
 
-def draw(loaded: LoadedColdRestorer, start: Start, setting: Setting, index: list[int], random: RandomStreams, device: torch.device) -> Tensor:
+def draw(
+    loaded: LoadedColdRestorer,
+    start: Start,
+    setting: Setting,
+    index: list[int],
+    random: RandomStreams,
+    device: torch.device,
+) -> Tensor:
     """One image for each index, [B, C, H, W]: the same alone and in any batch."""
     restorer = loaded.restorer
     x, params = start.draw(random, index, restorer.family, restorer.data_shape, device)
     severities = severities_from(restorer.severities, setting.steps or None)
-    return cold_sample(restorer, x, severities, params, algorithm=setting.algorithm, estimated_noise=setting.estimated_noise)
+    return cold_sample(
+        restorer, x, severities, params, algorithm=setting.algorithm, estimated_noise=setting.estimated_noise
+    )
 
 
 def make_parser() -> Parser:
-    parser = Parser(prog="python -m studies.cold_generation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(
+        prog="python -m studies.cold_generation",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     add_prior_options(parser, restorer=True, of="a checkpoint of ColdDiffusion that was trained with a start")
-    parser.add_argument("--data", required=True, help="class path of the data module whose training images are the reference")
+    parser.add_argument(
+        "--data", required=True, help="class path of the data module whose training images are the reference"
+    )
     parser.add_argument("--features", required=True, help="path of a classifier, or inception")
     parser.add_argument("--num_images", type=int, default=1000)
     parser.add_argument("--batch_size", type=int, default=100)
@@ -110,23 +154,35 @@ def make_parser() -> Parser:
 def main() -> None:
     args = make_parser().parse_args()
     if args.num_images < 4 or args.batch_size < 1 or min(args.steps) < 0:
-        raise UserError(f"--num_images must be at least 4, --batch_size 1 and --steps 0, got {args.num_images}, {args.batch_size}, {min(args.steps)}")
+        raise UserError(
+            f"--num_images must be at least 4, --batch_size 1 and --steps 0, got {args.num_images}, {args.batch_size},"
+            f" {min(args.steps)}"
+        )
     device = torch.device(args.device)
     loaded = restorer_of_options(args, device)
     settings = [
-        Setting(*values, estimated == "true") for *values, estimated in itertools.product(args.noise, args.algorithm, args.steps, args.estimated_noise)
+        Setting(*values, estimated == "true")
+        for *values, estimated in itertools.product(args.noise, args.algorithm, args.steps, args.estimated_noise)
     ]
     family = loaded.restorer.family
     if "true" in args.estimated_noise and not isinstance(family, GaussianNoiseFamily):
-        raise UserError(f"--estimated_noise is for Gaussian noise, and the prior undoes {family.description}: leave it out")
+        raise UserError(
+            f"--estimated_noise is for Gaussian noise, and the prior undoes {family.description}: leave it out"
+        )
     if max(args.steps) > family.severities:
-        raise UserError(f"--steps must be at most {family.severities}, the severities of {family.description}, got {max(args.steps)}: 0 is all of them")
+        raise UserError(
+            f"--steps must be at most {family.severities}, the severities of {family.description}, got"
+            f" {max(args.steps)}: 0 is all of them"
+        )
     starts = {noise: start_of(loaded, noise) for noise in args.noise}
     data = build(args.data, ImageDataModule, where="--data")
     network = InceptionFeatures() if args.features == "inception" else ClassifierFeatures(path=args.features)
     network.check(loaded.restorer.data_shape)
     if tuple(data.shape) != tuple(loaded.restorer.data_shape):
-        raise UserError(f"--data has images of {list(data.shape)}, and --prior draws {list(loaded.restorer.data_shape)}: make them equal")
+        raise UserError(
+            f"--data has images of {list(data.shape)}, and --prior draws {list(loaded.restorer.data_shape)}: make them"
+            " equal"
+        )
     folder = require_writable_folder(args.output, "--output")
     console = Console(stderr=True)
     if warning := too_few(args.num_images, network.dimension):
@@ -137,7 +193,11 @@ def main() -> None:
     compared = hashlib.sha256(reference.features.numpy().tobytes()).hexdigest()[:8]
     adapted = f":{hashlib.sha256(loaded.fingerprint.encode()).hexdigest()[:8]}" if args.adapter else ""
     fingerprint = f"{loaded.fingerprint[:16]}:{args.weights}:{network.fingerprint[:8]}:{compared}:{args.seed}{adapted}"
-    rows = {key: row for key, row in _read(folder / "table.csv").items() if row[-1] == fingerprint and row[4] == str(args.num_images)}
+    rows = {
+        key: row
+        for key, row in _read(folder / "table.csv").items()
+        if row[-1] == fingerprint and row[4] == str(args.num_images)
+    }
     for setting in settings:
         if setting.cells in rows:
             continue

@@ -1,6 +1,8 @@
-"""How much noise can still be read from a deep image prior's answer to a noisy image: the floor of a loss that asks for that noise.
+"""How much noise can still be read from a deep image prior's answer to a noisy image: the floor of a loss that asks for
+that noise.
 
-    python -m studies.conditioning_floor --config configs/train/ddpm_fashion_mnist_on_dip_output.yaml --images 16 --iterations 25 50 100 250 500
+    python -m studies.conditioning_floor --config configs/train/ddpm_fashion_mnist_on_dip_output.yaml --images 16
+    --iterations 25 50 100 250 500
 
 Fits the validation images of a diffused bank again and looks at the answers after some iterations.
 """
@@ -26,10 +28,12 @@ from restoration.stopping.fixed import FixedIterations
 
 
 def unread_share(answer: Tensor, clean: Tensor, noise: Tensor, *, rings: int = 14) -> float:
-    """1 - sum_k n_k c_k / sum_k n_k: c_k = |<N, R>_k|^2 / (|N|_k^2 |R|_k^2) the coherence of noise and r = answer - clean over all images in frequency ring k.
+    """1 - sum_k n_k c_k / sum_k n_k: c_k = |<N, R>_k|^2 / (|N|_k^2 |R|_k^2) the coherence of noise and r = answer -
+    clean over all images in frequency ring k.
 
-    The least mean squared error, over noise of variance 1, of an estimate of the noise that filters r by one gain per ring of spatial frequencies, shared by
-    all images. It is told the clean part of the input, which no network is: a network can hardly do better. answer, clean, noise: [B, C, H, W], square images.
+    The least mean squared error, over noise of variance 1, of an estimate of the noise that filters r by one gain per
+    ring of spatial frequencies, shared by all images. It is told the clean part of the input, which no network is: a
+    network can hardly do better. answer, clean, noise: [B, C, H, W], square images.
     """
     side = noise.shape[-1]
     frequency = torch.fft.fftfreq(side)
@@ -49,11 +53,23 @@ def unread_share(answer: Tensor, clean: Tensor, noise: Tensor, *, rings: int = 1
 
 
 def read(config: dict, where: str, *, images: int, iterations: list[int]) -> list[tuple[int, dict[str, float]]]:
-    """For each number of iterations the unread share by range of times ("0-199") and over all of them ("all"), of the raw output."""
+    """For each number of iterations the unread share by range of times ("0-199") and over all of them ("all"), of the
+    raw output.
+    """
     options = config["model"]["init_args"]["bank"]
-    bank = build({"class_path": "restoration.conditioning_bank.ConditioningBank", "init_args": options.get("init_args", options)}, ConditioningBank, where=f"{where}, bank")
+    bank = build(
+        {
+            "class_path": "restoration.conditioning_bank.ConditioningBank",
+            "init_args": options.get("init_args", options),
+        },
+        ConditioningBank,
+        where=f"{where}, bank",
+    )
     if bank.schedule is None or not isinstance(bank.method, DIP):
-        raise UserError(f"{where}: the bank must be of a deep image prior's answers to diffused images: give it a schedule and restoration.dip.DIP")
+        raise UserError(
+            f"{where}: the bank must be of a deep image prior's answers to diffused images: give it a schedule and"
+            " restoration.dip.DIP"
+        )
     data = build(config["data"], ImageDataModule, where=f"{where}, data")
     data.prepare_data()
     split = data.images("validation")
@@ -64,24 +80,40 @@ def read(config: dict, where: str, *, images: int, iterations: list[int]) -> lis
     measurement = bank.measurement(x0, index)
     settings = bank.method.settings(measurement.operator)
     settings = type(settings)(**{**vars(settings), "iterations": max(iterations)})
-    fit = DIPFit(measurement, settings=settings, stopping=FixedIterations(iterations=max(iterations) + 1), random=bank.random)
+    fit = DIPFit(
+        measurement, settings=settings, stopping=FixedIterations(iterations=max(iterations) + 1), random=bank.random
+    )
     found = []
     for at in run(fit):
         if at in iterations:
-            shares = {"all": unread_share(fit.output, clean, noise), "averaged": unread_share(fit.average, clean, noise)}
+            shares = {
+                "all": unread_share(fit.output, clean, noise),
+                "averaged": unread_share(fit.average, clean, noise),
+            }
             for low, high in ((0, 0.3), (0.3, 1)):
                 rows = (time >= low * len(bank.schedule)) & (time < high * len(bank.schedule))
                 name = f"t/T {low:g}..{high:g}"
-                shares[name] = unread_share(fit.output[rows], clean[rows], noise[rows]) if bool(rows.any()) else float("nan")
+                shares[name] = (
+                    unread_share(fit.output[rows], clean[rows], noise[rows]) if bool(rows.any()) else float("nan")
+                )
             found.append((at, shares))
     return found
 
 
 def main() -> None:
-    parser = Parser(prog="python -m studies.conditioning_floor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(
+        prog="python -m studies.conditioning_floor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("--config", type=Path, required=True, help="a training configuration with a diffused bank")
-    parser.add_argument("--images", type=int, default=16, metavar="N", help="validation images that are fitted (default: 16)")
-    parser.add_argument("--iterations", type=int, nargs="+", default=[25, 50, 100, 250, 500], metavar="N", help="when to look")
+    parser.add_argument(
+        "--images", type=int, default=16, metavar="N", help="validation images that are fitted (default: 16)"
+    )
+    parser.add_argument(
+        "--iterations", type=int, nargs="+", default=[25, 50, 100, 250, 500], metavar="N", help="when to look"
+    )
     args = parser.parse_args()
     if args.images < 1 or min(args.iterations) < 1:
         raise UserError("--images and --iterations must be at least 1")

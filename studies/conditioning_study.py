@@ -1,10 +1,12 @@
-"""What a conditioning image does to the training of a diffusion model: python -m studies.conditioning_study --config configs/studies/dip_in_training.yaml --output DIR
+"""What a conditioning image does to the training of a diffusion model: python -m studies.conditioning_study --config
+configs/studies/dip_in_training.yaml --output DIR
 
-Every variant is trained from weights of the same seed (a conditioning image widens the first layer, which draws more numbers) and on the same noise, and asked the same
-questions: the squared error of x0 at fixed noise levels on validation images that no variant was trained on, and the distance and diversity of what it draws;
-against gradient steps and seconds, those of its bank included. A run and its prior (VARIANT-SEED.safetensors) are written when it is finished, and the same
-command does what is missing. --table: only the table.
-Seconds are those of the processor, so that others on the machine do not count.
+Every variant is trained from weights of the same seed (a conditioning image widens the first layer, which draws more
+numbers) and on the same noise, and asked the same questions: the squared error of x0 at fixed noise levels on
+validation images that no variant was trained on, and the distance and diversity of what it draws; against gradient
+steps and seconds, those of its bank included. A run and its prior (VARIANT-SEED.safetensors) are written when it is
+finished, and the same command does what is missing. --table: only the table. Seconds are those of the processor, so
+that others on the machine do not count.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)
@@ -55,8 +57,9 @@ AVERAGE = 0.995  # of the weights, per step, as in training by train.py with a s
 
 @dataclass(frozen=True)
 class Variant:
-    """bank: the name of a bank, None for a diffusion model without a conditioning image. images: of the training set, the first so many; None: all. conditioning: options of
-    diffusion/image_conditioning.py. steps, at, seeds: replace the study's.
+    """bank: the name of a bank, None for a diffusion model without a conditioning image. images: of the training set,
+    the first so many; None: all. conditioning: options of diffusion/image_conditioning.py. steps, at, seeds: replace
+    the study's.
     """
 
     bank: str | None = None
@@ -69,8 +72,9 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """One study. banks: ConditioningBank options by name. at: steps after which everything is measured. sigmas: levels of the questions. draws: images drawn for
-    every measurement, conditioning image by conditioning image, `per_image` of each.
+    """One study. banks: ConditioningBank options by name. at: steps after which everything is measured. sigmas: levels
+    of the questions. draws: images drawn for every measurement, conditioning image by conditioning image, `per_image`
+    of each.
     """
 
     data: dict
@@ -95,7 +99,9 @@ class Study:
 class Run:
     """One variant with one seed: trains, and measures after some steps."""
 
-    def __init__(self, study: Study, name: str, seed: int, data: ImageDataModule, features: FeatureNetwork, reference: Moments) -> None:
+    def __init__(
+        self, study: Study, name: str, seed: int, data: ImageDataModule, features: FeatureNetwork, reference: Moments
+    ) -> None:
         self.study, self.seed, self.features, self.reference = study, seed, features, reference
         self.variant = variant_of(study, name)
         train: ImageSet = data.images("train")
@@ -108,9 +114,13 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             channels = data.shape[0]
-            network = build(study.network, UNet, where="network", in_channels=channels * (1 + wide), out_channels=channels)
+            network = build(
+                study.network, UNet, where="network", in_channels=channels * (1 + wide), out_channels=channels
+            )
         schedule = build(study.schedule, Schedule, where="schedule")
-        self.denoiser: NetworkDenoiser = assemble(network=network, schedule=schedule, prediction=study.prediction, data_shape=data.shape, conditioning=options)
+        self.denoiser: NetworkDenoiser = assemble(
+            network=network, schedule=schedule, prediction=study.prediction, data_shape=data.shape, conditioning=options
+        )
         self.average = [p.detach().clone() for p in network.parameters()]
         self.seconds, self.found = 0.0, []
 
@@ -127,7 +137,10 @@ class Run:
                 group["lr"] = study.learning_rate * min(1.0, step / 100)
             rows = torch.randint(self.rows, (study.batch_size,), generator=generator)
             batch = self.train.take(rows)
-            x0, noise = to_float(batch.image), torch.randn((study.batch_size, *batch.image.shape[1:]), generator=generator)
+            x0, noise = (
+                to_float(batch.image),
+                torch.randn((study.batch_size, *batch.image.shape[1:]), generator=generator),
+            )
             time_of = self.denoiser.training_time(torch.rand(study.batch_size, generator=generator))
             condition = None
             if self.bank is not None:
@@ -143,8 +156,13 @@ class Run:
             self.seconds += time.process_time() - begun
             recent = [*recent[-99:], float(loss.detach())]
             if step in at:
-                self.found.append({"step": step, "seconds": self.seconds, "train_loss": sum(recent) / len(recent), **self.measure()})
-                say(f"  step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in self.found[-1].items() if k != "step"), flush=True)
+                self.found.append(
+                    {"step": step, "seconds": self.seconds, "train_loss": sum(recent) / len(recent), **self.measure()}
+                )
+                say(
+                    f"  step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in self.found[-1].items() if k != "step"),
+                    flush=True,
+                )
         return self.found
 
     @torch.no_grad()
@@ -155,7 +173,10 @@ class Run:
 
     def save(self, path: Path, data: str) -> None:
         """The averaged weights as a prior that evaluate.py reads."""
-        training = {"images": self.study.batch_size * (self.variant.steps or self.study.steps), "weighting": self.study.weighting}
+        training = {
+            "images": self.study.batch_size * (self.variant.steps or self.study.steps),
+            "weighting": self.study.weighting,
+        }
         with self._averaged():
             write_safetensors(path, self.denoiser.network, describe_prior(self.denoiser, data=data, training=training))
 
@@ -173,7 +194,9 @@ class Run:
             self.denoiser.network.train()
 
     def _x0_losses(self) -> dict[str, float]:
-        """mean((x0(x_sigma) - x0)^2), clipped to the range of images, on the validation images: comparable between all parametrisations."""
+        """mean((x0(x_sigma) - x0)^2), clipped to the range of images, on the validation images: comparable between all
+        parametrisations.
+        """
         found = {}
         batch = self.validation.get(range(len(self.validation)))
         x0, index = to_float(batch.image), batch.index.tolist()
@@ -191,15 +214,22 @@ class Run:
         pixels = to_uint8(self.drawn)
         features = self.features.of_all(pixels).features
         whole = set_diversity(pixels, features)
-        found = {"fid": fid(features, self.reference).value, "diversity": whole.feature_distance.value, "pixel_rmse": whole.pixel_rmse.value}
+        found = {
+            "fid": fid(features, self.reference).value,
+            "diversity": whole.feature_distance.value,
+            "pixel_rmse": whole.pixel_rmse.value,
+        }
         if conditioning_images is not None:
             sets = self.drawn.unflatten(0, (-1, self.study.per_image))
-            # sqrt of the mean squared distance of two draws of the same conditioning image, in grey levels: 0 where the conditioning image decides everything.
+            # sqrt of the mean squared distance of two draws of the same conditioning image, in grey levels: 0 where the
+            # conditioning image decides everything.
             found["pixel_rmse_of_one_image"] = 127.5 * float((2 * sets.var(1).mean()).sqrt())
         return found
 
     def draw(self) -> tuple[Tensor, Tensor | None]:
-        """So many images, keyed by their number; with the conditioning images of the validation images, `per_image` draws of each."""
+        """So many images, keyed by their number; with the conditioning images of the validation images, `per_image`
+        draws of each.
+        """
         study, denoiser = self.study, self.denoiser
         sigmas = spaced_sigmas(denoiser, min(study.sampling_steps, denoiser.num_timesteps), "trailing")
         drawn, conditioning_images = [], None
@@ -210,7 +240,17 @@ class Run:
             index = list(range(first, min(first + 64, study.draws)))
             conditioning = None if conditioning_images is None else conditioning_images[index]
             options = {} if conditioning is None else {"condition": Condition(image=conditioning), "mean": conditioning}
-            drawn.append(draw(denoiser, DPMSolverPP2M(), sigmas, index=index, random=RandomStreams(self.seed), device="cpu", **options))
+            drawn.append(
+                draw(
+                    denoiser,
+                    DPMSolverPP2M(),
+                    sigmas,
+                    index=index,
+                    random=RandomStreams(self.seed),
+                    device="cpu",
+                    **options,
+                )
+            )
         return torch.cat(drawn), conditioning_images
 
 
@@ -223,7 +263,9 @@ def read_study(path: Path, changes: list[list[str]] | None = None) -> Study:
     for name in study.variants:
         variant = variant_of(study, name)
         if variant.bank is not None and variant.bank not in study.banks:
-            raise UserError(f"variants.{name}.bank: there is no bank '{variant.bank}'; there are {', '.join(study.banks)}")
+            raise UserError(
+                f"variants.{name}.bank: there is no bank '{variant.bank}'; there are {', '.join(study.banks)}"
+            )
     return study
 
 
@@ -234,11 +276,21 @@ def variant_of(study: Study, name: str) -> Variant:
 
 def bank_of(study: Study, name: str | None) -> ConditioningBank | None:
     """A bank of the study, complete or not; None for no name."""
-    return None if name is None else build({"class_path": "restoration.conditioning_bank.ConditioningBank", "init_args": study.banks[name]}, ConditioningBank, where=f"banks.{name}")
+    return (
+        None
+        if name is None
+        else build(
+            {"class_path": "restoration.conditioning_bank.ConditioningBank", "init_args": study.banks[name]},
+            ConditioningBank,
+            where=f"banks.{name}",
+        )
+    )
 
 
 def write_table(study: Study, folder: Path) -> list[dict[str, Any]]:
-    """runs.csv, a row per variant, seed and step; seconds_in_all has the bank's seconds for the images that were trained on."""
+    """runs.csv, a row per variant, seed and step; seconds_in_all has the bank's seconds for the images that were
+    trained on.
+    """
     rows = []
     for path in sorted((folder / "runs").glob("*.json")):
         run = json.loads(path.read_text(encoding="utf-8"))
@@ -246,7 +298,10 @@ def write_table(study: Study, folder: Path) -> list[dict[str, Any]]:
             continue
         bank = bank_of(study, variant_of(study, run["variant"]).bank)
         before = 0.0 if bank is None else bank.seconds_per_image * run["images"]
-        rows += [{"variant": run["variant"], "seed": run["seed"], **r, "seconds_in_all": r["seconds"] + before} for r in run["measured"]]
+        rows += [
+            {"variant": run["variant"], "seed": run["seed"], **r, "seconds_in_all": r["seconds"] + before}
+            for r in run["measured"]
+        ]
     order = list(study.variants)
     rows.sort(key=lambda r: (order.index(r["variant"]), r["seed"], r["step"]))
     names = list(dict.fromkeys(name for r in rows for name in r))
@@ -262,7 +317,14 @@ def main() -> None:
     parser = Parser(prog="python -m studies.conditioning_study", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="replace one entry, by its dotted path")
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="replace one entry, by its dotted path",
+    )
     parser.add_argument("--table", action="store_true", help="only the table of what is there")
     args = parser.parse_args()
     run_study(read_study(args.config, args.set), require_writable_folder(args.output, "--output"), table=args.table)
@@ -291,13 +353,18 @@ def run_study(study: Study, folder: Path, *, table: bool = False, say=print) -> 
             measured = run.go(say)
             write_atomically(folder / f"{name}-{seed}.png", png_bytes(grid(run.drawn[:64], columns=16, at_least=28)))
             run.save(folder / f"{name}-{seed}.safetensors", type(data).__name__)
-            write_atomically(path, json.dumps({"variant": name, "seed": seed, "images": run.rows, "measured": measured}))
+            write_atomically(
+                path, json.dumps({"variant": name, "seed": seed, "images": run.rows, "measured": measured})
+            )
     return write_table(study, folder)
 
 
 def reference_of(features: FeatureNetwork, images: ImageSet) -> Moments:
     """Of all training images, whatever a variant is trained on."""
-    parts = [Moments.of(features.of_all(images.get(range(k, min(k + 1000, len(images)))).image).features) for k in range(0, len(images), 1000)]
+    parts = [
+        Moments.of(features.of_all(images.get(range(k, min(k + 1000, len(images)))).image).features)
+        for k in range(0, len(images), 1000)
+    ]
     return sum(parts[1:], parts[0])
 
 

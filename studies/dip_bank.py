@@ -1,9 +1,10 @@
-"""Computes the bank of conditioning images that a training configuration names (model.init_args.bank) for its training and validation images.
+"""Computes the bank of conditioning images that a training configuration names (model.init_args.bank) for its training
+and validation images.
 
     python -m studies.dip_bank --config configs/train/ddpm_fashion_mnist_guided.yaml
 
-Goes on where it was stopped; a second call with the same configuration computes nothing. Prints the mean PSNR of the conditioning images
-and the residual_std that form "residual" needs.
+Goes on where it was stopped; a second call with the same configuration computes nothing. Prints the mean PSNR of the
+conditioning images and the residual_std that form "residual" needs.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)
@@ -28,7 +29,14 @@ def compute(config: dict, where: str, *, say=print) -> ConditioningBank:
     options = ((config.get("model") or {}).get("init_args") or {}).get("bank")
     if not isinstance(options, dict):
         raise UserError(f"{where}: model.init_args.bank is missing: give the configuration of a ImageConditionedDDPM")
-    bank = build({"class_path": "restoration.conditioning_bank.ConditioningBank", "init_args": options.get("init_args", options)}, ConditioningBank, where=f"{where}, bank")
+    bank = build(
+        {
+            "class_path": "restoration.conditioning_bank.ConditioningBank",
+            "init_args": options.get("init_args", options),
+        },
+        ConditioningBank,
+        where=f"{where}, bank",
+    )
     data = build(config["data"], ImageDataModule, where=f"{where}, data")
     data.prepare_data()
     for split in ("train", "validation"):
@@ -47,16 +55,37 @@ def compute(config: dict, where: str, *, say=print) -> ConditioningBank:
             batch = images.get(range(min(256, len(images))))
             conditioning = bank.conditioning_images(batch.index).image
             if bank.schedule is None:
-                found, spread = psnr(to_uint8(conditioning), batch.image).mean(), (to_float(batch.image) - conditioning).std()
-                say(f"{split}: PSNR of the first {len(batch.image)} conditioning images to the images {float(found):.2f} dB; residual_std {float(spread):.3f}", flush=True)
+                found, spread = (
+                    psnr(to_uint8(conditioning), batch.image).mean(),
+                    (to_float(batch.image) - conditioning).std(),
+                )
+                say(
+                    f"{split}: PSNR of the first {len(batch.image)} conditioning images to the images"
+                    f" {float(found):.2f} dB; residual_std {float(spread):.3f}",
+                    flush=True,
+                )
     say(f"'{bank.path}' took {bank.seconds:.0f} s of the processor in all", flush=True)
     return bank
 
 
 def main() -> None:
-    parser = Parser(prog="python -m studies.dip_bank", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, required=True, action="append", help="a training configuration; several are merged")
-    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="replace one entry, by its dotted path")
+    parser = Parser(
+        prog="python -m studies.dip_bank",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", type=Path, required=True, action="append", help="a training configuration; several are merged"
+    )
+    parser.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("KEY", "VALUE"),
+        help="replace one entry, by its dotted path",
+    )
     args = parser.parse_args()
     config: dict = {}
     for path in args.config:

@@ -22,9 +22,11 @@ def read_jobs(folder: Path) -> list[dict[str, Any]]:
 
 
 def gaps(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per (image, noise, seed, criterion): its answer, and how far it is from the best averaged iterate of the plain fit of the same measurement.
+    """One row per (image, noise, seed, criterion): its answer, and how far it is from the best averaged iterate of the
+    plain fit of the same measurement.
 
-    Criteria that watch the plain fit get a second row, "NAME, raw answer": the raw iterate where they stopped, as ES-WMV is published.
+    Criteria that watch the plain fit get a second row, "NAME, raw answer": the raw iterate where they stopped, as
+    ES-WMV is published.
     """
     plain = {_key(job): job for job in jobs if job["group"] == "plain"}
     rows = []
@@ -33,11 +35,17 @@ def gaps(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in _with_raw(job) if reference is not None else []:
             best = reference["oracle"]["averaged"]
             own = job["oracle"]["averaged"]["psnr"]
-            rows.append({
-                **{k: job[k] for k in ("image", "noise", "seed", "sigma_255", "noisy_psnr", "memory_mb")}, **row, "oracle_psnr": best["psnr"],
-                "oracle_iteration": best["iteration"], "gap": best["psnr"] - row["psnr"], "gap_to_own_target": own - row["psnr"],
-                "gap_to_raw": reference["oracle"]["raw"]["psnr"] - row["psnr"],
-            })  # fmt: skip
+            rows.append(
+                {
+                    **{k: job[k] for k in ("image", "noise", "seed", "sigma_255", "noisy_psnr", "memory_mb")},
+                    **row,
+                    "oracle_psnr": best["psnr"],
+                    "oracle_iteration": best["iteration"],
+                    "gap": best["psnr"] - row["psnr"],
+                    "gap_to_own_target": own - row["psnr"],
+                    "gap_to_raw": reference["oracle"]["raw"]["psnr"] - row["psnr"],
+                }
+            )
     return rows
 
 
@@ -50,7 +58,9 @@ def _with_raw(job: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def by_image(rows: list[dict[str, Any]], criterion: str, noises: set[str] | None = None, field: str = "gap") -> dict[str, float]:
+def by_image(
+    rows: list[dict[str, Any]], criterion: str, noises: set[str] | None = None, field: str = "gap"
+) -> dict[str, float]:
     """The mean of a field over noises and seeds, for each image: images are what intervals are taken over."""
     found = defaultdict(list)
     for row in rows:
@@ -67,10 +77,16 @@ def write_tables(folder: Path, *, title: str, against: str = "es_wmv") -> list[P
     lines, table = [f"# {title}", ""], []
     noises = sorted({r["noise"] for r in rows})
     groups: list[tuple[str, set[str] | None]] = [("all", None)]
-    groups += [(kind, {n for n in noises if n.rpartition("_")[0] == kind}) for kind in sorted({n.rpartition("_")[0] for n in noises})]
+    groups += [
+        (kind, {n for n in noises if n.rpartition("_")[0] == kind})
+        for kind in sorted({n.rpartition("_")[0] for n in noises})
+    ]
     groups += [(n, {n}) for n in noises]
     for name, members in groups:
-        columns = f"criterion | gap dB | worst | minus {against} | to best raw | SSIM | iterations | seconds | own seconds | never stopped | fits"
+        columns = (
+            f"criterion | gap dB | worst | minus {against} | to best raw | SSIM | iterations | seconds | own seconds |"
+            " never stopped | fits"
+        )
         lines += [f"## {name}", "", f"| {columns} |"]
         lines += ["| --- " + "| ---: " * 10 + "|"]
         reference = by_image(rows, against, members)
@@ -80,7 +96,10 @@ def write_tables(folder: Path, *, title: str, against: str = "es_wmv") -> list[P
             for what in ("gap", "difference"):
                 interval = line[what]
                 table.append([name, line["criterion"], what, interval.mean, interval.low, interval.high, interval.n])
-            table += [[name, line["criterion"], k, line[k], "", "", line["fits"]] for k in ("worst", "ssim", "iterations", "seconds", "memory_mb")]
+            table += [
+                [name, line["criterion"], k, line[k], "", "", line["fits"]]
+                for k in ("worst", "ssim", "iterations", "seconds", "memory_mb")
+            ]
         lines.append("")
     return [
         _write_csv(folder / "rows.csv", list(rows[0]), [list(r.values()) for r in rows]),
@@ -89,21 +108,28 @@ def write_tables(folder: Path, *, title: str, against: str = "es_wmv") -> list[P
     ]
 
 
-def _line(rows: list[dict[str, Any]], criterion: str, members: set[str] | None, reference: dict[str, float]) -> dict[str, Any] | None:
+def _line(
+    rows: list[dict[str, Any]], criterion: str, members: set[str] | None, reference: dict[str, float]
+) -> dict[str, Any] | None:
     mine = [r for r in rows if r["criterion"] == criterion and (members is None or r["noise"] in members)]
     if not mine:
         return None
     means = by_image(rows, criterion, members)
     both = [i for i in means if i in reference]
     return {
-        "criterion": criterion + (" *" if mine[0]["starred"] else ""), "gap": bootstrap(list(means.values()), seed=0),
-        "difference": paired_difference([means[i] for i in both], [reference[i] for i in both], seed=0), "worst": max(r["gap"] for r in mine),
+        "criterion": criterion + (" *" if mine[0]["starred"] else ""),
+        "gap": bootstrap(list(means.values()), seed=0),
+        "difference": paired_difference([means[i] for i in both], [reference[i] for i in both], seed=0),
+        "worst": max(r["gap"] for r in mine),
         "to_raw": float(np.mean([r["gap_to_raw"] for r in mine])),
         "ssim": float(np.mean([r["ssim"] for r in mine])),  # NaN for raw answers, whose pictures are not kept
         "iterations": float(np.mean([r["iterations"] for r in mine])),
-        "seconds": float(np.mean([r["seconds"] for r in mine])), "own_seconds": float(np.mean([r["own_seconds"] for r in mine])),
-        "memory_mb": max(r["memory_mb"] for r in mine), "never": sum(not r["stopped"] for r in mine), "fits": len(mine),
-    }  # fmt: skip
+        "seconds": float(np.mean([r["seconds"] for r in mine])),
+        "own_seconds": float(np.mean([r["own_seconds"] for r in mine])),
+        "memory_mb": max(r["memory_mb"] for r in mine),
+        "never": sum(not r["stopped"] for r in mine),
+        "fits": len(mine),
+    }
 
 
 def _markdown(line: dict[str, Any]) -> str:
@@ -111,8 +137,9 @@ def _markdown(line: dict[str, Any]) -> str:
         return f"{i.mean:+.2f} [{i.low:+.2f}, {i.high:+.2f}]"
 
     return (
-        f"| {line['criterion']} | {shown(line['gap'])} | {line['worst']:+.2f} | {shown(line['difference'])} | {line['to_raw']:+.2f} | "
-        f"{line['ssim']:.3f} | {line['iterations']:.0f} | {line['seconds']:.1f} | {line['own_seconds']:.1f} | {line['never']} | {line['fits']} |"
+        f"| {line['criterion']} | {shown(line['gap'])} | {line['worst']:+.2f} | {shown(line['difference'])} |"
+        f" {line['to_raw']:+.2f} | {line['ssim']:.3f} | {line['iterations']:.0f} | {line['seconds']:.1f} |"
+        f" {line['own_seconds']:.1f} | {line['never']} | {line['fits']} |"
     )
 
 

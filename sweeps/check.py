@@ -10,7 +10,9 @@ from sweeps.expand import Combination, Sweep, is_seed
 
 
 def check(sweep: Sweep, combinations: Iterable[Combination] | None = None) -> None:
-    """UserError with the name of the first combination whose options do not parse, name no class, or contradict each other."""
+    """UserError with the name of the first combination whose options do not parse, name no class, or contradict each
+    other.
+    """
     chosen = list(sweep.combinations if combinations is None else combinations)
     script = Path(chosen[0].words[0]).name
     checks = {"train.py": _training, "evaluate.py": _evaluation}
@@ -24,7 +26,9 @@ def _training(combinations: list[Combination]) -> Iterator[tuple[Combination, Ex
     from training.cli import TrainCLI, apply_seed
 
     class ParserOnly(TrainCLI):
-        """The parser, without a run: what `run` would do with the arguments is done below, once for each combination."""
+        """The parser, without a run: what `run` would do with the arguments is done below, once for each
+        combination.
+        """
 
         def instantiate_classes(self) -> None:
             pass

@@ -1,8 +1,8 @@
 """One metric along several training runs, side by side: python -m sweeps.curves RUN [RUN ...] --metric quality/fid
 
-Reads metrics.csv of run folders, with or without W&B: a row for a run, a column for a number of images seen, METRIC [METRIC_low, METRIC_high] in it where the
-run measured it there. Runs that saw the same images stand at the same column, whatever a step cost them. A run that has not measured it yet has an empty row,
-and is named below the table.
+Reads metrics.csv of run folders, with or without W&B: a row for a run, a column for a number of images seen, METRIC
+[METRIC_low, METRIC_high] in it where the run measured it there. Runs that saw the same images stand at the same column,
+whatever a step cost them. A run that has not measured it yet has an empty row, and is named below the table.
 """
 
 import csv
@@ -16,7 +16,9 @@ Curve = dict[int, tuple[float, float | None, float | None]]  # images seen -> va
 
 
 def read_curve(folder: Path, metric: str) -> Curve:
-    """The metric of a run by images seen, {} where the run has not measured it; UserError where the folder is no run."""
+    """The metric of a run by images seen, {} where the run has not measured it; UserError where the folder is
+    no run.
+    """
     rows = _rows(folder)
     if not rows or metric not in rows[0]:
         return {}
@@ -26,19 +28,33 @@ def read_curve(folder: Path, metric: str) -> Curve:
             images[row["step"]] = int(float(row["images"]))
     for row in rows:
         if row[metric] and row["step"] in images:
-            low, high = (float(row[f"{metric}_{end}"]) if row.get(f"{metric}_{end}") else None for end in ("low", "high"))
+            low, high = (
+                float(row[f"{metric}_{end}"]) if row.get(f"{metric}_{end}") else None for end in ("low", "high")
+            )
             found[images[row["step"]]] = (float(row[metric]), low, high)
     return found
 
 
 def read_curves(folders: Sequence[Path], metric: str) -> dict[str, Curve]:
-    """Curves by the names of the folders (by their paths where names are shared); UserError, with what was measured, where no run has the metric."""
+    """Curves by the names of the folders (by their paths where names are shared); UserError, with what was measured,
+    where no run has the metric.
+    """
     names = [folder.name for folder in folders]
     curves = {f.name if names.count(f.name) == 1 else str(f): read_curve(f, metric) for f in folders}
     if not any(curves.values()):
-        measured = sorted({n for folder in folders for row in _rows(folder) for n, v in row.items() if v and "/" in n and not n.endswith(("_low", "_high"))})
+        measured = sorted(
+            {
+                n
+                for folder in folders
+                for row in _rows(folder)
+                for n, v in row.items()
+                if v and "/" in n and not n.endswith(("_low", "_high"))
+            }
+        )
         where = ", ".join(f"'{folder / 'metrics.csv'}'" for folder in folders)
-        raise UserError(f"--metric '{metric}': no measurement in {where}; there is {', '.join(measured) or 'none of anything yet'}")
+        raise UserError(
+            f"--metric '{metric}': no measurement in {where}; there is {', '.join(measured) or 'none of anything yet'}"
+        )
     return curves
 
 

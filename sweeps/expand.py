@@ -13,13 +13,27 @@ import yaml
 from common.errors import UserError, nearest
 
 #: What W&B reads at the top of a sweep file, https://docs.wandb.ai/guides/sweeps/sweep-config-keys
-TOP_KEYS = ("program", "name", "description", "method", "metric", "parameters", "command", "early_terminate", "entity", "project", "run_cap")
+TOP_KEYS = (
+    "program",
+    "name",
+    "description",
+    "method",
+    "metric",
+    "parameters",
+    "command",
+    "early_terminate",
+    "entity",
+    "project",
+    "run_cap",
+)
 MACROS = ("${env}", "${interpreter}", "${program}", "${args}")
 
 
 @dataclass(frozen=True)
 class Combination:
-    """One run of a sweep. number: its place, from 0. name: unique in the sweep. options: every parameter of the file. words: `script arguments...`."""
+    """One run of a sweep. number: its place, from 0. name: unique in the sweep. options: every parameter of the file.
+    words: `script arguments...`.
+    """
 
     number: int
     name: str
@@ -29,7 +43,9 @@ class Combination:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid. swept: the parameters with more than one value, in the order of the file. metric: what it is about, and whether less is better."""
+    """A grid. swept: the parameters with more than one value, in the order of the file. metric: what it is about, and
+    whether less is better.
+    """
 
     path: Path
     name: str
@@ -40,7 +56,9 @@ class Sweep:
 
     @property
     def fingerprint(self) -> str:
-        """Of the numbers and what they run: a job array that was made from another version of the file is refused by it."""
+        """Of the numbers and what they run: a job array that was made from another version of the file is refused by
+        it.
+        """
         text = json.dumps([[c.name, c.words] for c in self.combinations])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -48,7 +66,8 @@ class Sweep:
 def read_sweep(path: str | Path) -> Sweep:
     """The combinations of a sweep file of W&B, in the order of the file, the last parameter changing fastest.
 
-    UserError where the file is not a grid of ``values`` and ``value``, which is what can be listed, or says something W&B does not know.
+    UserError where the file is not a grid of ``values`` and ``value``, which is what can be listed, or says something
+    W&B does not know.
     """
     path = Path(path)
     try:
@@ -61,9 +80,16 @@ def read_sweep(path: str | Path) -> Sweep:
         if key not in TOP_KEYS:
             raise UserError(f"'{path}': '{key}' is no key of a W&B sweep{nearest(key, TOP_KEYS)}")
     if content.get("method") != "grid":
-        raise UserError(f"'{path}': method must be grid to be expanded without a server, got '{content.get('method')}'; for others use wandb agent")
+        raise UserError(
+            f"'{path}': method must be grid to be expanded without a server, got '{content.get('method')}'; for others"
+            " use wandb agent"
+        )
     metric = content.get("metric")
-    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str) or metric.get("goal") not in ("minimize", "maximize"):
+    if (
+        not isinstance(metric, dict)
+        or not isinstance(metric.get("name"), str)
+        or metric.get("goal") not in ("minimize", "maximize")
+    ):
         raise UserError(f"'{path}': metric must be {{name: ..., goal: minimize or maximize}}, got {metric!r}")
     values = {key: _values(path, key, entry) for key, entry in (content.get("parameters") or {}).items()}
     if not values:
@@ -87,8 +113,15 @@ def read_sweep(path: str | Path) -> Sweep:
 def _values(path: Path, key: str, entry: object) -> list[Any]:
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", key):
         raise UserError(f"'{path}': '{key}' is no name of a parameter: letters, digits, '_', '.' and '-'")
-    if not isinstance(entry, dict) or len(given := set(entry) - {"distribution"}) != 1 or not given <= {"value", "values"}:
-        raise UserError(f"'{path}': parameter '{key}' must be {{value: ...}} or {{values: [...]}}, with dotted keys instead of nested ones, got {entry!r}")
+    if (
+        not isinstance(entry, dict)
+        or len(given := set(entry) - {"distribution"}) != 1
+        or not given <= {"value", "values"}
+    ):
+        raise UserError(
+            f"'{path}': parameter '{key}' must be {{value: ...}} or {{values: [...]}}, with dotted keys instead of"
+            f" nested ones, got {entry!r}"
+        )
     choices = [entry["value"]] if "value" in entry else entry["values"]
     if not isinstance(choices, list) or not choices:
         raise UserError(f"'{path}': values of '{key}' must be a list that is not empty, got {choices!r}")
@@ -96,7 +129,9 @@ def _values(path: Path, key: str, entry: object) -> list[Any]:
         raise UserError(f"'{path}': values of '{key}' stand there twice: {choices!r}")
     if any("None" in repr(c) for c in choices):
         # The agent writes Python's str(value), and a YAML reader takes None for a word.
-        raise UserError(f"'{path}': a value of '{key}' is null, which W&B's agent passes as the word None: write the text \"null\"")
+        raise UserError(
+            f"'{path}': a value of '{key}' is null, which W&B's agent passes as the word None: write the text \"null\""
+        )
     return choices
 
 
@@ -108,9 +143,14 @@ def _command(path: Path, content: dict[str, Any]) -> list[str]:
         command = command[1:]
     unknown = [w for w in command if w.startswith("${") and w != "${args}"]
     if unknown or command.count("${args}") != 1:
-        raise UserError(f"'{path}': command must contain ${{args}} once and no macros but {', '.join(MACROS)}, got {content.get('command')}")
+        raise UserError(
+            f"'{path}': command must contain ${{args}} once and no macros but {', '.join(MACROS)}, got"
+            f" {content.get('command')}"
+        )
     if not command[0].endswith(".py") or command[0] != str(content.get("program")):
-        raise UserError(f"'{path}': program '{content.get('program')}' must be the script that command runs, '{command[0]}'")
+        raise UserError(
+            f"'{path}': program '{content.get('program')}' must be the script that command runs, '{command[0]}'"
+        )
     return command
 
 
@@ -121,7 +161,9 @@ def _words(command: list[str], options: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _names(swept: tuple[str, ...], options: list[dict[str, Any]]) -> list[str]:
-    """Short, readable, unique, fit for a folder: the swept values; numbers with the last part of their key, or all of them with it where they would collide."""
+    """Short, readable, unique, fit for a folder: the swept values; numbers with the last part of their key, or all of
+    them with it where they would collide.
+    """
     if not swept:
         return ["only"]
     for explicit in (False, True):

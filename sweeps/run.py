@@ -21,7 +21,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 def command_of(sweep: Sweep, combination: Combination, places: Places) -> list[str]:
-    """The whole command: this Python, the script, its arguments, the folder of this combination, and its group in W&B."""
+    """The whole command: this Python, the script, its arguments, the folder of this combination, and its group
+    in W&B.
+    """
     script = Path(combination.words[0]).name
     extra = [f"--output={places.run(combination)}"]
     if script == "train.py":
@@ -30,7 +32,9 @@ def command_of(sweep: Sweep, combination: Combination, places: Places) -> list[s
 
 
 def selected(sweep: Sweep, *, only: str | None = None, number: int | None = None) -> list[Combination]:
-    """The combinations whose name matches a pattern (``*`` and ``?``; without any: names that contain it), or the one with a number; UserError for none."""
+    """The combinations whose name matches a pattern (``*`` and ``?``; without any: names that contain it), or the one
+    with a number; UserError for none.
+    """
     found = list(sweep.combinations)
     if number is not None:
         found = [c for c in found if c.number == number]
@@ -39,7 +43,10 @@ def selected(sweep: Sweep, *, only: str | None = None, number: int | None = None
         found = [c for c in found if fnmatch.fnmatchcase(c.name, pattern)]
     if not found:
         wanted = f"number {number}" if number is not None else f"'{only}'"
-        raise UserError(f"no combination of '{sweep.path}' is {wanted}: python sweep.py list {sweep.path} shows all {len(sweep.combinations)}")
+        raise UserError(
+            f"no combination of '{sweep.path}' is {wanted}: python sweep.py list {sweep.path} shows all"
+            f" {len(sweep.combinations)}"
+        )
     return found
 
 
@@ -51,13 +58,22 @@ class _Running:
 
 
 class Runner:
-    """Each combination is a process of its own with its own run folder, so that a stopped one goes on and one that fails harms no other.
+    """Each combination is a process of its own with its own run folder, so that a stopped one goes on and one that
+    fails harms no other.
 
-    jobs: processes at once. threads: OMP_NUM_THREADS of each. say: where progress lines go. every_seconds: between two of them.
+    jobs: processes at once. threads: OMP_NUM_THREADS of each. say: where progress lines go. every_seconds: between two
+    of them.
     """
 
     def __init__(
-        self, sweep: Sweep, places: Places, *, jobs: int = 1, threads: int | None = None, say: Callable[[str], None] = print, every_seconds: float = 60
+        self,
+        sweep: Sweep,
+        places: Places,
+        *,
+        jobs: int = 1,
+        threads: int | None = None,
+        say: Callable[[str], None] = print,
+        every_seconds: float = 60,
     ) -> None:
         self.sweep, self.places, self.jobs, self.say, self.every_seconds = sweep, places, jobs, say, every_seconds
         self.threads = threads or max(1, _cores() // jobs)
@@ -66,7 +82,9 @@ class Runner:
         self._seconds: list[float] = []  # of what this call has finished
 
     def run(self, combinations: Sequence[Combination]) -> int:
-        """The exit code: 0, 1 where something failed (the others have run), 75 after SIGTERM or SIGUSR1, 130 after Ctrl-C."""
+        """The exit code: 0, 1 where something failed (the others have run), 75 after SIGTERM or SIGUSR1, 130 after
+        Ctrl-C.
+        """
         require_writable_folder(self.places.output / ".sweep", "output")
         finished = [c for c in combinations if self.places.state(c).status == "finished"]
         waiting = [c for c in combinations if c not in finished]
@@ -83,9 +101,14 @@ class Runner:
                 time.sleep(0.05)
                 for each in [r for r in self._running if r.process.poll() is not None]:
                     status = self._end(each)
-                    {"failed": failed, "interrupted": interrupted, "finished": finished}[status].append(each.combination)
+                    {"failed": failed, "interrupted": interrupted, "finished": finished}[status].append(
+                        each.combination
+                    )
                     took = _clock(time.monotonic() - each.began)
-                    self.say(f"{each.combination.name}: {status} after {took}{self._outlook(len(finished), waiting, len(combinations))}")
+                    self.say(
+                        f"{each.combination.name}: {status} after"
+                        f" {took}{self._outlook(len(finished), waiting, len(combinations))}"
+                    )
                 if time.monotonic() - last > self.every_seconds:
                     last = time.monotonic()
                     for each in self._running:
@@ -98,7 +121,9 @@ class Runner:
         for each in failed:
             self.say(f"failed: {each.name}: {_last_line(self.places.log(each))} (all of it: {self.places.log(each)})")
         if self._signal is not None or interrupted:
-            self.say(f"stopped with {len(finished)} of {len(combinations)} finished; run the same command again to go on")
+            self.say(
+                f"stopped with {len(finished)} of {len(combinations)} finished; run the same command again to go on"
+            )
             return 130 if self._signal == signal.SIGINT else EXIT_PREEMPTED
         return 1 if failed else 0
 
@@ -144,7 +169,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _stop_with_parent() -> None:
-    """In the child: SIGTERM when this process dies, even of SIGKILL, so that no run goes on unseen and holds its folder."""
+    """In the child: SIGTERM when this process dies, even of SIGKILL, so that no run goes on unseen and holds its
+    folder.
+    """
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -159,4 +186,8 @@ def _clock(seconds: float) -> str:
 def _last_line(log: Path) -> str:
     attempt = log.read_text(errors="replace").rpartition("\n$ ")[2]
     lines = [line for line in attempt.splitlines()[1:] if line.strip()]
-    return next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])[:200] if lines else "nothing printed yet"
+    return (
+        next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])[:200]
+        if lines
+        else "nothing printed yet"
+    )

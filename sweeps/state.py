@@ -13,7 +13,8 @@ from sweeps.expand import Combination, Sweep
 
 @dataclass(frozen=True)
 class State:
-    """status: "finished", "failed" (exit code other than 0), "interrupted", or "outdated" (its command or its config is another one now), "missing".
+    """status: "finished", "failed" (exit code other than 0), "interrupted", or "outdated" (its command or its config is
+    another one now), "missing".
 
     seconds: of all its attempts together.
     """
@@ -63,5 +64,9 @@ def config_files(words: tuple[str, ...]) -> list[str]:
 
 def _of(combination: Combination) -> dict[str, Any]:
     """What a result belongs to: the command and the content of its configs."""
-    configs = {f: hashlib.sha256(Path(f).read_bytes()).hexdigest()[:16] for f in config_files(combination.words) if Path(f).is_file()}
+    configs = {
+        f: hashlib.sha256(Path(f).read_bytes()).hexdigest()[:16]
+        for f in config_files(combination.words)
+        if Path(f).is_file()
+    }
     return {"words": list(combination.words), "configs": configs}

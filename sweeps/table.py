@@ -15,7 +15,9 @@ from sweeps.state import Places
 
 @dataclass(frozen=True)
 class Row:
-    """One run. status: as in sweeps.state; values: metric to its last value, empty unless the run is finished; images, seconds: what it took."""
+    """One run. status: as in sweeps.state; values: metric to its last value, empty unless the run is finished; images,
+    seconds: what it took.
+    """
 
     combination: Combination
     status: str
@@ -25,15 +27,33 @@ class Row:
 
 
 def read_rows(sweep: Sweep, places: Places, metrics: list[str]) -> list[Row]:
-    """A row for every combination; a run that is not finished, or whose result belongs to another command, has no numbers."""
+    """A row for every combination; a run that is not finished, or whose result belongs to another command, has no
+    numbers.
+    """
     rows = []
     for combination in sweep.combinations:
         state, folder = places.state(combination), places.run(combination)
         if state.status != "finished":
-            rows.append(Row(combination, "running or killed" if state.status == "missing" and folder.exists() else state.status, {}, None, None))
+            rows.append(
+                Row(
+                    combination,
+                    "running or killed" if state.status == "missing" and folder.exists() else state.status,
+                    {},
+                    None,
+                    None,
+                )
+            )
             continue
         results = read_results(folder)
-        rows.append(Row(combination, "finished", {m: results.values[m] for m in metrics if m in results.values}, results.images, state.seconds))
+        rows.append(
+            Row(
+                combination,
+                "finished",
+                {m: results.values[m] for m in metrics if m in results.values},
+                results.images,
+                state.seconds,
+            )
+        )
     return rows
 
 
@@ -52,7 +72,9 @@ def runs_csv(sweep: Sweep, rows: list[Row], metrics: list[str]) -> str:
 
 
 def markdown(sweep: Sweep, rows: list[Row], metrics: list[str]) -> str:
-    """One line a setting: mean and standard deviation (n - 1) over its seeds, how many of them are finished, and what is missing; the best is bold."""
+    """One line a setting: mean and standard deviation (n - 1) over its seeds, how many of them are finished, and what
+    is missing; the best is bold.
+    """
     keys = [k for k in sweep.swept if not is_seed(k)]
     short = short_keys(sweep.swept)
     groups: dict[tuple[str, ...], list[Row]] = {}
@@ -62,7 +84,11 @@ def markdown(sweep: Sweep, rows: list[Row], metrics: list[str]) -> str:
     finished = {setting: [r for r in group if r.status == "finished"] for setting, group in groups.items()}
     best = {}
     for metric in metrics:
-        complete = {s: mean(r.values[metric] for r in g) for s, g in finished.items() if len(g) == len(groups[s]) and all(metric in r.values for r in g)}
+        complete = {
+            s: mean(r.values[metric] for r in g)
+            for s, g in finished.items()
+            if len(g) == len(groups[s]) and all(metric in r.values for r in g)
+        }
         complete = {s: v for s, v in complete.items() if math.isfinite(v)}
         if metric == sweep.metric and complete:
             best[metric] = (min if sweep.minimize else max)(complete, key=complete.get)
@@ -75,14 +101,23 @@ def markdown(sweep: Sweep, rows: list[Row], metrics: list[str]) -> str:
             text = _mean([r.values[metric] for r in done if metric in r.values])
             numbers.append(f"**{text}**" if best.get(metric) == setting else text)
         missing = ", ".join(f"{r.combination.name}: {r.status}" for r in group if r.status != "finished")
-        missing = "; ".join(filter(None, [missing, *(f"{r.combination.name}: no {m}" for r in done for m in metrics if m not in r.values)]))
+        missing = "; ".join(
+            filter(
+                None, [missing, *(f"{r.combination.name}: no {m}" for r in done for m in metrics if m not in r.values)]
+            )
+        )
         images = "/".join(sorted({str(r.images) for r in done if r.images is not None}))
         seconds = f"{mean(r.seconds for r in done):.0f}" if done else ""
-        lines.append([*setting, *numbers, *([f"{len(done)} of {len(group)}"] if repeated else []), images, seconds, missing])
+        lines.append(
+            [*setting, *numbers, *([f"{len(done)} of {len(group)}"] if repeated else []), images, seconds, missing]
+        )
     count = sum(r.status == "finished" for r in rows)
     over = ", mean ± standard deviation over seeds" if repeated else ""
     goal = "less" if sweep.minimize else "more"
-    title = f"{sweep.name}: {count} of {len(rows)} runs finished{over}; {sweep.metric}: {goal} is better. Made by: python sweep.py table {sweep.path}"
+    title = (
+        f"{sweep.name}: {count} of {len(rows)} runs finished{over}; {sweep.metric}: {goal} is better. Made by: python"
+        f" sweep.py table {sweep.path}"
+    )
     return "\n".join([title, "", *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
 
 

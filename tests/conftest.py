@@ -15,7 +15,9 @@ import common.torchvision_remedy  # noqa: F401  (must come before whatever impor
 
 @pytest.fixture(autouse=True)
 def no_run_of_wandb_stays_open() -> Iterator[None]:
-    """A run that a test leaves open would be taken by the next logger of the process, whose files then stand in another test's folder."""
+    """A run that a test leaves open would be taken by the next logger of the process, whose files then stand in another
+    test's folder.
+    """
     yield
     wandb = sys.modules.get("wandb")
     if wandb is not None and getattr(wandb, "run", None) is not None:

@@ -28,7 +28,12 @@ def stops_soon() -> StoppingCriterion:
 
 
 def tiny_prior(**options: object) -> DeepImagePrior:
-    fixed = {"architecture": SkipArchitecture(**ARCHITECTURE), "iterations": 20, "stopping": ESWMV(window=3, patience=30), "backtrack_db": 0.5}
+    fixed = {
+        "architecture": SkipArchitecture(**ARCHITECTURE),
+        "iterations": 20,
+        "stopping": ESWMV(window=3, patience=30),
+        "backtrack_db": 0.5,
+    }
     return DeepImagePrior(**{**fixed, **options})
 
 
@@ -39,10 +44,26 @@ def tiny_pictures(count: int = 2, **options: object) -> DegradedImages:
 
 def every_callback(every: int = 10) -> list[pl.Callback]:
     """Those of the command line, in its order."""
-    return [EMA(), FiniteLoss(), Health(), SampleGrid(), EarlyStopping(), RestoredPictures(), RunCheckpoint(every_n_steps=every)]
+    return [
+        EMA(),
+        FiniteLoss(),
+        Health(),
+        SampleGrid(),
+        EarlyStopping(),
+        RestoredPictures(),
+        RunCheckpoint(every_n_steps=every),
+    ]
 
 
-def fitted(folder: Path, module: DeepImagePrior, data: DegradedImages, *, callbacks: list[pl.Callback] | None = None, ckpt: Path | None = None, **options):
+def fitted(
+    folder: Path,
+    module: DeepImagePrior,
+    data: DegradedImages,
+    *,
+    callbacks: list[pl.Callback] | None = None,
+    ckpt: Path | None = None,
+    **options,
+):
     """The trainer that has fitted it."""
     fixed = {"max_steps": -1, "max_epochs": -1, "enable_checkpointing": True, "plugins": [AtomicCheckpointIO()]}
     trainer = tiny_trainer(folder, *(every_callback() if callbacks is None else callbacks), **{**fixed, **options})

@@ -33,7 +33,15 @@ def tiny_config(**trainer: object) -> dict:
                 "data_shape": [1, 8, 8],
                 "network": {
                     "class_path": "networks.unet.UNet",
-                    "init_args": {"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [], "groups": 4, "dropout": 0.1},
+                    "init_args": {
+                        "in_channels": 1,
+                        "channels": 8,
+                        "multipliers": [1, 2],
+                        "blocks": 1,
+                        "attention": [],
+                        "groups": 4,
+                        "dropout": 0.1,
+                    },
                 },
                 "schedule": {"class_path": "diffusion.schedules.Cosine"},
                 "prediction": "v",
@@ -43,15 +51,25 @@ def tiny_config(**trainer: object) -> dict:
                 "sampling_steps": 3,
             },
         },
-        "data": {"class_path": "datamodules.digits.Digits", "init_args": {"batch_size": 16, "limit": 96, "validation": 21}},
+        "data": {
+            "class_path": "datamodules.digits.Digits",
+            "init_args": {"batch_size": 16, "limit": 96, "validation": 21},
+        },
         "trainer": {
-            "accelerator": "cpu", "max_steps": 8, "check_val_every_n_epoch": None, "val_check_interval": 4, "log_every_n_steps": 1,
-            "enable_progress_bar": False, "enable_model_summary": False, "gradient_clip_val": 1.0, **trainer,
+            "accelerator": "cpu",
+            "max_steps": 8,
+            "check_val_every_n_epoch": None,
+            "val_check_interval": 4,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "gradient_clip_val": 1.0,
+            **trainer,
         },
         "samples": {"count": 4},
         "checkpoint": {"every_n_steps": 4},
         "wandb": {"mode": "disabled"},
-    }  # fmt: skip
+    }
 
 
 def write_config(folder: Path, config: dict) -> Path:
@@ -61,12 +79,20 @@ def write_config(folder: Path, config: dict) -> Path:
 
 
 def environment() -> dict[str, str]:
-    # Without the address of W&B's helper process that a test in this process may have started: a run whose id it still holds would be refused.
+    # Without the address of W&B's helper process that a test in this process may have started: a run whose id it still
+    # holds would be refused.
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_SERVICE")}
-    return {**inherited, "OMP_NUM_THREADS": "1", "WANDB_MODE": os.environ.get("WANDB_MODE", "offline"), "PYTHONUNBUFFERED": "1"}
+    return {
+        **inherited,
+        "OMP_NUM_THREADS": "1",
+        "WANDB_MODE": os.environ.get("WANDB_MODE", "offline"),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
-def call(*args: object, cwd: Path = ROOT, timeout: float = 240, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+def call(
+    *args: object, cwd: Path = ROOT, timeout: float = 240, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """python ARGS in a process of its own, output captured."""
     command = [sys.executable, *map(str, args)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, env=env or environment())
@@ -74,7 +100,14 @@ def call(*args: object, cwd: Path = ROOT, timeout: float = 240, env: dict[str, s
 
 def call_and_stop(number: signal.Signals, *args: object, ready: Path, timeout: float = 240) -> int:
     """python ARGS, sent the signal as soon as the file `ready` exists; the exit code."""
-    process = subprocess.Popen([sys.executable, *map(str, args)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [sys.executable, *map(str, args)],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     deadline = time.monotonic() + timeout
     try:
         while not ready.exists():
@@ -121,17 +154,32 @@ def tiny_module(**options: object) -> DDPM:
     """A DDPM on 8x8 images whose initial weights are always the same."""
     torch.manual_seed(0)
     network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
-    fixed = {"schedule": Cosine(), "data_shape": [1, 8, 8], "sampler": DDIM(), "prediction": "v", "sampling_steps": 2, "warmup_steps": 1}
+    fixed = {
+        "schedule": Cosine(),
+        "data_shape": [1, 8, 8],
+        "sampler": DDIM(),
+        "prediction": "v",
+        "sampling_steps": 2,
+        "warmup_steps": 1,
+    }
     return DDPM(network=network, **{**fixed, **options})
 
 
 def tiny_trainer(folder: Path, *callbacks: pl.Callback, **options: object) -> pl.Trainer:
     """A quiet trainer of 4 steps that validates after every second one."""
     fixed = {
-        "accelerator": "cpu", "default_root_dir": folder, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
-        "enable_model_summary": False, "use_distributed_sampler": False, "num_sanity_val_steps": 0, "check_val_every_n_epoch": None,
-        "val_check_interval": 2, "max_steps": 4,
-    }  # fmt: skip
+        "accelerator": "cpu",
+        "default_root_dir": folder,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "check_val_every_n_epoch": None,
+        "val_check_interval": 2,
+        "max_steps": 4,
+    }
     return pl.Trainer(callbacks=list(callbacks), **{**fixed, **options})
 
 

@@ -1,4 +1,6 @@
-"""The closed-form world of reference 2.14, tiny random priors, and a source of noise that is quick for very many chains."""
+"""The closed-form world of reference 2.14, tiny random priors, and a source of noise that is quick for very many
+chains.
+"""
 
 import torch
 from torch import Tensor
@@ -47,7 +49,12 @@ def correlated_pair() -> GaussianDenoiser:
 
 def observed_first() -> Measurement:
     """y = 1.5 with noise of 0.1."""
-    return Measurement(y=torch.full((1, 1, 1, 1), 1.5, dtype=torch.float64), operator=FirstPixel(), noise=GaussianNoise(sigma=0.1), index=(0,))
+    return Measurement(
+        y=torch.full((1, 1, 1, 1), 1.5, dtype=torch.float64),
+        operator=FirstPixel(),
+        noise=GaussianNoise(sigma=0.1),
+        index=(0,),
+    )
 
 
 class _OneGenerator:

@@ -1,4 +1,6 @@
-"""A solver whose every iterate is known: Landweber's iteration in an orthonormal cosine basis, so that degrees of freedom and errors have closed forms."""
+"""A solver whose every iterate is known: Landweber's iteration in an orthonormal cosine basis, so that degrees of
+freedom and errors have closed forms.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,7 +36,9 @@ def frequencies(size: int) -> Tensor:
 
 
 def gains(iterations: float, size: int = SIZE) -> Tensor:
-    """g_j = 1 - (1 - lambda)^j, lambda = 0.4 / (1 + |k|^2 / 4): what a gradient descent that is slow at high frequencies has fitted after j steps."""
+    """g_j = 1 - (1 - lambda)^j, lambda = 0.4 / (1 + |k|^2 / 4): what a gradient descent that is slow at high
+    frequencies has fitted after j steps.
+    """
     return 1 - _left_by_a_step(size) ** iterations
 
 
@@ -51,17 +55,30 @@ def smooth(y: Tensor, gain: Tensor) -> Tensor:
 
 def pictures(count: int = 3, size: int = SIZE, channels: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
     """Random pictures with the spectrum of natural ones, within [-0.9, 0.9]."""
-    white = torch.stack([RandomStreams(3).normal("pictures", i, 0, (channels, size, size)).double() for i in range(count)])
+    white = torch.stack(
+        [RandomStreams(3).normal("pictures", i, 0, (channels, size, size)).double() for i in range(count)]
+    )
     x = smooth(white, 1 / (1 + frequencies(size)).sqrt())
     return (0.9 * x / x.abs().amax((1, 2, 3), keepdim=True)).to(dtype)
 
 
 def measured(
-    x: Tensor | None = None, *, noise: Noise | None = None, sigma_255: float = 25, degradation: Degradation | None = None, seed: int = 0
+    x: Tensor | None = None,
+    *,
+    noise: Noise | None = None,
+    sigma_255: float = 25,
+    degradation: Degradation | None = None,
+    seed: int = 0,
 ) -> Measurement:
     x = pictures() if x is None else x
     noise = noise or GaussianNoise(sigma_255=sigma_255)
-    return measure(x, degradation=degradation or Identity(), noise=noise, index=[7 + 2 * i for i in range(len(x))], random=RandomStreams(seed))
+    return measure(
+        x,
+        degradation=degradation or Identity(),
+        noise=noise,
+        index=[7 + 2 * i for i in range(len(x))],
+        random=RandomStreams(seed),
+    )
 
 
 def same_picture(count: int, **options: object) -> Measurement:
@@ -70,7 +87,9 @@ def same_picture(count: int, **options: object) -> Measurement:
 
 
 class Solver:
-    """The iterates of Landweber's iteration on what a watch wants fitted, every image at its own pace: raw ones f, and their exponential average."""
+    """The iterates of Landweber's iteration on what a watch wants fitted, every image at its own pace: raw ones f, and
+    their exponential average.
+    """
 
     def __init__(self, measurement: Measurement, *, pace: float = 1.0) -> None:
         self.measurement = measurement
@@ -113,20 +132,36 @@ def unbiased(found: Tensor, expected: Tensor | float, errors: float = 4.0) -> No
 
 
 def noisy(
-    count: int, *, sigma: float = 0.2, x: Tensor | None = None, operator: Operator | None = None, noise: Noise | None = None, seed: int = 7
+    count: int,
+    *,
+    sigma: float = 0.2,
+    x: Tensor | None = None,
+    operator: Operator | None = None,
+    noise: Noise | None = None,
+    seed: int = 7,
 ) -> Measurement:
-    """One picture x [1, C, H, W] through an operator, with `count` noises of this sigma in [-1, 1] units; `noise` is what the measurement says of it."""
+    """One picture x [1, C, H, W] through an operator, with `count` noises of this sigma in [-1, 1] units; `noise` is
+    what the measurement says of it.
+    """
     x = pictures(1) if x is None else x
     operator, index = operator or IdentityOperator(tuple(x.shape[1:])), tuple(range(0, 7 * count, 7))
     clean = operator(x.expand(count, -1, -1, -1))
     y = clean + sigma * RandomStreams(seed).normal_batch("measurement", index, [0] * count, clean.shape[1:]).to(clean)
     y = y if operator.mask is None else y * operator.mask
-    return Measurement(y=y, operator=operator, noise=noise or GaussianNoise(sigma=sigma), index=index, truth=x.expand(count, -1, -1, -1))
+    return Measurement(
+        y=y,
+        operator=operator,
+        noise=noise or GaussianNoise(sigma=sigma),
+        index=index,
+        truth=x.expand(count, -1, -1, -1),
+    )
 
 
 @dataclass
 class Followed:
-    """What came of a fit: by iteration (from 1) the verdicts, values, iterates; per image the kept answer, its iteration, and when it stopped (0: never)."""
+    """What came of a fit: by iteration (from 1) the verdicts, values, iterates; per image the kept answer, its
+    iteration, and when it stopped (0: never).
+    """
 
     watch: Watch
     answer: Tensor
@@ -139,10 +174,14 @@ class Followed:
 
 
 def follow(criterion: StoppingCriterion, measurement: Measurement, *, iterations: int, seed: int = 0) -> Followed:
-    """Does what a criterion says: fits its target, keeps what it calls improved, begins again where it says so; until all have stopped."""
+    """Does what a criterion says: fits its target, keeps what it calls improved, begins again where it says so; until
+    all have stopped.
+    """
     watch = criterion.watch(measurement, random=RandomStreams(seed), iterations=iterations)
     solver, none = Solver(measurement), torch.zeros(len(measurement.y), dtype=torch.long)
-    found = Followed(watch, torch.zeros(len(none), *measurement.operator.input_shape, dtype=measurement.y.dtype), none, none)
+    found = Followed(
+        watch, torch.zeros(len(none), *measurement.operator.input_shape, dtype=measurement.y.dtype), none, none
+    )
     for iteration in range(1, iterations + 1):
         output, average = solver.step(watch)
         verdict = watch.update(iteration, output, average)
@@ -151,7 +190,12 @@ def follow(criterion: StoppingCriterion, measurement: Measurement, *, iterations
         found.answer = torch.where(improved.view(-1, 1, 1, 1), average if watch.average else output, found.answer)
         found.kept_at = torch.where(improved, iteration, found.kept_at)
         found.stopped_at = torch.where(verdict.stop & running, iteration, found.stopped_at)
-        for values, new in ((found.verdicts, verdict), (found.values, dict(watch.values)), (found.outputs, output), (found.averages, average)):
+        for values, new in (
+            (found.verdicts, verdict),
+            (found.values, dict(watch.values)),
+            (found.outputs, output),
+            (found.averages, average),
+        ):
             values.append(new)
         solver.follow(verdict)
         if verdict.restart is not None:

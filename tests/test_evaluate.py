@@ -58,7 +58,9 @@ def keys_of(folder):
 
 
 def test_killed_and_continued_with_two_processes(config, tmp_path, monkeypatch):
-    """SIGKILL after five images; then two processes, one of which is killed too; then two that end: every image once, as in one go."""
+    """SIGKILL after five images; then two processes, one of which is killed too; then two that end: every image once,
+    as in one go.
+    """
     sixth = str(int(Digits().images("test").get([5]).index))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     code, _, _ = finish("--config", config, "--output", broken, TOY_KILL_AT=sixth)
@@ -115,7 +117,9 @@ def test_sigterm_keeps_what_is_done(config, tmp_path):
 def test_mistakes_are_one_sentence(config, tmp_path, arguments, message, monkeypatch, capsys):
     command = importlib.import_module("evaluate")
     arguments = [str(config) if a == "CONFIG" else a for a in arguments]
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments, *(["--output", str(tmp_path / "out")] if arguments else [])])
+    monkeypatch.setattr(
+        sys, "argv", ["evaluate.py", *arguments, *(["--output", str(tmp_path / "out")] if arguments else [])]
+    )
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
         run_cli(command.main)

@@ -1,4 +1,6 @@
-"""Every shipped config of fine-tuning is executed: parsed by the real command line, beside its prior or a tiny one of the same shape, one step taken."""
+"""Every shipped config of fine-tuning is executed: parsed by the real command line, beside its prior or a tiny one of
+the same shape, one step taken.
+"""
 
 import json
 
@@ -49,7 +51,10 @@ def test_a_config_is_built_and_steps(path, monkeypatch, tmp_path):
 
 
 def test_the_three_ways_to_clothes_differ_in_nothing_else():
-    lora, full, scratch = (yaml.safe_load((ROOT / f"configs/train/{n}_mnist_to_fashion.yaml").read_text()) for n in ("lora", "full", "scratch"))
+    lora, full, scratch = (
+        yaml.safe_load((ROOT / f"configs/train/{n}_mnist_to_fashion.yaml").read_text())
+        for n in ("lora", "full", "scratch")
+    )
     for key in (lora.keys() | full.keys() | scratch.keys()) - {"model"}:
         assert lora[key] == full[key] == scratch[key]
     description = load_prior(ROOT / lora["model"]["init_args"]["prior"]).description
@@ -67,7 +72,11 @@ def test_the_sweep_gives_commands_that_the_parser_takes(monkeypatch, tmp_path):
     assert len(combinations) == 12
     monkeypatch.setattr(TrainCLI, "_run_subcommand", lambda self, subcommand: None)
     monkeypatch.chdir(ROOT)
-    words = next(c.words for c in combinations if any("qkv|mix)" in w and "conv" not in w for w in c.words) and "--model.rank=4" in c.words)
+    words = next(
+        c.words
+        for c in combinations
+        if any("qkv|mix)" in w and "conv" not in w for w in c.words) and "--model.rank=4" in c.words
+    )
     start = next(i for i, w in enumerate(words) if w.endswith("train.py"))
     monkeypatch.setattr("sys.argv", [*words[start:], "--run", str(tmp_path / "run"), "--wandb.mode", "disabled"])
     settings = TrainCLI().model.settings
@@ -78,27 +87,59 @@ def test_options_of_the_training_on_the_command_line(monkeypatch, tmp_path):
     monkeypatch.setattr(TrainCLI, "_run_subcommand", lambda self, subcommand: None)
     monkeypatch.chdir(ROOT)
     noise = "{class_path: degradations.noise.GaussianNoise, init_args: {sigma_255: 3}}"
-    options = ["--model.training.init_args.sampling_steps", "7", f"--model.training.init_args.noise={noise}", "--model.rank", "2"]
+    options = [
+        "--model.training.init_args.sampling_steps",
+        "7",
+        f"--model.training.init_args.noise={noise}",
+        "--model.rank",
+        "2",
+    ]
     command = ["train.py", "fit", "--config", "configs/train/lora_mnist_for_inpainting.yaml", *options]
     monkeypatch.setattr("sys.argv", [*command, "--run", str(tmp_path / "run"), "--wandb.mode", "disabled"])
     inner = TrainCLI().model.inner
-    assert len(inner.sampling_sigmas) == 7 + 1 and inner.noise.sigma == pytest.approx(3 / 127.5) and inner.degradation is not None
+    assert (
+        len(inner.sampling_sigmas) == 7 + 1
+        and inner.noise.sigma == pytest.approx(3 / 127.5)
+        and inner.degradation is not None
+    )
 
 
 def test_another_class_for_the_training_is_given_with_its_options(monkeypatch, tmp_path):
-    """The parser keeps the entry as plain values, and cannot change its class by --model.training.class_path alone: it says what to write instead."""
+    """The parser keeps the entry as plain values, and cannot change its class by --model.training.class_path alone: it
+    says what to write instead.
+    """
     monkeypatch.setattr(TrainCLI, "_run_subcommand", lambda self, subcommand: None)
     monkeypatch.chdir(ROOT)
-    command = ["train.py", "fit", "--config", "configs/train/lora_mnist_to_fashion.yaml", "--run", str(tmp_path / "run"), "--wandb.mode", "disabled"]
+    command = [
+        "train.py",
+        "fit",
+        "--config",
+        "configs/train/lora_mnist_to_fashion.yaml",
+        "--run",
+        str(tmp_path / "run"),
+        "--wandb.mode",
+        "disabled",
+    ]
     monkeypatch.setattr("sys.argv", [*command, "--model.training.class_path", "lightning_modules.ddpm.DDPM"])
-    with pytest.raises(UserError, match=r"^--model\.training\.class_path cannot be given by itself.* --model\.training '\{class_path: CLASS, init_args"):
+    with pytest.raises(
+        UserError,
+        match=(
+            r"^--model\.training\.class_path cannot be given by itself.* --model\.training '\{class_path: CLASS,"
+            r" init_args"
+        ),
+    ):
         TrainCLI()
-    monkeypatch.setattr("sys.argv", [*command, "--model.training", "{class_path: lightning_modules.ddpm.DDPM, init_args: {sampling_steps: 7}}"])
+    monkeypatch.setattr(
+        "sys.argv",
+        [*command, "--model.training", "{class_path: lightning_modules.ddpm.DDPM, init_args: {sampling_steps: 7}}"],
+    )
     assert len(TrainCLI().model.inner.sampling_sigmas) == 7 + 1
 
 
 def test_from_the_command_line_to_an_adapter_and_back(tmp_path):
-    """fit, a longer fit, predict, and the adapter that is left behind; another rank in the same folder is one sentence."""
+    """fit, a longer fit, predict, and the adapter that is left behind; another rank in the same folder is one
+    sentence.
+    """
     prior = write_tiny_prior(tmp_path / "prior.safetensors")
     config = tiny_config()
     training = {"class_path": "lightning_modules.ddpm.DDPM", "init_args": {"sampling_steps": 2}}
@@ -112,9 +153,14 @@ def test_from_the_command_line_to_an_adapter_and_back(tmp_path):
     assert json.loads((folder / "adapter_config.json").read_text())["r"] == 2
     result = call(*fit, "--trainer.max_steps", "12")
     assert result.returncode == 0 and "continuing" in result.stdout, result.stderr[-2000:]
-    result = call("train.py", "predict", "--config", path, "--run", run, "--num_images", "2", "--output", tmp_path / "images")
+    result = call(
+        "train.py", "predict", "--config", path, "--run", run, "--num_images", "2", "--output", tmp_path / "images"
+    )
     assert result.returncode == 0 and len(list((tmp_path / "images").glob("*.png"))) >= 2, result.stderr[-2000:]
-    base, described = load_prior(prior).denoiser.network.state_dict(), read_described(run / "checkpoints/last.ckpt", key="prior", prefix=PREFIX)
+    base, described = (
+        load_prior(prior).denoiser.network.state_dict(),
+        read_described(run / "checkpoints/last.ckpt", key="prior", prefix=PREFIX),
+    )
     written = merged(base, [(read_adapter(folder), 1.0)], where="it")
     assert written.keys() == described[1].keys() and all(torch.equal(v, described[1][n]) for n, v in written.items())
     one_sentence(call(*fit, "--model.rank", "3"), "rank")

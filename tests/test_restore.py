@@ -67,11 +67,15 @@ def grey_prior(tmp_path) -> Path:
 
 
 def test_masked_picture_keeps_what_is_known(cli, tmp_path):
-    """pseudo_inverse of a mask: known pixels come back bit for bit, missing ones are mid-grey whatever was painted there."""
+    """pseudo_inverse of a mask: known pixels come back bit for bit, missing ones are mid-grey whatever was painted
+    there.
+    """
     picture, mask = pixels(10, 12), np.full((10, 12), 255, np.uint8)
     mask[3:6, 4:9] = 0
     save(tmp_path / "in.png", picture), save(tmp_path / "mask.png", mask)
-    code, out, err = cli(tmp_path / "in.png", "--mask", tmp_path / "mask.png", "--method", "pseudo_inverse", "--output", tmp_path / "out")
+    code, out, err = cli(
+        tmp_path / "in.png", "--mask", tmp_path / "mask.png", "--method", "pseudo_inverse", "--output", tmp_path / "out"
+    )
     assert code == 0, err
     restored = read(tmp_path / "out/restored.png")
     assert np.array_equal(restored[mask == 255], picture[mask == 255]) and set(restored[mask == 0].tolist()) == {128}
@@ -87,9 +91,18 @@ def test_super_resolution_gives_the_larger_picture(cli, tmp_path, name, factor):
     picture = pixels(8, 12, 3)
     save(tmp_path / "in.png", picture)
     code, _, err = cli(
-        tmp_path / "in.png", "--degradation", name, f"--degradation.factor={factor}", "--method", "total_variation", "--method.weight", "1e-4",
-        "--method.iterations=20", "--output", tmp_path / "out",
-    )  # fmt: skip
+        tmp_path / "in.png",
+        "--degradation",
+        name,
+        f"--degradation.factor={factor}",
+        "--method",
+        "total_variation",
+        "--method.weight",
+        "1e-4",
+        "--method.iterations=20",
+        "--output",
+        tmp_path / "out",
+    )
     assert code == 0, err
     restored = read(tmp_path / "out/restored.png")
     assert restored.shape == (8 * factor, 12 * factor, 3)
@@ -100,17 +113,29 @@ def test_super_resolution_gives_the_larger_picture(cli, tmp_path, name, factor):
 
 def test_colours_of_a_grey_picture(cli, tmp_path):
     save(tmp_path / "in.png", pixels(8, 8))
-    code, _, err = cli(tmp_path / "in.png", "--degradation", "grey", "--method", "pseudo_inverse", "--output", tmp_path / "out")
+    code, _, err = cli(
+        tmp_path / "in.png", "--degradation", "grey", "--method", "pseudo_inverse", "--output", tmp_path / "out"
+    )
     assert code == 0, err
     assert np.array_equal(read(tmp_path / "out/restored.png"), np.repeat(read(tmp_path / "in.png")[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("method", ["sdedit", "dps"])
 def test_methods_with_a_prior(cli, tmp_path, grey_prior, method):
-    """Several samples, equal for equal seeds, of a size that the prior was not trained on; three equal channels are one."""
+    """Several samples, equal for equal seeds, of a size that the prior was not trained on; three equal channels are
+    one.
+    """
     picture = np.repeat(pixels(9, 13)[..., None], 3, 2)
     save(tmp_path / "in.png", picture)
-    words = ["--degradation=identity", "--sigma_255=20", "--method", method, "--method.steps=6", "--device=cpu", "--any_size"]
+    words = [
+        "--degradation=identity",
+        "--sigma_255=20",
+        "--method",
+        method,
+        "--method.steps=6",
+        "--device=cpu",
+        "--any_size",
+    ]
     common = [tmp_path / "in.png", *words, "--prior", grey_prior]
     code, out, err = cli(*common, "--num_samples=3", "--output", tmp_path / "a")
     assert code == 0, err
@@ -128,14 +153,35 @@ def test_methods_with_a_prior(cli, tmp_path, grey_prior, method):
 def test_raw_and_averaged_weights_are_told_apart(cli, tmp_path):
     raw, averaged = tiny_denoiser(seed=1), tiny_denoiser(seed=2)
     state = {f"denoiser.network.{k}": v for k, v in raw.network.state_dict().items()}
-    content = {"prior": describe_prior(raw, data="Digits"), "state_dict": state, "ema": {"weights": averaged.network.state_dict(), "updates": 1}}
+    content = {
+        "prior": describe_prior(raw, data="Digits"),
+        "state_dict": state,
+        "ema": {"weights": averaged.network.state_dict(), "updates": 1},
+    }
     torch.save(content, tmp_path / "run.ckpt")
     picture = save(tmp_path / "in.png", np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8))
     pixels = {}
-    for name, prior, weights in (("raw", "run.ckpt", "raw"), ("ema", "run.ckpt", "ema"), ("a", "raw.safetensors", "ema"), ("b", "ema.safetensors", "ema")):
+    for name, prior, weights in (
+        ("raw", "run.ckpt", "raw"),
+        ("ema", "run.ckpt", "ema"),
+        ("a", "raw.safetensors", "ema"),
+        ("b", "ema.safetensors", "ema"),
+    ):
         if name in "ab":
             write_tiny_prior(tmp_path / prior, seed=1 if name == "a" else 2)
-        words = ("--degradation", "identity", "--sigma_255", 40, "--method", "sdedit", "--method.steps=3", "--weights", weights, "--device", "cpu")
+        words = (
+            "--degradation",
+            "identity",
+            "--sigma_255",
+            40,
+            "--method",
+            "sdedit",
+            "--method.steps=3",
+            "--weights",
+            weights,
+            "--device",
+            "cpu",
+        )
         code, _, err = cli(picture, *words, "--prior", tmp_path / prior, "--output", tmp_path / name)
         assert code == 0, err
         pixels[name] = np.asarray(Image.open(tmp_path / name / "restored.png")).astype(int)
@@ -146,15 +192,22 @@ def test_raw_and_averaged_weights_are_told_apart(cli, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_sixteen_bits_and_alpha_stay(cli, tmp_path, channels):
-    """pseudo_inverse of noise alone changes nothing: what is written is what was read, level by level, where it is visible."""
+    """pseudo_inverse of noise alone changes nothing: what is written is what was read, level by level, where it is
+    visible.
+    """
     array = np.random.default_rng(0).integers(1, 65536, (9, 13, channels)).astype(np.uint16)
     if channels in (2, 4):
         array[2:4, 5:8, -1] = 0
     (tmp_path / "in.png").write_bytes(png16.encode(array))
     code, _, err = cli(tmp_path / "in.png", "--method=pseudo_inverse", "--output", tmp_path / "out")
     assert code == 0, err
-    restored, shown = png16.decode((tmp_path / "out/restored.png").read_bytes()), array[..., -1:] > 0 if channels in (2, 4) else True
-    assert np.array_equal(np.where(shown, restored, 0)[..., : channels - 1 or 1], np.where(shown, array, 0)[..., : channels - 1 or 1])
+    restored, shown = (
+        png16.decode((tmp_path / "out/restored.png").read_bytes()),
+        (array[..., -1:] > 0 if channels in (2, 4) else True),
+    )
+    assert np.array_equal(
+        np.where(shown, restored, 0)[..., : channels - 1 or 1], np.where(shown, array, 0)[..., : channels - 1 or 1]
+    )
     assert np.array_equal(restored[..., -1] if channels in (2, 4) else array[..., -1], array[..., -1])
 
 
@@ -163,11 +216,21 @@ def test_super_resolution_of_16_bits_with_alpha(cli, tmp_path):
     array[..., 0] = 20000
     array[:, :4, 3] = 0
     (tmp_path / "in.png").write_bytes(png16.encode(array))
-    code, _, err = cli(tmp_path / "in.png", "--factor=2", "--kernel=average", "--method=pseudo_inverse", "--output", tmp_path / "out")
+    code, _, err = cli(
+        tmp_path / "in.png", "--factor=2", "--kernel=average", "--method=pseudo_inverse", "--output", tmp_path / "out"
+    )
     assert code == 0, err
-    assert "assumed: it was made smaller by average pooling x2" in err and "noise: --sigma_255 is not given, none is assumed" in err
+    assert (
+        "assumed: it was made smaller by average pooling x2" in err
+        and "noise: --sigma_255 is not given, none is assumed" in err
+    )
     restored = png16.decode((tmp_path / "out/restored.png").read_bytes())
-    assert restored.shape == (12, 16, 4) and np.all(restored[..., 0] == 20000) and np.all(restored[:, :4, 3] == 0) and np.all(restored[:, 12:, 3] == 65535)
+    assert (
+        restored.shape == (12, 16, 4)
+        and np.all(restored[..., 0] == 20000)
+        and np.all(restored[:, :4, 3] == 0)
+        and np.all(restored[:, 12:, 3] == 65535)
+    )
 
 
 def test_noise_is_estimated_or_given_or_none(cli, tmp_path):
@@ -185,7 +248,9 @@ def test_noise_is_estimated_or_given_or_none(cli, tmp_path):
 
 
 def test_a_truth_an_iterative_method_and_its_note(cli, tmp_path, monkeypatch):
-    """PSNR and SSIM of what was given and of what was restored; the strip, the curve as a picture and as a table; why it stopped."""
+    """PSNR and SSIM of what was given and of what was restored; the strip, the curve as a picture and as a table; why
+    it stopped.
+    """
     truth, noisy = np.full((20, 24), 128, np.uint8), pixels(20, 24)
     save(tmp_path / "truth.png", truth), save(tmp_path / "in.png", noisy)
     solve = TotalVariation.restore
@@ -194,20 +259,40 @@ def test_a_truth_an_iterative_method_and_its_note(cli, tmp_path, monkeypatch):
         return replace(solve(self, measurement, **options), notes=("stopped after 3 iterations because nobody moved",))
 
     monkeypatch.setattr(TotalVariation, "restore", with_note)
-    words = ["--method=total_variation", "--sigma_255=70", "--truth", tmp_path / "truth.png", "--output", tmp_path / "out"]
+    words = [
+        "--method=total_variation",
+        "--sigma_255=70",
+        "--truth",
+        tmp_path / "truth.png",
+        "--output",
+        tmp_path / "out",
+    ]
     code, out, err = cli(tmp_path / "in.png", *words)
     assert code == 0 and "note: total_variation: stopped after 3 iterations because nobody moved" in err
     lines = out.splitlines()
-    assert [Path(line).name for line in lines[:5]] == ["restored.png", "comparison.png", "iterates.png", "curve.png", "curve.csv"]
+    assert [Path(line).name for line in lines[:5]] == [
+        "restored.png",
+        "comparison.png",
+        "iterates.png",
+        "curve.png",
+        "curve.csv",
+    ]
     restored = read(tmp_path / "out/restored.png")
-    expected = [(name, 10 * np.log10(255**2 / np.square(x.astype(float) - 128).mean())) for name, x in (("given", noisy), ("restored", restored))]
+    expected = [
+        (name, 10 * np.log10(255**2 / np.square(x.astype(float) - 128).mean()))
+        for name, x in (("given", noisy), ("restored", restored))
+    ]
     for line, (name, decibels) in zip(lines[5:], expected, strict=True):
-        assert line.startswith(f"{name}: PSNR {decibels:.2f} dB, SSIM 0.") or (name == "restored" and f"PSNR {decibels:.2f}" in line), line
+        assert line.startswith(f"{name}: PSNR {decibels:.2f} dB, SSIM 0.") or (
+            name == "restored" and f"PSNR {decibels:.2f}" in line
+        ), line
     assert (tmp_path / "out/curve.csv").read_text().startswith("iteration,objective\n0,")
 
 
 def test_the_default_is_a_deep_image_prior(cli, tmp_path):
-    """No method, no degradation, no noise level: said why it stopped; transparent pixels stay so; a picture smaller than the network allows is refused."""
+    """No method, no degradation, no noise level: said why it stopped; transparent pixels stay so; a picture smaller
+    than the network allows is refused.
+    """
     picture = pixels(19, 22, 4)
     picture[..., 3] = 255
     picture[:5, :6, 3] = 0
@@ -224,25 +309,55 @@ def test_the_default_is_a_deep_image_prior(cli, tmp_path):
 
 def test_a_picture_that_does_not_fit_the_prior(cli, tmp_path, grey_prior):
     """Refused; resized when asked, and that is said; truth and picture alike."""
-    save(tmp_path / "in.png", pixels(20, 16)), save(tmp_path / "mask.png", np.where(np.eye(20, 16) > 0, 0, 255).astype(np.uint8))
+    (
+        save(tmp_path / "in.png", pixels(20, 16)),
+        save(tmp_path / "mask.png", np.where(np.eye(20, 16) > 0, 0, 255).astype(np.uint8)),
+    )
     words = [tmp_path / "in.png", "--method=sdedit", "--prior", grey_prior, "--method.steps=3", "--device=cpu"]
     code, _, err = cli(*words, "--output", tmp_path / "a")
-    assert code == 2 and "trained on pictures of 8x8 pixels, and this one is restored at 16x20: give --resize" in err and not (tmp_path / "a").exists()
-    code, out, err = cli(*words, "--resize", "--truth", tmp_path / "in.png", "--mask", tmp_path / "mask.png", "--output", tmp_path / "b")
-    assert code == 0 and "16x20 pixels, is made 8x8, the size that the prior was trained on, which changes its proportions" in err, err
+    assert (
+        code == 2
+        and "trained on pictures of 8x8 pixels, and this one is restored at 16x20: give --resize" in err
+        and not (tmp_path / "a").exists()
+    )
+    code, out, err = cli(
+        *words, "--resize", "--truth", tmp_path / "in.png", "--mask", tmp_path / "mask.png", "--output", tmp_path / "b"
+    )
+    assert (
+        code == 0
+        and "16x20 pixels, is made 8x8, the size that the prior was trained on, which changes its proportions" in err
+    ), err
     assert read(tmp_path / "b/restored.png").shape == (8, 8) and "SSIM not defined under 11 pixels" in out
 
 
 def test_sampler_as_an_option(cli, tmp_path, grey_prior):
     save(tmp_path / "in.png", pixels(8, 8))
-    words = [tmp_path / "in.png", "--degradation=identity", "--method=sdedit", "--prior", grey_prior, "--method.steps=8", "--output", tmp_path / "out"]
-    code, _, err = cli(*words, "--method.sampler.class_path=diffusion.samplers.ddim.DDIM", "--method.sampler.init_args.eta=0.5")
+    words = [
+        tmp_path / "in.png",
+        "--degradation=identity",
+        "--method=sdedit",
+        "--prior",
+        grey_prior,
+        "--method.steps=8",
+        "--output",
+        tmp_path / "out",
+    ]
+    code, _, err = cli(
+        *words, "--method.sampler.class_path=diffusion.samplers.ddim.DDIM", "--method.sampler.init_args.eta=0.5"
+    )
     assert code == 0, err
 
 
 def test_a_deterministic_method_gives_one(cli, tmp_path):
     save(tmp_path / "in.png", pixels(8, 8))
-    code, out, err = cli(tmp_path / "in.png", "--degradation=identity", "--method=pseudo_inverse", "--num_samples=4", "--output", tmp_path / "out")
+    code, out, err = cli(
+        tmp_path / "in.png",
+        "--degradation=identity",
+        "--method=pseudo_inverse",
+        "--num_samples=4",
+        "--output",
+        tmp_path / "out",
+    )
     assert code == 0 and "it gives one restoration" in err and len(out.splitlines()) == 2
     assert np.array_equal(read(tmp_path / "out/restored.png"), read(tmp_path / "in.png"))
 
@@ -250,7 +365,13 @@ def test_a_deterministic_method_gives_one(cli, tmp_path):
 def test_lists(cli):
     code, out, _ = cli("--list_methods")
     assert code == 0
-    for name in ("pseudo_inverse", "total_variation", "sdedit  (needs a prior)", "dps  (needs a prior)", "--method.scale=null"):
+    for name in (
+        "pseudo_inverse",
+        "total_variation",
+        "sdedit  (needs a prior)",
+        "dps  (needs a prior)",
+        "--method.scale=null",
+    ):
         assert name in out
     code, out, _ = cli("--list_degradations")
     assert code == 0 and "average_pool" in out and "--degradation.factor" in out
@@ -278,7 +399,9 @@ def _bad_pictures(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "shallow.png").write_bytes(png16.encode(pixels(6, 5, 3).astype(np.uint16))[:-30])
     save(folder / "clear.png", clear)
     Image.fromarray(colour).convert("CMYK").save(folder / "print.jpg")
-    Image.fromarray(pixels(6, 5)).save(folder / "film.gif", save_all=True, append_images=[Image.fromarray(pixels(6, 5, seed=1))])
+    Image.fromarray(pixels(6, 5)).save(
+        folder / "film.gif", save_all=True, append_images=[Image.fromarray(pixels(6, 5, seed=1))]
+    )
     return {
         "missing": (folder / "nowhere.png", "there is no picture at"),
         "folder": (folder, "is a folder"),
@@ -297,7 +420,22 @@ def _bad_pictures(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-BAD = ("missing", "folder", "empty", "text", "cut", "deep", "clear", "point", "line", "nan", "range", "shallow", "print", "film")
+BAD = (
+    "missing",
+    "folder",
+    "empty",
+    "text",
+    "cut",
+    "deep",
+    "clear",
+    "point",
+    "line",
+    "nan",
+    "range",
+    "shallow",
+    "print",
+    "film",
+)
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -311,7 +449,10 @@ def test_pictures_that_cannot_be_restored(cli, tmp_path, case):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--method=pseudo_inverse", "--degradation=identity", "--factor=2"], "--degradation identity and --factor 2 are two degradations"),
+        (
+            ["--method=pseudo_inverse", "--degradation=identity", "--factor=2"],
+            "--degradation identity and --factor 2 are two degradations",
+        ),
         (["--method=pseudo_inverse", "--mask=MASK", "--factor=2"], "and --factor 2 are two degradations"),
         (["--method=pseudo_inverse", "--kernel=bicubic"], "give --factor F too"),
         (["--method=pseudo_inverse", "--factor=1"], "--factor must be a whole number of at least 2, got 1"),
@@ -321,7 +462,10 @@ def test_pictures_that_cannot_be_restored(cli, tmp_path, case):
         (["--method=pseudo_inverse", "--factor=100000", "--kernel=average"], "would have 800000x800000 pixels"),
         (["--method=pseudo_inverse", "--truth=nowhere.png"], "there is no picture at 'nowhere.png'"),
         (["--method=pseudo_inverse", "--truth=MASK"], "has 5x4 pixels (width x height), the restored picture has 8x8"),
-        (["--method=pseudo_inverse", "--factor=2", "--kernel=average", "--truth=PICTURE"], "the restored picture has 16x16"),
+        (
+            ["--method=pseudo_inverse", "--factor=2", "--kernel=average", "--truth=PICTURE"],
+            "the restored picture has 16x16",
+        ),
         (["--method=pseudo_inverse", "--truth=GREY"], "is in grey, the picture is restored in colour"),
         (["--method=pseudo_inverse", "--mask=NOTHING"], "so nothing is known"),
         (["--method=pseudo_inverse", "--sigma_255=nan"], "must be finite and at least 0"),
@@ -331,8 +475,14 @@ def test_pictures_that_cannot_be_restored(cli, tmp_path, case):
         (["--method=dpss", "--degradation=identity"], "--method 'dpss' does not exist (did you mean 'dps'?)"),
         (["--method=pseudo_inverse", "--degradation=average_pol"], "did you mean 'average_pool'?"),
         (["--method=pseudo_inverse", "--degradation=random_mask"], "--degradation 'random_mask' does not exist"),
-        (["--method=total_variation", "--degradation=identity", "--method.wait=2"], "has no option 'wait' (did you mean 'weight'?)"),
-        (["--method=total_variation", "--degradation=identity", "--method.weight=heavy"], "an option of TotalVariation does not fit"),
+        (
+            ["--method=total_variation", "--degradation=identity", "--method.wait=2"],
+            "has no option 'wait' (did you mean 'weight'?)",
+        ),
+        (
+            ["--method=total_variation", "--degradation=identity", "--method.weight=heavy"],
+            "an option of TotalVariation does not fit",
+        ),
         (["--method=total_variation", "--degradation=identity", "--method.weight=-1"], "weight must be positive"),
         (["--method=pseudo_inverse", "--degradation=average_pool"], "AveragePool needs the option 'factor'"),
         (["--method=pseudo_inverse", "--degradation=circular_blur", "--degradation.std=9"], "more than the image"),
@@ -344,10 +494,16 @@ def test_pictures_that_cannot_be_restored(cli, tmp_path, case):
         (["--method=pseudo_inverse", "--degradation=identity", "--sigma_255=much"], "invalid float value: 'much'"),
         (["--method=pseudo_inverse", "--degradation=identity", "--num_samples=0"], "--num_samples must be at least 1"),
         (["--method=pseudo_inverse", "--degradation=identity", "--device=abacus"], "--device 'abacus' cannot be used"),
-        (["--method=pseudo_inverse", "--degradation=identity", "--sedd=1"], "'--sedd=1' is not known (did you mean '--seed'?)"),
+        (
+            ["--method=pseudo_inverse", "--degradation=identity", "--sedd=1"],
+            "'--sedd=1' is not known (did you mean '--seed'?)",
+        ),
         (["--method=pseudo_inverse", "--degradation=identity", "second.png"], "one picture at a time"),
         (["--method=dps", "--degradation=identity", "--prior=nowhere.ckpt"], "there is no prior at 'nowhere.ckpt'"),
-        (["--method=dps", "--degradation=identity", "--prior=PRIOR"], "restored in colour (3 channels), the prior knows grey pictures"),
+        (
+            ["--method=dps", "--degradation=identity", "--prior=PRIOR"],
+            "restored in colour (3 channels), the prior knows grey pictures",
+        ),
         (["--method=pseudo_inverse", "--degradation=grey"], "this one has 3: give a grey picture"),
         (["--method=sdedit", "--degradation=grey", "--prior=PRIOR"], "this one has 3: give a grey picture"),
     ],
@@ -355,7 +511,13 @@ def test_pictures_that_cannot_be_restored(cli, tmp_path, case):
 def test_mistakes(cli, tmp_path, grey_prior, words, message):
     save(tmp_path / "in.png", pixels(8, 8, 3)), save(tmp_path / "mask.png", np.full((4, 5), 255, np.uint8))
     save(tmp_path / "grey.png", pixels(8, 8)), save(tmp_path / "nothing.png", np.zeros((8, 8), np.uint8))
-    names = {"MASK": "mask.png", "PRIOR": grey_prior.name, "PICTURE": "in.png", "GREY": "grey.png", "NOTHING": "nothing.png"}
+    names = {
+        "MASK": "mask.png",
+        "PRIOR": grey_prior.name,
+        "PICTURE": "in.png",
+        "GREY": "grey.png",
+        "NOTHING": "nothing.png",
+    }
     for word, name in names.items():
         words = [w.replace(word, str(tmp_path / name)) for w in words]
     code, _, err = cli(tmp_path / "in.png", *words, "--output", tmp_path / "out")
@@ -366,7 +528,11 @@ def test_mistakes(cli, tmp_path, grey_prior, words, message):
 def test_the_picture_itself_is_not_written_over(cli, tmp_path):
     before = pixels(8, 8)
     save(tmp_path / "restored.png", before), save(tmp_path / "in.png", before)
-    for words in (["restored.png"], ["in.png", "--truth", tmp_path / "restored.png"], ["in.png", "--mask", tmp_path / "restored.png"]):
+    for words in (
+        ["restored.png"],
+        ["in.png", "--truth", tmp_path / "restored.png"],
+        ["in.png", "--mask", tmp_path / "restored.png"],
+    ):
         code, _, err = cli(tmp_path / words[0], *words[1:], "--method=total_variation", "--output", tmp_path)
         assert code == 2 and "would be written over" in err and np.array_equal(read(tmp_path / "restored.png"), before)
 
@@ -378,9 +544,23 @@ def test_an_earlier_restoration_is_replaced_as_a_whole(cli, tmp_path):
     code, _, err = cli(*dip, "--num_samples=2")
     assert code == 0, err
     save(out / "restored_mine.png", pixels(4, 4))
-    assert {p.name for p in out.iterdir()} == {"restored_0.png", "restored_1.png", "restored_mine.png", "comparison.png", "curve.png", "curve.csv"}
+    assert {p.name for p in out.iterdir()} == {
+        "restored_0.png",
+        "restored_1.png",
+        "restored_mine.png",
+        "comparison.png",
+        "curve.png",
+        "curve.csv",
+    }
     assert cli(*dip)[0] == 0
-    assert {p.name for p in out.iterdir()} == {"restored.png", "restored_mine.png", "comparison.png", "iterates.png", "curve.png", "curve.csv"}
+    assert {p.name for p in out.iterdir()} == {
+        "restored.png",
+        "restored_mine.png",
+        "comparison.png",
+        "iterates.png",
+        "curve.png",
+        "curve.csv",
+    }
     assert cli(picture, "--method=pseudo_inverse", "--output", out)[0] == 0
     assert {p.name for p in out.iterdir()} == {"restored.png", "restored_mine.png", "comparison.png"}
 
@@ -388,13 +568,21 @@ def test_an_earlier_restoration_is_replaced_as_a_whole(cli, tmp_path):
 def test_a_folder_that_another_restoration_writes(cli, tmp_path):
     (tmp_path / "out").mkdir()
     with held_folder(tmp_path / "out", ""):
-        code, _, err = cli(save(tmp_path / "in.png", pixels(8, 8)), "--method=pseudo_inverse", "--output", tmp_path / "out")
+        code, _, err = cli(
+            save(tmp_path / "in.png", pixels(8, 8)), "--method=pseudo_inverse", "--output", tmp_path / "out"
+        )
     assert code == 2 and "is being written by another restoration" in err and not list((tmp_path / "out").iterdir())
 
 
 def test_output_that_cannot_be_written(cli, tmp_path):
     save(tmp_path / "in.png", pixels(8, 8))
-    code, _, err = cli(tmp_path / "in.png", "--degradation=identity", "--method=pseudo_inverse", "--output", tmp_path / "in.png" / "out")
+    code, _, err = cli(
+        tmp_path / "in.png",
+        "--degradation=identity",
+        "--method=pseudo_inverse",
+        "--output",
+        tmp_path / "in.png" / "out",
+    )
     assert code == 2 and "--output" in err and "cannot be written" in err
 
 
@@ -403,9 +591,17 @@ def test_a_restoration_that_is_not_finite(cli, tmp_path, grey_prior):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         code, _, err = cli(
-            tmp_path / "in.png", "--degradation=identity", "--method=dps", "--prior", grey_prior, "--method.steps=4", "--method.scale=1e38",
-            "--method.clip=false", "--output", tmp_path / "out",
-        )  # fmt: skip
+            tmp_path / "in.png",
+            "--degradation=identity",
+            "--method=dps",
+            "--prior",
+            grey_prior,
+            "--method.steps=4",
+            "--method.scale=1e38",
+            "--method.clip=false",
+            "--output",
+            tmp_path / "out",
+        )
     assert code == 2 and "not finite" in err, err
     assert not list((tmp_path / "out").iterdir())
 
@@ -413,7 +609,16 @@ def test_a_restoration_that_is_not_finite(cli, tmp_path, grey_prior):
 def test_as_a_command(tmp_path):
     """In a process of its own, from another folder, without a word of Python in the answer."""
     save(tmp_path / "in.png", pixels(8, 8))
-    words = [PROJECT / "restore.py", "in.png", "--degradation", "identity", "--method", "pseudo_inverse", "--output", "out"]
+    words = [
+        PROJECT / "restore.py",
+        "in.png",
+        "--degradation",
+        "identity",
+        "--method",
+        "pseudo_inverse",
+        "--output",
+        "out",
+    ]
     result = call(*words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["out/restored.png", "out/comparison.png"]
@@ -428,18 +633,39 @@ def test_a_cold_restorer_knows_what_it_undoes_and_estimates_how_much(cli, tmp_pa
     prior = tmp_path / "cold.safetensors"
     write_safetensors(prior, network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32)
     picture = save(tmp_path / "in.png", pixels(8, 8))
-    code, _, err = cli(picture, "--method", "cold", "--prior", prior, "--output", tmp_path / "a", "--method.severity", 4)
+    code, _, err = cli(
+        picture, "--method", "cold", "--prior", prior, "--output", tmp_path / "a", "--method.severity", 4
+    )
     assert code == 0 and "severity 4 of 6 (given)" in err
     expected = cold_sample(restorer, to_float(torch.from_numpy(pixels(8, 8))[None, None]), [4, 3, 2, 1, 0], {})
-    np.testing.assert_allclose(read(tmp_path / "a" / "restored.png"), ((expected.clamp(-1, 1) + 1) * 127.5).round()[0, 0].numpy(), atol=1)
+    np.testing.assert_allclose(
+        read(tmp_path / "a" / "restored.png"), ((expected.clamp(-1, 1) + 1) * 127.5).round()[0, 0].numpy(), atol=1
+    )
     code, _, err = cli(picture, "--method", "cold", "--prior", prior, "--output", tmp_path / "b")
     assert code == 0 and "of 6 (estimated; another one: --method.severity N)" in err
-    code, _, err = cli(picture, "--method", "dps", "--degradation", "identity", "--prior", prior, "--output", tmp_path / "c")
+    code, _, err = cli(
+        picture, "--method", "dps", "--degradation", "identity", "--prior", prior, "--output", tmp_path / "c"
+    )
     assert code == 2 and "DPS needs a denoiser" in err and "cold restorer" in err
-    code, _, err = cli(picture, "--method", "cold", "--prior", write_tiny_prior(tmp_path / "hot.safetensors"), "--output", tmp_path / "c")
+    code, _, err = cli(
+        picture,
+        "--method",
+        "cold",
+        "--prior",
+        write_tiny_prior(tmp_path / "hot.safetensors"),
+        "--output",
+        tmp_path / "c",
+    )
     assert code == 2 and "is a denoiser, and a cold restorer is needed" in err
 
 
 def test_a_reader_that_goes_away_is_no_error():
-    result = subprocess.run(f"{sys.executable} restore.py --list_degradations | head -1", shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        f"{sys.executable} restore.py --list_degradations | head -1",
+        shell=True,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert result.returncode == 0 and result.stderr == "" and result.stdout.startswith("average_pool")

@@ -62,7 +62,9 @@ def test_average_and_raw_weights_differ_and_load(whole):
     _, run = whole
     path = run / "checkpoints" / "last.ckpt"
     ema, raw = load_prior(path, weights="ema"), load_prior(path, weights="raw")
-    difference = [(a - b).abs().max() for a, b in zip(ema.denoiser.parameters(), raw.denoiser.parameters(), strict=True)]
+    difference = [
+        (a - b).abs().max() for a, b in zip(ema.denoiser.parameters(), raw.denoiser.parameters(), strict=True)
+    ]
     assert max(difference) > 0
     assert ema.fingerprint != raw.fingerprint
 
@@ -81,7 +83,9 @@ def test_five_steps_and_three_equal_eight(whole, tmp_path):
 def test_a_stopped_run_goes_on(number, tmp_path):
     config = write_config(tmp_path, tiny_config(max_steps=60, val_check_interval=20))
     run = tmp_path / "run"
-    code = call_and_stop(number, "train.py", "fit", "--config", config, "--run", run, ready=run / "checkpoints" / "last.ckpt")
+    code = call_and_stop(
+        number, "train.py", "fit", "--config", config, "--run", run, ready=run / "checkpoints" / "last.ckpt"
+    )
     assert code == (75 if number == signal.SIGTERM else -signal.SIGKILL)
     stopped_at = checkpoint(run)["global_step"]
     assert 0 < stopped_at < 60
@@ -91,7 +95,11 @@ def test_a_stopped_run_goes_on(number, tmp_path):
     assert fit(config, tmp_path / "whole").returncode == 0
     same_weights(checkpoint(tmp_path / "whole"), checkpoint(run))
     logged = steps(run)
-    assert len(logged) == len(set(logged)) and logged == sorted(logged) and set(range(60)) - set(logged) <= {stopped_at - 1}
+    assert (
+        len(logged) == len(set(logged))
+        and logged == sorted(logged)
+        and set(range(60)) - set(logged) <= {stopped_at - 1}
+    )
 
 
 def test_a_finished_run_says_so(whole):
@@ -108,7 +116,8 @@ def test_another_config_is_refused_with_the_difference(whole):
 
 
 def test_two_processes_train_the_same_model_stopped_or_not(tmp_path):
-    """batch_size 16 is 8 images on each of two processes: the same batches and noise, so the same weights up to the order of sums (no dropout).
+    """batch_size 16 is 8 images on each of two processes: the same batches and noise, so the same weights up to the
+    order of sums (no dropout).
 
     8 steps against 5, SIGTERM to the second process, and 3: equal bit for bit.
     """
@@ -136,7 +145,9 @@ def test_two_processes_train_the_same_model_stopped_or_not(tmp_path):
     killed = write_config(tmp_path / "killed", config)
     env = {**environment(), "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
     result = fit(killed, tmp_path / "stopped", *two, env=env, timeout=600)
-    assert result.returncode == 75 and checkpoint(tmp_path / "stopped")["global_step"] == 5, result.stdout + result.stderr[-3000:]
+    assert result.returncode == 75 and checkpoint(tmp_path / "stopped")["global_step"] == 5, (
+        result.stdout + result.stderr[-3000:]
+    )
     result = fit(killed, tmp_path / "stopped", *two, env=env, timeout=600)
     assert result.returncode == 0 and "at step 5" in result.stdout, result.stdout + result.stderr[-3000:]
     c = checkpoint(tmp_path / "stopped")
@@ -147,8 +158,20 @@ def test_two_processes_train_the_same_model_stopped_or_not(tmp_path):
 def test_predict_draws_the_same_images_for_any_batch_size(whole, tmp_path):
     config, run = whole
     for name, size in (("a", 16), ("b", 2)):
-        result = call("train.py", "predict", "--config", config, "--ckpt_path", run / "checkpoints" / "last.ckpt", "--num_images", 5,
-                      "--output", tmp_path / name, "--data.batch_size", size)  # fmt: skip
+        result = call(
+            "train.py",
+            "predict",
+            "--config",
+            config,
+            "--ckpt_path",
+            run / "checkpoints" / "last.ckpt",
+            "--num_images",
+            5,
+            "--output",
+            tmp_path / name,
+            "--data.batch_size",
+            size,
+        )
         assert result.returncode == 0, result.stderr[-3000:]
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [*(f"{k:06d}.png" for k in range(5)), "grid.png"]
     for k in range(5):
@@ -175,12 +198,19 @@ def test_wandb_offline_keeps_its_id(tmp_path):
         (["--model.network.class_path", "networks.unet.Unet"], ["Unet"]),
         (["--model.data_shape", "[1, 9, 9]"], ["data_shape", "[1, 9, 9]", "[1, 8, 8]"]),
         (["--model.data_shape", "[3, 8, 8]"], ["1 input channels", "data_shape", "in_channels to 3"]),
-        (["--data", "{class_path: datamodules.mnist.MNIST, init_args: {data_dir: /nowhere, download: false}}", "--model.data_shape", "[1, 28, 28]"],
-         ["/nowhere", "MNIST"]),
+        (
+            [
+                "--data",
+                "{class_path: datamodules.mnist.MNIST, init_args: {data_dir: /nowhere, download: false}}",
+                "--model.data_shape",
+                "[1, 28, 28]",
+            ],
+            ["/nowhere", "MNIST"],
+        ),
         (["--model.learning_rate", "1e30", "--trainer.gradient_clip_val", "null"], ["training loss", "learning_rate"]),
         (["--ckpt_path", "x.ckpt"], ["ckpt_path", "--run"]),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_sentence(options, words, tmp_path):
     config = write_config(tmp_path, tiny_config(max_steps=40))
     one_sentence(fit(config, tmp_path / "run", *options), *words)
@@ -194,8 +224,11 @@ def test_a_loss_that_is_not_a_number_leaves_the_last_good_checkpoint(tmp_path):
     stored["model"]["init_args"]["learning_rate"] = 1e30
     stored["trainer"] |= {"gradient_clip_val": None, "max_steps": 50}
     (run / "config.yaml").write_text(yaml.safe_dump(stored))
-    result = fit(config, run, "--model.learning_rate", "1e30", "--trainer.gradient_clip_val", "null", "--trainer.max_steps", 50)
-    # The learning rate of a continued run is that of its optimiser state, which is the good one: only a poisoned state diverges.
+    result = fit(
+        config, run, "--model.learning_rate", "1e30", "--trainer.gradient_clip_val", "null", "--trainer.max_steps", 50
+    )
+    # The learning rate of a continued run is that of its optimiser state, which is the good one: only a poisoned state
+    # diverges.
     assert result.returncode in (0, 2)
     load_prior(run / "checkpoints" / "last.ckpt")
 
@@ -205,18 +238,39 @@ def test_files_that_are_not_checkpoints(tmp_path, whole):
     (tmp_path / "text.ckpt").write_text("hello")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "foreign.ckpt")
     for name, word in (("missing.ckpt", "no prior at"), ("text.ckpt", "text.ckpt"), ("foreign.ckpt", "foreign.ckpt")):
-        one_sentence(call("train.py", "predict", "--config", config, "--ckpt_path", tmp_path / name, "--output", tmp_path / "o"), word)
+        one_sentence(
+            call("train.py", "predict", "--config", config, "--ckpt_path", tmp_path / name, "--output", tmp_path / "o"),
+            word,
+        )
 
 
 def test_a_prior_of_another_config_is_refused_and_a_released_one_draws_without_data(whole, tmp_path):
     config, run = whole
     asset = ROOT / "assets/ddpm_mnist.safetensors"
     last = run / "checkpoints" / "last.ckpt"
-    for path, options in ((asset, []), (last, ["--model.prediction", "epsilon"]), (last, ["--model.network.groups", "2"])):
-        result = call("train.py", "predict", "--config", config, "--ckpt_path", path, "--output", tmp_path / "o", *options)
+    for path, options in (
+        (asset, []),
+        (last, ["--model.prediction", "epsilon"]),
+        (last, ["--model.network.groups", "2"]),
+    ):
+        result = call(
+            "train.py", "predict", "--config", config, "--ckpt_path", path, "--output", tmp_path / "o", *options
+        )
         one_sentence(result, path.name, "another", "there")
-    result = call("train.py", "predict", "--config", "configs/train/ddpm_mnist.yaml", "--ckpt_path", asset, "--num_images", 2, "--output", tmp_path / "digits",
-                  "--data.data_dir", "/nowhere")  # fmt: skip
+    result = call(
+        "train.py",
+        "predict",
+        "--config",
+        "configs/train/ddpm_mnist.yaml",
+        "--ckpt_path",
+        asset,
+        "--num_images",
+        2,
+        "--output",
+        tmp_path / "digits",
+        "--data.data_dir",
+        "/nowhere",
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert len(list((tmp_path / "digits").glob("0*.png"))) == 2
 
@@ -244,7 +298,9 @@ def test_help_of_every_subcommand():
 
 
 def test_a_restorer_is_trained_continued_and_drawn_from(tmp_path):
-    """Cold diffusion through the same commands; what its start learnt from the training images comes back from the checkpoint, without them."""
+    """Cold diffusion through the same commands; what its start learnt from the training images comes back from the
+    checkpoint, without them.
+    """
     config = tiny_config(max_steps=3, val_check_interval=3)
     options = config["model"]["init_args"]
     config["model"] = {
@@ -252,7 +308,10 @@ def test_a_restorer_is_trained_continued_and_drawn_from(tmp_path):
         "init_args": {
             "data_shape": [1, 8, 8],
             "network": options["network"],
-            "family": {"class_path": "degradations.severity.gaussian_blur.GaussianBlur", "init_args": {"steps": 8, "taps": 5, "std": 2.0, "to_mean": True}},
+            "family": {
+                "class_path": "degradations.severity.gaussian_blur.GaussianBlur",
+                "init_args": {"steps": 8, "taps": 5, "std": 2.0, "to_mean": True},
+            },
             "start": {"class_path": "diffusion.cold_starts.constant_colour.ConstantColour"},
             "warmup_steps": 2,
         },
@@ -262,14 +321,43 @@ def test_a_restorer_is_trained_continued_and_drawn_from(tmp_path):
     result = fit(path, run, "--trainer.max_steps", 6)
     assert result.returncode == 0 and "at step 3" in result.stdout, result.stderr[-3000:]
     assert (run / "samples" / "step_0000006.png").exists()
-    result = call("train.py", "predict", "--config", path, "--run", run, "--num_images", 5, env={**environment(), "DATA_DIR": str(tmp_path / "nothing")})
+    result = call(
+        "train.py",
+        "predict",
+        "--config",
+        path,
+        "--run",
+        run,
+        "--num_images",
+        5,
+        env={**environment(), "DATA_DIR": str(tmp_path / "nothing")},
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     assert len(list((run / "images").glob("0*.png"))) == 5 and (run / "images" / "grid.png").exists()
-    one_sentence(call("train.py", "predict", "--config", path, "--run", run, "--model.family.init_args.steps", 9), "another family", "steps: 8 there, 9 here")
-    one_sentence(call("train.py", "predict", "--config", path, "--run", run, "--model.start", "null"), "does not generate")
+    one_sentence(
+        call("train.py", "predict", "--config", path, "--run", run, "--model.family.init_args.steps", 9),
+        "another family",
+        "steps: 8 there, 9 here",
+    )
+    one_sentence(
+        call("train.py", "predict", "--config", path, "--run", run, "--model.start", "null"), "does not generate"
+    )
     result = call("train.py", "validate", "--config", path, "--run", run)
     assert result.returncode == 0 and "val/loss_s001-002" in result.stdout, result.stderr[-3000:]
     exported = tmp_path / "released.safetensors"
     assert call("-m", "checkpoints.export", run / "checkpoints" / "last.ckpt", exported).returncode == 0
-    result = call("train.py", "predict", "--config", path, "--run", run, "--ckpt_path", exported, "--num_images", 2, "--output", tmp_path / "drawn")
+    result = call(
+        "train.py",
+        "predict",
+        "--config",
+        path,
+        "--run",
+        run,
+        "--ckpt_path",
+        exported,
+        "--num_images",
+        2,
+        "--output",
+        tmp_path / "drawn",
+    )
     assert result.returncode == 0 and (tmp_path / "drawn" / "000001.png").exists(), result.stderr[-3000:]

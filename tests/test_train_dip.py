@@ -1,4 +1,6 @@
-"""train.py on a deep image prior, as a user calls it: written, stopped, continued bit for bit, finished, refused in one sentence."""
+"""train.py on a deep image prior, as a user calls it: written, stopped, continued bit for bit, finished, refused in one
+sentence.
+"""
 
 import csv
 import re
@@ -24,21 +26,33 @@ def dip_config(**trainer: object) -> dict:
             "init_args": {
                 "architecture": {"class_path": "networks.untrained.skip.SkipArchitecture", "init_args": ARCHITECTURE},
                 "iterations": 300,
-                "stopping": {"class_path": "restoration.stopping.es_wmv.ESWMV", "init_args": {"window": 5, "patience": 60}},
+                "stopping": {
+                    "class_path": "restoration.stopping.es_wmv.ESWMV",
+                    "init_args": {"window": 5, "patience": 60},
+                },
                 "langevin": 0.02,
             },
         },
         "data": {
             "class_path": "datamodules.degraded_images.DegradedImages",
             "init_args": {
-                "source": {"class_path": "datamodules.digits.Digits"}, "count": 2, "size": 16,
+                "source": {"class_path": "datamodules.digits.Digits"},
+                "count": 2,
+                "size": 16,
                 "noise": {"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_255": 25}},
             },
         },
-        "trainer": {"accelerator": "cpu", "max_epochs": -1, "log_every_n_steps": 5, "enable_progress_bar": False, "enable_model_summary": False, **trainer},
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": -1,
+            "log_every_n_steps": 5,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            **trainer,
+        },
         "checkpoint": {"every_n_steps": 40},
         "wandb": {"mode": "disabled"},
-    }  # fmt: skip
+    }
 
 
 def fit(config: Path, run: Path, *options: object):
@@ -59,7 +73,10 @@ def whole(tmp_path_factory) -> tuple[Path, Path]:
 def test_what_a_run_writes_and_logs(whole):
     config, run = whole
     written = {p.name for p in (run / "restored").iterdir()}
-    assert written == {"pictures.csv", *(f"0000{k}{end}" for k in range(2) for end in (".png", "_iterates.png", "_curve.png", "_curve.csv"))}
+    assert written == {
+        "pictures.csv",
+        *(f"0000{k}{end}" for k in range(2) for end in (".png", "_iterates.png", "_curve.png", "_curve.csv")),
+    }
     with open(run / "restored/pictures.csv") as file:
         pictures = list(csv.DictReader(file))
     assert [p["picture"] for p in pictures] == ["00000", "00001"] and all("because" in p["why"] for p in pictures)
@@ -68,10 +85,21 @@ def test_what_a_run_writes_and_logs(whole):
     assert float(rows[-1]["restored/psnr"]) == pytest.approx(sum(float(p["psnr"]) for p in pictures) / 2, abs=1e-4)
     assert float(rows[-1]["restored/iterations"]) == sum(int(p["iterations"]) for p in pictures) / 2
     section = PAGE.split("## What a deep image prior logs")[1].split("\n## ")[0]
-    named = {n for line in section.splitlines() if line.startswith("| `") for n in re.findall(r"`([^`]+)`", line.split("|")[1])}
-    logged = {re.sub(r"^stopping/(?!stopped$).*", "stopping/<value>", n) for n in rows[0] if n.startswith(("stopping/", "restored/"))}
+    named = {
+        n
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for n in re.findall(r"`([^`]+)`", line.split("|")[1])
+    }
+    logged = {
+        re.sub(r"^stopping/(?!stopped$).*", "stopping/<value>", n)
+        for n in rows[0]
+        if n.startswith(("stopping/", "restored/"))
+    }
     assert logged == named - {"restored"}
-    assert len(list((run / "wandb").glob("offline-run-*"))) == 1 and list((run / "wandb").glob("offline-run-*/files/media/images/restored*.png"))
+    assert len(list((run / "wandb").glob("offline-run-*"))) == 1 and list(
+        (run / "wandb").glob("offline-run-*/files/media/images/restored*.png")
+    )
     result = fit(config, run)
     assert result.returncode == 0 and "is finished" in result.stdout
     # Its end is its own: a larger limit of the trainer does not continue it.
@@ -80,22 +108,40 @@ def test_what_a_run_writes_and_logs(whole):
 
 def test_sigterm_and_the_same_command_again(whole, tmp_path):
     config, run = whole
-    code = call_and_stop(signal.SIGTERM, "train.py", "fit", "--config", config, "--run", tmp_path / "run", ready=tmp_path / "run/checkpoints/last.ckpt",
-                         timeout=900)  # fmt: skip
+    code = call_and_stop(
+        signal.SIGTERM,
+        "train.py",
+        "fit",
+        "--config",
+        config,
+        "--run",
+        tmp_path / "run",
+        ready=tmp_path / "run/checkpoints/last.ckpt",
+        timeout=900,
+    )
     assert code == 75
     stopped = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"]
     result = fit(config, tmp_path / "run")
     assert result.returncode == 0 and f"at step {stopped}" in result.stdout, result.stderr[-3000:]
     for path in (run / "restored").iterdir():
         assert path.read_bytes() == (tmp_path / "run/restored" / path.name).read_bytes(), path.name
-    a, b = (torch.load(r / "checkpoints/last.ckpt", weights_only=True)["deep_image_prior"]["states"] for r in (run, tmp_path / "run"))
+    a, b = (
+        torch.load(r / "checkpoints/last.ckpt", weights_only=True)["deep_image_prior"]["states"]
+        for r in (run, tmp_path / "run")
+    )
     for number, state in a.items():
-        assert all(torch.equal(p, q) for p, q in zip(state["fit"]["parameters"], b[number]["fit"]["parameters"], strict=True))
+        assert all(
+            torch.equal(p, q) for p, q in zip(state["fit"]["parameters"], b[number]["fit"]["parameters"], strict=True)
+        )
 
 
 def test_prepare_says_what_is_there(whole, tmp_path):
     result = fit(whole[0], tmp_path / "run", "--prepare")
-    assert result.returncode == 0 and "2 pictures of [1, 16, 16]" in result.stdout and "parameters for each picture" in result.stdout, result.stderr[-2000:]
+    assert (
+        result.returncode == 0
+        and "2 pictures of [1, 16, 16]" in result.stdout
+        and "parameters for each picture" in result.stdout
+    ), result.stderr[-2000:]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +160,15 @@ def test_prepare_says_what_is_there(whole, tmp_path):
 )
 def test_a_mistake_is_one_sentence(command, options, words, whole, tmp_path, monkeypatch):
     config, run = whole
-    words_of_call = ["train.py", command, "--config", str(config), "--run", str(run if command != "fit" else tmp_path / "run"), *options]
+    words_of_call = [
+        "train.py",
+        command,
+        "--config",
+        str(config),
+        "--run",
+        str(run if command != "fit" else tmp_path / "run"),
+        *options,
+    ]
     monkeypatch.setattr("sys.argv", words_of_call)
     with pytest.raises(UserError) as error:
         TrainCLI()

@@ -19,7 +19,15 @@ from training.cli import TrainCLI
 PAGE = (ROOT / "docs/wandb.md").read_text()
 
 #: Named on the page, but not logged by a run of a prior on a CPU.
-ELSEWHERE = {"memory/device_peak_gib", "val/accuracy", "test/accuracy", "test/loss", "quality/best", "trainer/global_step", "samples"}
+ELSEWHERE = {
+    "memory/device_peak_gib",
+    "val/accuracy",
+    "test/accuracy",
+    "test/loss",
+    "quality/best",
+    "trainer/global_step",
+    "samples",
+}
 ELSEWHERE |= {"generation", "restoration"}
 
 
@@ -52,7 +60,9 @@ def run(tmp_path_factory) -> Path:
     config["wandb"] = {"mode": "offline"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.setattr("sys.argv", ["train.py", "fit", "--config", str(write_config(folder, config)), "--run", str(folder / "run")])
+        patch.setattr(
+            "sys.argv", ["train.py", "fit", "--config", str(write_config(folder, config)), "--run", str(folder / "run")]
+        )
         import wandb
 
         wandb.finish()  # a fixture of a module begins before what closes runs after each test

@@ -47,22 +47,39 @@ _load_yaml = get_loader("yaml")
 
 
 class Parser(LightningArgumentParser):
-    """Refuses with one sentence and the nearest name, instead of forty lines of usage; takes no abbreviated options, which hide a typing mistake."""
+    """Refuses with one sentence and the nearest name, instead of forty lines of usage; takes no abbreviated options,
+    which hide a typing mistake.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         text = " ".join(str(message).split())
-        # A subclass option is tried as each type of a union; what matters is the first trial's reason, the others say "Expected NoneType".
-        inner = re.search(r"^(Parser key \"[\w.]+\"): Does not validate .*? Errors: - (.*?)(?: - Expected a <class 'NoneType'>| Given value type|$)", text)
+        # A subclass option is tried as each type of a union; what matters is the first trial's reason, the others say
+        # "Expected NoneType".
+        inner = re.search(
+            r"^(Parser key \"[\w.]+\"): Does not validate .*? Errors: - (.*?)(?: - Expected a <class 'NoneType'>| Given"
+            r" value type|$)",
+            text,
+        )
         text = f"{inner.group(1)}: {inner.group(2)}" if inner else text
         if "arguments are required" in text and "model" in text:
             text = "no model and no data are given: name a config, --config configs/train/NAME.yaml"
-        if "'dict' object has no attribute 'init_args'" in text:  # of an entry without a class that the parser knows, such as model.training
-            given = next((w.partition(".class_path")[0] for w in sys.argv[1:] if re.match(r"--\w+\.[\w.]+\.class_path(=|$)", w)), "--model.training")
-            text = f"{given}.class_path cannot be given by itself, because its options would remain those of another class: "
-            text += f"give the whole entry, {given} '{{class_path: CLASS, init_args: {{...}}}}', or {given} CLASS for a class without options"
+        # of an entry without a class that the parser knows, such as model.training
+        if "'dict' object has no attribute 'init_args'" in text:
+            given = next(
+                (w.partition(".class_path")[0] for w in sys.argv[1:] if re.match(r"--\w+\.[\w.]+\.class_path(=|$)", w)),
+                "--model.training",
+            )
+            text = (
+                f"{given}.class_path cannot be given by itself, because its options would remain those of another"
+                " class: "
+            )
+            text += (
+                f"give the whole entry, {given} '{{class_path: CLASS, init_args: {{...}}}}', or {given} CLASS for a"
+                " class without options"
+            )
         unknown = re.search(r"(?:Option|unrecognized arguments:|does not accept option) '?(?:--)?([\w.]+)", text)
         suggestion = nearest(unknown.group(1), self._known_names()) if unknown and "did you mean" not in text else ""
         raise UserError(text + suggestion) from ex
@@ -72,7 +89,11 @@ class Parser(LightningArgumentParser):
         names = [a.dest for a in self._actions]
         for name, module in list(sys.modules.items()):
             if name.split(".")[0] in ("lightning_modules", "datamodules", "networks", "diffusion", "callbacks"):
-                classes = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == name and not issubclass(c, BaseException)]
+                classes = [
+                    c
+                    for c in vars(module).values()
+                    if inspect.isclass(c) and c.__module__ == name and not issubclass(c, BaseException)
+                ]
                 names += [p for c in classes for p in inspect.signature(c).parameters]
         return names
 
@@ -93,16 +114,43 @@ class TrainCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--run", type=str | None, default=None, help="run folder (default: runs/<name of the first config>)")
-        parser.add_argument("--seed", type=int | None, default=None, help="seed_everything (weights), model.seed (noise), data.seed (order) at once")
-        parser.add_argument("--prepare", type=bool, default=False, nargs="?", const=True, help="fit: fetch and check what the config needs, train nothing")
-        parser.add_argument("--output", type=str | None, default=None, help="predict: folder for the images (default: <run>/images)")
+        parser.add_argument(
+            "--run", type=str | None, default=None, help="run folder (default: runs/<name of the first config>)"
+        )
+        parser.add_argument(
+            "--seed",
+            type=int | None,
+            default=None,
+            help="seed_everything (weights), model.seed (noise), data.seed (order) at once",
+        )
+        parser.add_argument(
+            "--prepare",
+            type=bool,
+            default=False,
+            nargs="?",
+            const=True,
+            help="fit: fetch and check what the config needs, train nothing",
+        )
+        parser.add_argument(
+            "--output", type=str | None, default=None, help="predict: folder for the images (default: <run>/images)"
+        )
         parser.add_argument("--num_images", type=int | None, default=None, help="predict: how many images to draw")
         parser.add_class_arguments(WandbOptions, "wandb")
         # In the order in which they are called: the average is updated before anything looks at it or saves it.
-        callbacks = {"ema": EMA, "finite_loss": FiniteLoss, "health": Health, "samples": SampleGrid, "quality": GenerationQuality}
+        callbacks = {
+            "ema": EMA,
+            "finite_loss": FiniteLoss,
+            "health": Health,
+            "samples": SampleGrid,
+            "quality": GenerationQuality,
+        }
         callbacks |= {"early_stopping": EarlyStopping, "restored": RestoredPictures}
-        for key, callback in {**callbacks, "progress": ProgressLine, "preemption": Preemption, "checkpoint": RunCheckpoint}.items():
+        for key, callback in {
+            **callbacks,
+            "progress": ProgressLine,
+            "preemption": Preemption,
+            "checkpoint": RunCheckpoint,
+        }.items():
             parser.add_lightning_class_args(callback, key)
         parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
 
@@ -122,12 +170,16 @@ class TrainCLI(LightningCLI):
             raise UserError(f"give a config: python train.py {self.subcommand} --config configs/train/NAME.yaml")
         if options.trainer.enable_progress_bar is None and not sys.stdout.isatty():
             options.trainer.enable_progress_bar = False  # a log file gets lines, see callbacks/progress_line.py
-        self.run = RunFolder(options.run or Path("runs") / Path(str(options.config[0])).stem / agent_part(), complete=self._complete)
+        self.run = RunFolder(
+            options.run or Path("runs") / Path(str(options.config[0])).stem / agent_part(), complete=self._complete
+        )
         if self.subcommand != "fit":
             options.ckpt_path = options.get("ckpt_path") or self._last()
             return
         if options.get("ckpt_path"):
-            raise UserError("fit takes no --ckpt_path: the same command again continues the run in its folder, see --run")
+            raise UserError(
+                "fit takes no --ckpt_path: the same command again continues the run in its folder, see --run"
+            )
         options.ckpt_path = str(self.run.last_checkpoint) if self.run.last_checkpoint else None
         if options.prepare:
             self.plain_config, self.wanted = self._plain(), on_this_machine(options.trainer)
@@ -136,13 +188,22 @@ class TrainCLI(LightningCLI):
             self.plain_config = self._plain()
             self.run.open(self.plain_config)
         else:
-            self.run.compare(self._plain())  # read-only: under torchrun every process must refuse, or the others wait for the first one for ever
+            # read-only: under torchrun every process must refuse, or the others wait for the first one for ever
+            self.run.compare(self._plain())
         finished, steps = self.run.finished(), options.trainer.max_steps
         complete = finished is not None and finished.get("complete", False)
-        if complete or (finished is not None and (finished["step"] >= steps if steps >= 0 else finished["max_epochs"] >= (options.trainer.max_epochs or 0))):
+        if complete or (
+            finished is not None
+            and (
+                finished["step"] >= steps if steps >= 0 else finished["max_epochs"] >= (options.trainer.max_epochs or 0)
+            )
+        ):
             if is_first_process():
                 more = "" if complete else ", or a larger trainer.max_steps or max_epochs"
-                print(f"run '{self.run.path}' is finished: {finished['step']} steps, {finished['images']} images; give another --run{more}")
+                print(
+                    f"run '{self.run.path}' is finished: {finished['step']} steps, {finished['images']} images; give"
+                    f" another --run{more}"
+                )
             raise SystemExit(0)
 
     def _last(self) -> str:
@@ -157,12 +218,16 @@ class TrainCLI(LightningCLI):
             return stored
 
     def _plain(self, config: Any = None) -> dict[str, Any]:
-        text = self._parser(self.subcommand).dump(config or self.config[self.subcommand], skip_none=False, skip_validation=True)
+        text = self._parser(self.subcommand).dump(
+            config or self.config[self.subcommand], skip_none=False, skip_validation=True
+        )
         plain = yaml.safe_load(text)
         return {k: v for k, v in plain.items() if k not in ("config", "ckpt_path", "prepare")}
 
     def instantiate_classes(self) -> None:
-        """UserError with the reason that a constructor gave: the parser tries each type of a union, model or None, and tells of all trials."""
+        """UserError with the reason that a constructor gave: the parser tries each type of a union, model or None, and
+        tells of all trials.
+        """
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -180,7 +245,10 @@ class TrainCLI(LightningCLI):
             self.metrics = MetricsCSV(self.run.path)
             loggers = [self.metrics, *self._wandb_logger(WandbOptions(**vars(options.wandb)))]
         trainer = super().instantiate_trainer(
-            default_root_dir=str(self.run.path), logger=loggers or False, plugins=[AtomicCheckpointIO(), *(options.trainer.plugins or [])], **kwargs
+            default_root_dir=str(self.run.path),
+            logger=loggers or False,
+            plugins=[AtomicCheckpointIO(), *(options.trainer.plugins or [])],
+            **kwargs,
         )
         if self.subcommand == "fit":
             self.datamodule.batch_per_process(trainer.world_size)  # before processes start and data are read
@@ -191,20 +259,32 @@ class TrainCLI(LightningCLI):
         mode = options.resolved_mode()
         if mode == "disabled":
             return []
-        fixed = {"project": options.project, "name": self.run.path.name, "save_dir": str(self.run.path), "group": options.group, "tags": options.tags}
+        fixed = {
+            "project": options.project,
+            "name": self.run.path.name,
+            "save_dir": str(self.run.path),
+            "group": options.group,
+            "tags": options.tags,
+        }
         if not is_first_process():
             return [pl.loggers.WandbLogger(**fixed, offline=True)]  # logs nothing: only the first process does
         logger = pl.loggers.WandbLogger(**fixed, id=self.run.wandb_id(), job_type="train", offline=mode == "offline")
         try:
             logger.log_hyperparams(self.plain_config)
-            # Rows of validation and quality do not carry the number of images themselves, and a graph against it would leave them out.
+            # Rows of validation and quality do not carry the number of images themselves, and a graph against it would
+            # leave them out.
             logger.experiment.define_metric("images")
             logger.experiment.define_metric("*", step_metric="images", step_sync=True)
         except WandbError as error:
             if mode == "offline":
                 raise
-            print(f"W&B cannot be reached ({' '.join(str(error).split())[:200]}): logging offline, send it later with wandb sync")
-            return self._wandb_logger(WandbOptions(mode="offline", project=options.project, group=options.group, tags=options.tags))
+            print(
+                f"W&B cannot be reached ({' '.join(str(error).split())[:200]}): logging offline, send it later with"
+                " wandb sync"
+            )
+            return self._wandb_logger(
+                WandbOptions(mode="offline", project=options.project, group=options.group, tags=options.tags)
+            )
         return [logger]
 
     # The subcommands.
@@ -222,7 +302,10 @@ class TrainCLI(LightningCLI):
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             self.run.mark_finished(
-                step=self.trainer.global_step, images=self.model.images_seen, max_epochs=self.trainer.max_epochs or 0, complete=self.model.complete
+                step=self.trainer.global_step,
+                images=self.model.images_seen,
+                max_epochs=self.trainer.max_epochs or 0,
+                complete=self.model.complete,
             )
             print(f"finished: {self.trainer.global_step} steps, {self.model.images_seen} images, in '{self.run.path}'")
 
@@ -238,7 +321,9 @@ class TrainCLI(LightningCLI):
         return self._refuse_another_prior().denoiser.network.state_dict()
 
     def _refuse_another_restorer(self) -> LoadedColdRestorer:
-        """UserError where the checkpoint is of another network or family than the config; what its start has learnt is taken over."""
+        """UserError where the checkpoint is of another network or family than the config; what its start has learnt is
+        taken over.
+        """
         path = self.config_init[self.subcommand].ckpt_path
         found = load_cold_restorer(path, weights="raw")
         name = found.description["data"]["name"]
@@ -246,15 +331,17 @@ class TrainCLI(LightningCLI):
         for key in ("network", "family", "data", "start"):
             if ours.get(key) != theirs.get(key):
                 raise UserError(
-                    f"--ckpt_path '{path}' has another {key} than the config ({_first_difference(theirs.get(key), ours.get(key))}): "
-                    "give the config that it was trained with"
+                    f"--ckpt_path '{path}' has another {key} than the config"
+                    f" ({_first_difference(theirs.get(key), ours.get(key))}): give the config that it was trained with"
                 )
         if found.start is not None:
             self._trains.start.load(found.start.state())
         return found
 
     def _refuse_another_prior(self) -> LoadedPrior:
-        """UserError where the checkpoint is of another network, schedule or prediction than the config: its images would be wrong, or its weights not fit."""
+        """UserError where the checkpoint is of another network, schedule or prediction than the config: its images
+        would be wrong, or its weights not fit.
+        """
         path = self.config_init[self.subcommand].ckpt_path
         prior = load_prior(path, weights="raw")
         ours = self.model.describe(prior.description["data"]["name"])
@@ -263,13 +350,15 @@ class TrainCLI(LightningCLI):
         for key in ("prediction", "variance", "sigma_data", "network", "schedule", "data"):
             if ours.get(key) != theirs.get(key):
                 raise UserError(
-                    f"--ckpt_path '{path}' has another {key} than the config ({_first_difference(theirs.get(key), ours.get(key))}): "
-                    "give the config that it was trained with"
+                    f"--ckpt_path '{path}' has another {key} than the config"
+                    f" ({_first_difference(theirs.get(key), ours.get(key))}): give the config that it was trained with"
                 )
         return prior
 
     def _refuse_another_classifier(self) -> LoadedClassifier:
-        """UserError where the checkpoint is not a classifier, or is of another network or shape of images than the config."""
+        """UserError where the checkpoint is not a classifier, or is of another network or shape of images than the
+        config.
+        """
         path = self.config_init[self.subcommand].ckpt_path
         found = load_classifier(path, weights="raw")
         name, shape = found.description["data"].get("name", "unknown"), tuple(found.description["data"]["shape"])
@@ -278,14 +367,17 @@ class TrainCLI(LightningCLI):
         for key in ("network", "data"):
             if ours[key] != theirs[key]:
                 raise UserError(
-                    f"--ckpt_path '{path}' has another {key} than the config ({_first_difference(theirs[key], ours[key])}): "
-                    "give the config that it was trained with"
+                    f"--ckpt_path '{path}' has another {key} than the config"
+                    f" ({_first_difference(theirs[key], ours[key])}): give the config that it was trained with"
                 )
         return found
 
     def before_validate(self) -> None:
         if isinstance(self.model, DeepImagePrior):
-            raise UserError(f"{self.subcommand} measures what was trained, and a deep image prior is fitted to the picture itself: use fit, or restore.py")
+            raise UserError(
+                f"{self.subcommand} measures what was trained, and a deep image prior is fitted to the picture itself:"
+                " use fit, or restore.py"
+            )
         if isinstance(self.model, PriorModule):
             self.weights = self._weights_of_the_prior()
         elif isinstance(self.model, Classifier):
@@ -306,15 +398,24 @@ class TrainCLI(LightningCLI):
         if not str(path).endswith(".safetensors"):
             return path
         if any(".base_layer." in name for name in self.model.network.state_dict()):
-            raise UserError(f"--ckpt_path '{path}' holds plain weights, and model trains an adapter: give a .ckpt of it, or the config of a plain prior")
+            raise UserError(
+                f"--ckpt_path '{path}' holds plain weights, and model trains an adapter: give a .ckpt of it, or the"
+                " config of a plain prior"
+            )
         load_weights(self.model.network, self.weights, where=f"--ckpt_path '{path}'")
         return None
 
     def before_predict(self) -> None:
         if not isinstance(self.model, PriorModule):
-            raise UserError(f"predict draws images from a prior, and model is a {type(self.model).__name__}: give the config of a prior")
+            raise UserError(
+                f"predict draws images from a prior, and model is a {type(self.model).__name__}: give the config of a"
+                " prior"
+            )
         if isinstance(self._trains, ColdDiffusion) and self._trains.start is None:
-            raise UserError("model.start is null, so this restorer does not generate: give a start of diffusion/cold_starts/, or restore with evaluate.py")
+            raise UserError(
+                "model.start is null, so this restorer does not generate: give a start of diffusion/cold_starts/, or"
+                " restore with evaluate.py"
+            )
         self.weights = self._weights_of_the_prior()
         options = self.config_init["predict"]
         if options.num_images is not None:
@@ -328,7 +429,12 @@ class TrainCLI(LightningCLI):
 
     def predict(self, ckpt_path: str, **kwargs: Any) -> None:
         """Draw images from a training checkpoint, or from a released .safetensors prior."""
-        self.trainer.predict(model=self.model, datamodule=self.datamodule, ckpt_path=self._to_restore(ckpt_path), return_predictions=False)
+        self.trainer.predict(
+            model=self.model,
+            datamodule=self.datamodule,
+            ckpt_path=self._to_restore(ckpt_path),
+            return_predictions=False,
+        )
 
 
 def apply_seed(options: Any) -> None:
@@ -339,7 +445,7 @@ def apply_seed(options: Any) -> None:
 
 
 def _first_difference(there: Any, here: Any, key: str = "") -> str:
-    """"init_args.channels: 48 there, 32 here" for the first difference of two plain values."""
+    """ "init_args.channels: 48 there, 32 here" for the first difference of two plain values."""
     if isinstance(there, dict) and isinstance(here, dict):
         for name in dict.fromkeys([*there, *here]):
             if there.get(name) != here.get(name):

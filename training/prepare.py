@@ -1,4 +1,6 @@
-"""--prepare: what a login node with internet does, so that the nodes that train need none, and find no mistake in the config."""
+"""--prepare: what a login node with internet does, so that the nodes that train need none, and find no mistake in the
+config.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,15 +13,25 @@ if TYPE_CHECKING:
 
 
 def on_this_machine(trainer: Any) -> int:
-    """Change the trainer's options so that it can be built without the accelerators; the number of processes that they ask for, 1 where it is unknown."""
+    """Change the trainer's options so that it can be built without the accelerators; the number of processes that they
+    ask for, 1 where it is unknown.
+    """
     devices, nodes = trainer.devices, trainer.num_nodes
     count = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
-    trainer.accelerator, trainer.devices, trainer.num_nodes, trainer.strategy, trainer.precision = "cpu", 1, 1, "auto", None
+    trainer.accelerator, trainer.devices, trainer.num_nodes, trainer.strategy, trainer.precision = (
+        "cpu",
+        1,
+        1,
+        "auto",
+        None,
+    )
     return max(1, count) * nodes
 
 
 def prepare(cli: "TrainCLI") -> None:
-    """Fetch and check the data, the networks that callbacks load and the config, print a list, train nothing; UserError where something is missing."""
+    """Fetch and check the data, the networks that callbacks load and the config, print a list, train nothing; UserError
+    where something is missing.
+    """
     options, data, model, trainer = cli.config_init["fit"], cli.datamodule, cli.model, cli.trainer
     missing: list[str] = []
 
@@ -46,7 +58,10 @@ def prepare(cli: "TrainCLI") -> None:
 
     def logs() -> str:
         mode = WandbOptions(**vars(options.wandb)).resolved_mode()
-        hint = {"offline": " (no key is set, or offline was asked for): send it later with wandb sync", "disabled": ": metrics.csv only"}
+        hint = {
+            "offline": " (no key is set, or offline was asked for): send it later with wandb sync",
+            "disabled": ": metrics.csv only",
+        }
         return f"{mode}{hint.get(mode, ': the nodes that train must reach the server, else the run logs offline')}"
 
     def folder() -> str:
@@ -54,9 +69,18 @@ def prepare(cli: "TrainCLI") -> None:
         return f"'{cli.run.path}', {'goes on from its checkpoint' if cli.run.last_checkpoint else 'new'}"
 
     print("needed by this config:")
-    looks = {"data": data.contents, "network": network, "measures": others, "batch": lambda: data.sharing(cli.wanted), "W&B": logs, "run folder": folder}
+    looks = {
+        "data": data.contents,
+        "network": network,
+        "measures": others,
+        "batch": lambda: data.sharing(cli.wanted),
+        "W&B": logs,
+        "run folder": folder,
+    }
     for name, look in looks.items():
         check(name, look)
     if missing:
-        raise UserError(f"{', '.join(missing)}: missing or refused, see the list above; mend it and run the same command again")
+        raise UserError(
+            f"{', '.join(missing)}: missing or refused, see the list above; mend it and run the same command again"
+        )
     print("ready: submit it")

@@ -1,4 +1,6 @@
-"""What a file of weights of guided-diffusion does not say: its flags, by name of a preset or from a YAML file beside it."""
+"""What a file of weights of guided-diffusion does not say: its flags, by name of a preset or from a YAML file beside
+it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,32 +15,70 @@ from diffusion.schedules import Cosine, Linear, Schedule
 
 # As in openai/guided-diffusion, README.md; an empty channel_mult is the one of its image_size.
 _ADM = {
-    "num_channels": 256, "num_res_blocks": 2, "num_head_channels": 64, "attention_resolutions": "32,16,8", "learn_sigma": True, "class_cond": False,
-    "use_scale_shift_norm": True, "resblock_updown": True, "noise_schedule": "linear", "diffusion_steps": 1000,
-}  # fmt: skip
+    "num_channels": 256,
+    "num_res_blocks": 2,
+    "num_head_channels": 64,
+    "attention_resolutions": "32,16,8",
+    "learn_sigma": True,
+    "class_cond": False,
+    "use_scale_shift_norm": True,
+    "resblock_updown": True,
+    "noise_schedule": "linear",
+    "diffusion_steps": 1000,
+}
 _IMAGENET = _ADM | {"class_cond": True, "data": "ImageNet"}
 PRESETS: dict[str, dict[str, Any]] = {
     # The network of ILVR and P2 weighting that DPS, DDRM's and DDNM's successors use as ffhq_10m.pt.
-    "ffhq_256": _ADM | {"image_size": 256, "num_channels": 128, "num_res_blocks": 1, "attention_resolutions": "16", "data": "FFHQ"},
+    "ffhq_256": (
+        _ADM
+        | {
+            "image_size": 256,
+            "num_channels": 128,
+            "num_res_blocks": 1,
+            "attention_resolutions": "16",
+            "data": "FFHQ",
+        }
+    ),
     "imagenet_256_uncond": _IMAGENET | {"image_size": 256, "class_cond": False},
     "imagenet_256": _IMAGENET | {"image_size": 256},
     "imagenet_512": _IMAGENET | {"image_size": 512},
-    "imagenet_128": {k: v for k, v in _IMAGENET.items() if k != "num_head_channels"} | {"image_size": 128, "num_heads": 4},
-    "imagenet_64": _IMAGENET
-    | {"image_size": 64, "num_channels": 192, "num_res_blocks": 3, "noise_schedule": "cosine", "dropout": 0.1, "use_new_attention_order": True},
+    "imagenet_128": (
+        {k: v for k, v in _IMAGENET.items() if k != "num_head_channels"} | {"image_size": 128, "num_heads": 4}
+    ),
+    "imagenet_64": (
+        _IMAGENET
+        | {
+            "image_size": 64,
+            "num_channels": 192,
+            "num_res_blocks": 3,
+            "noise_schedule": "cosine",
+            "dropout": 0.1,
+            "use_new_attention_order": True,
+        }
+    ),
     "lsun_256": _ADM | {"image_size": 256, "dropout": 0.1, "data": "LSUN"},
 }
 _MULTIPLIERS = {512: (0.5, 1, 1, 2, 2, 4, 4), 256: (1, 1, 2, 2, 4, 4), 128: (1, 1, 2, 3, 4), 64: (1, 2, 3, 4)}
 # How it was trained or computed, which the weights already show or which does not matter to them.
-_WITHOUT_EFFECT = frozenset({"use_checkpoint", "use_fp16", "use_kl", "rescale_learned_sigmas", "sigma_small", "timestep_respacing", "model_path"})
+_WITHOUT_EFFECT = frozenset(
+    {
+        "use_checkpoint",
+        "use_fp16",
+        "use_kl",
+        "rescale_learned_sigmas",
+        "sigma_small",
+        "timestep_respacing",
+        "model_path",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
     """The flags of guided-diffusion, under its names and with its defaults, and `data`, the name of the data set.
 
-    Those of the second group are None where they were not given: the weights show them too, and a given one must agree with them.
-    UserError for values that are out of range.
+    Those of the second group are None where they were not given: the weights show them too, and a given one must agree
+    with them. UserError for values that are out of range.
     """
 
     image_size: int
@@ -64,11 +104,17 @@ class Flags:
 
     def __post_init__(self) -> None:
         if self.image_size < 1 or self.diffusion_steps < 2:
-            raise UserError(f"image_size must be positive and diffusion_steps at least 2, got {self.image_size} and {self.diffusion_steps}")
+            raise UserError(
+                f"image_size must be positive and diffusion_steps at least 2, got {self.image_size} and"
+                f" {self.diffusion_steps}"
+            )
         if self.num_head_channels == -1 and self.num_heads < 1:
             raise UserError(f"num_heads must be at least 1, got {self.num_heads}")
         if self.num_head_channels == -1 and self.num_heads_upsample not in (-1, self.num_heads):
-            raise UserError(f"num_heads_upsample must be -1 or num_heads, {self.num_heads}, got {self.num_heads_upsample}: our U-Net has one number of heads")
+            raise UserError(
+                f"num_heads_upsample must be -1 or num_heads, {self.num_heads}, got {self.num_heads_upsample}: our"
+                " U-Net has one number of heads"
+            )
 
     @property
     def heads(self) -> dict[str, int]:
@@ -80,7 +126,9 @@ class Flags:
         return {"linear": Linear, "cosine": Cosine}[self.noise_schedule](steps=self.diffusion_steps)
 
     def disagreements(self, network: Mapping[str, Any]) -> list[str]:
-        """Which given flags the weights contradict, as "num_channels is 128 and the weights have 256". network: options that the weights show."""
+        """Which given flags the weights contradict, as "num_channels is 128 and the weights have 256". network: options
+        that the weights show.
+        """
         shown = {
             "num_channels": network["time_channels"],
             "num_res_blocks": network["blocks"],
@@ -94,28 +142,36 @@ class Flags:
         if len(network["multipliers"]) == 1:
             del shown["resblock_updown"]  # nothing changes resolution
         said = {name: getattr(self, name) for name in shown}
-        said["channel_mult"] = _numbers(said["channel_mult"], "channel_mult") or list(_MULTIPLIERS.get(self.image_size, ())) or None
+        said["channel_mult"] = (
+            _numbers(said["channel_mult"], "channel_mult") or list(_MULTIPLIERS.get(self.image_size, ())) or None
+        )
         resolutions = _numbers(said["attention_resolutions"], "attention_resolutions")
         if resolutions is not None:
             # Where there is no such resolution, guided-diffusion has no attention.
             there = [self.image_size // 2**level for level in range(len(network["multipliers"]))]
             said["attention_resolutions"] = sorted((int(r) for r in resolutions if r in there), reverse=True)
-        return [f"{name} is {_plain(said[name])} and the weights have {_plain(v)}" for name, v in shown.items() if said[name] is not None and said[name] != v]
+        return [
+            f"{name} is {_plain(said[name])} and the weights have {_plain(v)}"
+            for name, v in shown.items()
+            if said[name] is not None and said[name] != v
+        ]
 
 
 def flags_for(path: Path, preset: str | None) -> tuple[Flags, list[Path]]:
     """The flags for a file of weights, and the files that were read for them.
 
-    preset: a name of PRESETS. None: a YAML file of the same name beside it, with flags as guided-diffusion calls them, or `preset: NAME`, or both, where a flag
-    overrules the preset's. UserError where there is neither, and for unknown names.
+    preset: a name of PRESETS. None: a YAML file of the same name beside it, with flags as guided-diffusion calls them,
+    or `preset: NAME`, or both, where a flag overrules the preset's. UserError where there is neither, and for unknown
+    names.
     """
     if preset is not None:
         return _flags(_preset(preset, f"the preset for '{path}'"), f"preset {preset}"), []
     beside = next((p for suffix in (".yaml", ".yml") if (p := path.with_suffix(suffix)).is_file()), None)
     if beside is None:
         raise UserError(
-            f"'{path}' holds weights of guided-diffusion, which do not say their schedule and heads: give a preset ({', '.join(PRESETS)}), or write "
-            f"'{path.with_suffix('.yaml').name}' beside it, with preset: NAME or guided-diffusion's flags (docs/checkpoints.md)"
+            f"'{path}' holds weights of guided-diffusion, which do not say their schedule and heads: give a preset"
+            f" ({', '.join(PRESETS)}), or write '{path.with_suffix('.yaml').name}' beside it, with preset: NAME or"
+            " guided-diffusion's flags (docs/checkpoints.md)"
         )
     try:
         content = yaml.safe_load(beside.read_text(encoding="utf-8"))
@@ -132,7 +188,9 @@ def flags_for(path: Path, preset: str | None) -> tuple[Flags, list[Path]]:
 
 def _preset(name: Any, where: str) -> dict[str, Any]:
     if name not in PRESETS:
-        raise UserError(f"{where}: there is no preset '{name}'{nearest(str(name), PRESETS)}; there are {', '.join(PRESETS)}")
+        raise UserError(
+            f"{where}: there is no preset '{name}'{nearest(str(name), PRESETS)}; there are {', '.join(PRESETS)}"
+        )
     return PRESETS[name]
 
 

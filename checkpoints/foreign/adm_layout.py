@@ -1,6 +1,8 @@
-"""Weights of OpenAI's guided-diffusion (ADM, 2105.05233) and improved-diffusion as weights of our U-Net: the same function under other names.
+"""Weights of OpenAI's guided-diffusion (ADM, 2105.05233) and improved-diffusion as weights of our U-Net: the same
+function under other names.
 
-Neither project is needed. In the order of their files q, k and v of one head stand together, in ours those of all heads; the rest is a change of names.
+Neither project is needed. In the order of their files q, k and v of one head stand together, in ours those of all
+heads; the rest is a change of names.
 """
 
 import re
@@ -12,10 +14,20 @@ from torch import Tensor
 from common.errors import UserError
 
 # Modules of a block as (theirs, ours).
-_BLOCK = [("in_layers.0", "norm1"), ("in_layers.2", "conv1"), ("emb_layers.1", "shift"), ("out_layers.0", "norm2"), ("out_layers.3", "conv2")]
+_BLOCK = [
+    ("in_layers.0", "norm1"),
+    ("in_layers.2", "conv1"),
+    ("emb_layers.1", "shift"),
+    ("out_layers.0", "norm2"),
+    ("out_layers.3", "conv2"),
+]
 _BLOCK += [("skip_connection", "skip")]
 _ATTENTION = [("norm", "norm"), ("qkv", "qkv"), ("proj_out", "mix")]
-_ENDS = [("input_blocks.0.0", "stem"), ("time_embed.0", "time_embedding.linear1"), ("time_embed.2", "time_embedding.linear2")]
+_ENDS = [
+    ("input_blocks.0.0", "stem"),
+    ("time_embed.0", "time_embedding.linear1"),
+    ("time_embed.2", "time_embedding.linear2"),
+]
 _ENDS += [("label_emb", "label_embedding"), ("out.0", "head_norm"), ("out.2", "head")]
 _MARK = "input_blocks.0.0.weight"
 
@@ -26,23 +38,42 @@ def is_adm(content: Mapping[str, Any]) -> bool:
 
 
 def network_of_adm(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:
-    """Options of our U-Net, all that the names and shapes of the weights show: not the heads, nor dropout and the scale of time.
+    """Options of our U-Net, all that the names and shapes of the weights show: not the heads, nor dropout and the scale
+    of time.
 
-    where: names the file in messages. UserError for what is not a whole U-Net of images (classifiers, upsamplers), or is not built of such blocks.
+    where: names the file in messages. UserError for what is not a whole U-Net of images (classifiers, upsamplers), or
+    is not built of such blocks.
     """
     if not any(name.startswith("output_blocks.") for name in state):
-        raise UserError(f"{where} has no output_blocks: it is a classifier or another part of guided-diffusion, not a diffusion prior")
+        raise UserError(
+            f"{where} has no output_blocks: it is a classifier or another part of guided-diffusion, not a diffusion"
+            " prior"
+        )
     inputs, outputs = (_count(state, part) for part in ("input_blocks", "output_blocks"))
-    ups = {int(found[1]): found[2] for name in state if (found := re.match(r"output_blocks\.(\d+)\.[12]\.(in_layers|conv)\.", name))}
+    ups = {
+        int(found[1]): found[2]
+        for name in state
+        if (found := re.match(r"output_blocks\.(\d+)\.[12]\.(in_layers|conv)\.", name))
+    }
     levels = len(ups) + 1
     blocks = min(ups, default=outputs - 1)
-    if outputs != levels * (blocks + 1) or inputs != levels * (blocks + 1) or sorted(ups) != [(k + 1) * (blocks + 1) - 1 for k in range(levels - 1)]:
-        raise UserError(f"{where}: {inputs} input blocks, {outputs} output blocks and upsampling in {sorted(ups)} do not make a U-Net of guided-diffusion")
+    if (
+        outputs != levels * (blocks + 1)
+        or inputs != levels * (blocks + 1)
+        or sorted(ups) != [(k + 1) * (blocks + 1) - 1 for k in range(levels - 1)]
+    ):
+        raise UserError(
+            f"{where}: {inputs} input blocks, {outputs} output blocks and upsampling in {sorted(ups)} do not make a"
+            " U-Net of guided-diffusion"
+        )
     first = [f"input_blocks.{1 + level * (blocks + 1)}" for level in range(levels)]
     widths = [_needed(state, f"{name}.0.out_layers.3.weight", where).shape[0] for name in first]
     channels, images = _needed(state, _MARK, where).shape[:2]
     if images not in (1, 3):
-        raise UserError(f"{where} takes {images} channels: it is an upsampler or another conditional network, and a prior takes 1 or 3")
+        raise UserError(
+            f"{where} takes {images} channels: it is an upsampler or another conditional network, and a prior takes 1"
+            " or 3"
+        )
     if any(width % channels for width in widths):
         raise UserError(f"{where} has levels of {widths} channels, and our U-Net can have multiples of {channels} only")
     return {
@@ -56,7 +87,11 @@ def network_of_adm(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:
         "norm_eps": 1e-5,
         "num_classes": state["label_emb.weight"].shape[0] if "label_emb.weight" in state else None,
         "null_class": False,
-        "time_condition": "scale_shift" if _needed(state, "input_blocks.1.0.emb_layers.1.weight", where).shape[0] == 2 * widths[0] else "add",
+        "time_condition": (
+            "scale_shift"
+            if _needed(state, "input_blocks.1.0.emb_layers.1.weight", where).shape[0] == 2 * widths[0]
+            else "add"
+        ),
         "resample": "residual" if "in_layers" in ups.values() else "conv",
         "downsample_padding": "both",
         "time_waves": "adm",
@@ -66,7 +101,9 @@ def network_of_adm(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:
 
 
 def names_of_adm(network: Mapping[str, Any]) -> dict[str, str]:
-    """Their modules and ours for these options of our U-Net, {theirs: ours}; those that a network does not have (a skip, a label) among them."""
+    """Their modules and ours for these options of our U-Net, {theirs: ours}; those that a network does not have (a
+    skip, a label) among them.
+    """
     names = dict(_ENDS)
     blocks, levels, residual = network["blocks"], len(network["multipliers"]), network["resample"] == "residual"
 
@@ -93,7 +130,11 @@ def names_of_adm(network: Mapping[str, Any]) -> dict[str, str]:
             block(f"output_blocks.{start + j}", f"up.{k}", level, j)
         if level > 0:
             behind = 1 + (level in network["attention"])
-            add(f"output_blocks.{start + blocks}.{behind}", f"up.{k}.resample", _BLOCK if residual else [("conv", "conv")])
+            add(
+                f"output_blocks.{start + blocks}.{behind}",
+                f"up.{k}.resample",
+                _BLOCK if residual else [("conv", "conv")],
+            )
     return names
 
 
@@ -102,15 +143,20 @@ def state_dict_from_adm(
 ) -> dict[str, Tensor]:
     """Our U-Net's weights from theirs, bit for bit and in their precision.
 
-    network: all options of our U-Net, heads too. expected: the names of its weights. new_order: q, k and v of all heads stand together already
-    (use_new_attention_order). UserError that names the first missing and the first unexpected key, in their names.
+    network: all options of our U-Net, heads too. expected: the names of its weights. new_order: q, k and v of all heads
+    stand together already (use_new_attention_order). UserError that names the first missing and the first unexpected
+    key, in their names.
     """
     ours_of = names_of_adm(network)
     theirs_of = {ours: theirs for theirs, ours in ours_of.items()}
     wanted = {f"{theirs_of[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}" for name in expected}
     missing, unexpected = sorted(wanted - set(state)), sorted(set(state) - wanted)
     if missing or unexpected:
-        told = [f"{what} '{names[0]}' ({len(names)} of them)" for what, names in (("it lacks", missing), ("it has the unexpected", unexpected)) if names]
+        told = [
+            f"{what} '{names[0]}' ({len(names)} of them)"
+            for what, names in (("it lacks", missing), ("it has the unexpected", unexpected))
+            if names
+        ]
         raise UserError(f"{where} is not a whole network of guided-diffusion: {', and '.join(told)}")
     found = {}
     for name, tensor in state.items():

@@ -1,4 +1,6 @@
-"""A prior that another project wrote, read into our own terms: what remains is a U-Net of ours, its weights, and a schedule of ours."""
+"""A prior that another project wrote, read into our own terms: what remains is a U-Net of ours, its weights, and a
+schedule of ours.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ from networks.unet import UNet
 
 @dataclass(frozen=True)
 class ForeignPrior:
-    """network: options of our U-Net. tensors: its weights by our names, in any precision. shape: (C, H, W). training: what else is known, plain values.
+    """network: options of our U-Net. tensors: its weights by our names, in any precision. shape: (C, H, W). training:
+    what else is known, plain values.
 
     digest: of the bytes of all files that were read. where: names the files in messages.
     """
@@ -38,13 +41,21 @@ class ForeignPrior:
     training: dict[str, Any] = field(default_factory=dict)
 
     def denoiser(self) -> NetworkDenoiser:
-        """The network with its weights in float32; UserError for weights that do not fit or are not finite, and for parts that contradict each other."""
+        """The network with its weights in float32; UserError for weights that do not fit or are not finite, and for
+        parts that contradict each other.
+        """
         with torch.device("meta"):  # initial weights of half a billion parameters take longer than reading them
             network = UNet(**self.network)
         network.to_empty(device="cpu")
         load_weights(network, self.tensors, where=self.where)
         try:
-            return assemble(network=network, schedule=self.schedule, prediction=self.prediction, data_shape=self.shape, variance=self.variance)
+            return assemble(
+                network=network,
+                schedule=self.schedule,
+                prediction=self.prediction,
+                data_shape=self.shape,
+                variance=self.variance,
+            )
         except ValueError as error:
             raise UserError(f"{self.where}: {error}") from error
 
@@ -69,5 +80,7 @@ def only_tensors(content: dict[Any, Any], path: Path) -> dict[str, Tensor]:
     """The same where it is a plain dictionary of weights by name; UserError that names the first entry that is not."""
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(f"'{path}' is not a plain dictionary of weights: its entry {name!r} is a {type(value).__name__}")
+            raise UserError(
+                f"'{path}' is not a plain dictionary of weights: its entry {name!r} is a {type(value).__name__}"
+            )
     return content

@@ -17,13 +17,17 @@ _TORCH = (".pt", ".pth")
 
 
 def is_foreign(path: str | Path) -> bool:
-    """Whether `path` is to be read by :func:`read_foreign`: a folder, a weights file of diffusers, a name of the hub, or weights of guided-diffusion."""
+    """Whether `path` is to be read by :func:`read_foreign`: a folder, a weights file of diffusers, a name of the hub,
+    or weights of guided-diffusion.
+    """
     path = Path(path)
     return _is_diffusers(path) or (path.suffix in _TORCH and path.is_file() and _has_adm_keys(path))
 
 
 def read_foreign(path: str | Path, *, preset: str | None = None) -> ForeignPrior:
-    """The prior at a path that is foreign; preset: of weights of guided-diffusion. UserError for whatever is wrong with it."""
+    """The prior at a path that is foreign; preset: of weights of guided-diffusion. UserError for whatever is wrong with
+    it.
+    """
     path = Path(path)
     if not _is_diffusers(path):
         return read_adm(path, preset=preset)
@@ -31,28 +35,52 @@ def read_foreign(path: str | Path, *, preset: str | None = None) -> ForeignPrior
     if path.is_dir() and not any((path / name).exists() for name in ("unet", "config.json")):
         last = path / "checkpoints" / "last.ckpt"
         advice = f"give '{last}'" if last.is_file() else "give the path of a .ckpt or .safetensors file"
-        raise UserError(f"there is no prior at '{path}': it is a folder, and not one of diffusers with unet/config.json or config.json: {advice}")
+        raise UserError(
+            f"there is no prior at '{path}': it is a folder, and not one of diffusers with unet/config.json or"
+            f" config.json: {advice}"
+        )
     return read_diffusers(path.parent if path.name in WEIGHTS else path)
 
 
 def refuse_preset(path: Path, preset: str | None) -> None:
     """UserError where a preset is given for a prior that describes itself."""
     if preset is not None:
-        raise UserError(f"preset '{preset}' is for a .pt file of guided-diffusion, and '{path}' describes itself: leave the preset out")
+        raise UserError(
+            f"preset '{preset}' is for a .pt file of guided-diffusion, and '{path}' describes itself: leave the"
+            " preset out"
+        )
 
 
 def _is_diffusers(path: Path) -> bool:
-    return path.is_dir() or is_hub_name(path) or (path.name in WEIGHTS and path.is_file() and (path.parent / "config.json").is_file())
+    return (
+        path.is_dir()
+        or is_hub_name(path)
+        or (path.name in WEIGHTS and path.is_file() and (path.parent / "config.json").is_file())
+    )
 
 
 def _has_adm_keys(path: Path) -> bool:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if zipfile.is_zipfile(path) else read_checkpoint_file(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, zipfile.BadZipFile, OSError):
+        content = (
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            if zipfile.is_zipfile(path)
+            else read_checkpoint_file(path)
+        )
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        zipfile.BadZipFile,
+        OSError,
+    ):
         content = read_checkpoint_file(path)  # which says what is wrong
     if isinstance(content, dict) and (is_adm(content) or "prior" in content):
         return "prior" not in content
     raise UserError(
-        f"'{path}' is neither a checkpoint that train.py wrote nor weights of guided-diffusion (input_blocks, middle_block, output_blocks): "
-        "docs/checkpoints.md tells what can be read"
+        f"'{path}' is neither a checkpoint that train.py wrote nor weights of guided-diffusion (input_blocks,"
+        " middle_block, output_blocks): docs/checkpoints.md tells what can be read"
     )

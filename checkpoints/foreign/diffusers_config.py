@@ -19,16 +19,25 @@ def unet_to_diffusers(network: UNet, *, size: tuple[int, int]) -> dict[str, Any]
         "patch": (full["patch"] != 1, "folds pixels into channels"),
         "num_classes": (full["num_classes"] is not None, "DDPMPipeline gives no labels"),
         "resample": (full["resample"] == "projected", "has a convolution on the skip of blocks that change resolution"),
-        "up_attention": (full["up_attention"] != "all" and bool(full["attention"]), "leaves attention out on the way up"),
+        "up_attention": (
+            full["up_attention"] != "all" and bool(full["attention"]),
+            "leaves attention out on the way up",
+        ),
         "skip_scale": (full["skip_scale"] != 1, "scales the sums of branch and skip"),
         "time_channels": (full["time_channels"] not in (None, full["channels"]), "has its own number of waves of time"),
         "time_scale": (full["time_scale"] != 1, "scales the time"),
         "groups": (any(w % groups for w in widths), f"does not divide the widths {widths}"),
-        "multipliers": (any(s % network.multiple for s in size), f"pads pictures of {size[1]}x{size[0]} pixels to multiples of {network.multiple}"),
+        "multipliers": (
+            any(s % network.multiple for s in size),
+            f"pads pictures of {size[1]}x{size[0]} pixels to multiples of {network.multiple}",
+        ),
     }
     for name, (wrong, reason) in refused.items():
         if wrong:
-            raise UserError(f"the network has {name}={full[name]}, which diffusers' UNet2DModel cannot do: it {reason}; export it as .safetensors instead")
+            raise UserError(
+                f"the network has {name}={full[name]}, which diffusers' UNet2DModel cannot do: it {reason}; export it"
+                " as .safetensors instead"
+            )
     attention = [i in full["attention"] for i in range(levels)]
     kinds = {
         "down": ("ResnetDownsampleBlock2D" if residual else "DownBlock2D", "AttnDownBlock2D"),
@@ -55,7 +64,9 @@ def unet_to_diffusers(network: UNet, *, size: tuple[int, int]) -> dict[str, Any]
         "upsample_type": "resnet" if residual else "conv",
         "dropout": full["dropout"],
         "act_fn": "silu",
-        "attention_head_dim": _head_dim(full, {w for w, has in zip(widths, attention, strict=True) if has} | _middle(full, widths)),
+        "attention_head_dim": _head_dim(
+            full, {w for w, has in zip(widths, attention, strict=True) if has} | _middle(full, widths)
+        ),
         "norm_num_groups": groups,
         # With scale and shift diffusers leaves this normalisation out unless it is told.
         "attn_norm_num_groups": groups if modulated and full["middle_attention"] else None,
@@ -77,7 +88,8 @@ def _head_dim(full: dict[str, Any], attended: set[int]) -> int | None:
         return None
     if len(attended) > 1:
         raise UserError(
-            f"the network has heads={full['heads']} in attentions of widths {sorted(attended)}, and diffusers' UNet2DModel can only have heads of one width: "
-            "export it as .safetensors instead, or train it with head_channels"
+            f"the network has heads={full['heads']} in attentions of widths {sorted(attended)}, and diffusers'"
+            " UNet2DModel can only have heads of one width: export it as .safetensors instead, or train it with"
+            " head_channels"
         )
     return attended.pop() // full["heads"]

@@ -10,31 +10,73 @@ from diffusion.schedules import Cosine, Linear, ScaledLinear, Schedule, SigmoidB
 
 # Schedulers that share DDPMScheduler's options of training and their defaults.
 CLASSES = (
-    "DDPMScheduler", "DDIMScheduler", "DDIMInverseScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
-    "DEISMultistepScheduler", "UniPCMultistepScheduler",
-)  # fmt: skip
+    "DDPMScheduler",
+    "DDIMScheduler",
+    "DDIMInverseScheduler",
+    "PNDMScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "DEISMultistepScheduler",
+    "UniPCMultistepScheduler",
+)
 _TRAINING = {
-    "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "trained_betas": None, "prediction_type": "epsilon",
-    "rescale_betas_zero_snr": False, "variance_type": "fixed_small",
-}  # fmt: skip
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+    "variance_type": "fixed_small",
+}
 # How they sample, which here is said elsewhere.
-_SAMPLING = frozenset({
-    "clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value", "timestep_spacing", "steps_offset",
-    "set_alpha_to_one", "skip_prk_steps", "solver_order", "algorithm_type", "solver_type", "solver_p", "lower_order_final", "euler_at_final",
-    "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "final_sigmas_type", "lambda_min_clipped", "predict_x0",
-    "disable_corrector", "timestep_values", "tensor_format",
-})  # fmt: skip
+_SAMPLING = frozenset(
+    {
+        "clip_sample",
+        "clip_sample_range",
+        "thresholding",
+        "dynamic_thresholding_ratio",
+        "sample_max_value",
+        "timestep_spacing",
+        "steps_offset",
+        "set_alpha_to_one",
+        "skip_prk_steps",
+        "solver_order",
+        "algorithm_type",
+        "solver_type",
+        "solver_p",
+        "lower_order_final",
+        "euler_at_final",
+        "use_karras_sigmas",
+        "use_exponential_sigmas",
+        "use_beta_sigmas",
+        "use_lu_lambdas",
+        "final_sigmas_type",
+        "lambda_min_clipped",
+        "predict_x0",
+        "disable_corrector",
+        "timestep_values",
+        "tensor_format",
+    }
+)
 # Allowed with these values only, None: with any.
 _NEUTRAL = {
-    "use_flow_sigmas": (False, None), "flow_shift": (1.0, None), "use_dynamic_shifting": (False, None),
-    "time_shift_type": None, "sigma_min": (None,), "sigma_max": (None,), "shift_terminal": (None,),
-}  # fmt: skip
+    "use_flow_sigmas": (False, None),
+    "flow_shift": (1.0, None),
+    "use_dynamic_shifting": (False, None),
+    "time_shift_type": None,
+    "sigma_min": (None,),
+    "sigma_max": (None,),
+    "shift_terminal": (None,),
+}
 _PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 
 
 @dataclass(frozen=True)
 class FoundSchedule:
-    """schedule, and what the network gives: prediction "epsilon", "x0" or "v", variance "fixed" or "learned_range". sampling: the file's other options."""
+    """schedule, and what the network gives: prediction "epsilon", "x0" or "v", variance "fixed" or "learned_range".
+    sampling: the file's other options.
+    """
 
     schedule: Schedule
     prediction: str
@@ -43,10 +85,15 @@ class FoundSchedule:
 
 
 def schedule_from_diffusers(config: Mapping[str, Any], where: str) -> FoundSchedule:
-    """What a scheduler's config says of training; UserError that names the class, key or value without a meaning here. where: the file."""
+    """What a scheduler's config says of training; UserError that names the class, key or value without a meaning here.
+    where: the file.
+    """
     name = config.get("_class_name", "DDPMScheduler")
     if name not in CLASSES:
-        raise UserError(f"{where} is of the class {name}: only those that know DDPM's discrete schedule can be converted, {', '.join(CLASSES)}")
+        raise UserError(
+            f"{where} is of the class {name}: only those that know DDPM's discrete schedule can be converted,"
+            f" {', '.join(CLASSES)}"
+        )
     given = {k: v for k, v in config.items() if not k.startswith("_")}
     old = given.pop("predict_epsilon", None)  # before prediction_type
     if old is not None:
@@ -55,11 +102,16 @@ def schedule_from_diffusers(config: Mapping[str, Any], where: str) -> FoundSched
         if key in _NEUTRAL and (_NEUTRAL[key] is None or value in _NEUTRAL[key]):
             continue
         if key not in _TRAINING and key not in _SAMPLING:
-            raise UserError(f"{where} has {key}={value!r}: this key is not known{nearest(key, [*_TRAINING, *_SAMPLING])} and cannot be converted")
+            raise UserError(
+                f"{where} has {key}={value!r}: this key is not known{nearest(key, [*_TRAINING, *_SAMPLING])} and cannot"
+                " be converted"
+            )
     full = _TRAINING | {k: v for k, v in given.items() if k in _TRAINING}
     prediction = _PREDICTIONS.get(full["prediction_type"])
     if prediction is None:
-        raise UserError(f"{where} has prediction_type={full['prediction_type']!r}: only {', '.join(_PREDICTIONS)} can be converted")
+        raise UserError(
+            f"{where} has prediction_type={full['prediction_type']!r}: only {', '.join(_PREDICTIONS)} can be converted"
+        )
     if full["variance_type"] == "learned":
         raise UserError(f"{where} has variance_type='learned': only learned_range and fixed variances can be converted")
     try:
@@ -67,20 +119,31 @@ def schedule_from_diffusers(config: Mapping[str, Any], where: str) -> FoundSched
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
     if schedule is None:
-        raise UserError(f"{where} has beta_schedule={full['beta_schedule']!r}: only linear, scaled_linear, squaredcos_cap_v2 and sigmoid can be converted")
+        raise UserError(
+            f"{where} has beta_schedule={full['beta_schedule']!r}: only linear, scaled_linear, squaredcos_cap_v2 and"
+            " sigmoid can be converted"
+        )
     if full["rescale_betas_zero_snr"]:
         schedule = ZeroTerminalSNR(schedule=schedule)
     variance = "learned_range" if full["variance_type"] == "learned_range" else "fixed"
     sampling = {k: v for k, v in given.items() if k in _SAMPLING}
-    return FoundSchedule(schedule, prediction, variance, sampling | ({"variance_type": full["variance_type"]} if "variance_type" in given else {}))
+    return FoundSchedule(
+        schedule,
+        prediction,
+        variance,
+        sampling | ({"variance_type": full["variance_type"]} if "variance_type" in given else {}),
+    )
 
 
 def schedule_to_diffusers(denoiser: NetworkDenoiser) -> dict[str, Any]:
-    """scheduler_config.json of a DDPMScheduler that knows the same levels; UserError for a denoiser that has no table of them."""
+    """scheduler_config.json of a DDPMScheduler that knows the same levels; UserError for a denoiser that has no table
+    of them.
+    """
     if not isinstance(denoiser, DiscreteDenoiser):
         raise UserError(
-            f"prediction '{denoiser.prediction}' is trained on a continuum of levels (diffusion.edm.LogNormal), which diffusers' DDPMPipeline has not: "
-            "only priors with a discrete schedule can be written as a diffusers folder"
+            f"prediction '{denoiser.prediction}' is trained on a continuum of levels (diffusion.edm.LogNormal), which"
+            " diffusers' DDPMPipeline has not: only priors with a discrete schedule can be written as a diffusers"
+            " folder"
         )
     schedule, rescaled = denoiser.schedule, isinstance(denoiser.schedule, ZeroTerminalSNR)
     if rescaled:
@@ -96,7 +159,8 @@ def schedule_to_diffusers(denoiser: NetworkDenoiser) -> dict[str, Any]:
         "clip_sample": True,
         "clip_sample_range": 1.0,
         "thresholding": False,
-        # With fewer steps than times "trailing" keeps the noisiest one. But it ends above time 0, where DDPMScheduler adds learned noise to the finished image.
+        # With fewer steps than times "trailing" keeps the noisiest one. But it ends above time 0, where DDPMScheduler
+        # adds learned noise to the finished image.
         "timestep_spacing": "leading" if denoiser.learns_variance else "trailing",
         "steps_offset": 0,
     }
@@ -123,7 +187,12 @@ def _betas(schedule: Schedule) -> dict[str, Any]:
     named = {Linear: "linear", ScaledLinear: "scaled_linear", SigmoidBeta: "sigmoid"}.get(type(schedule))
     if named is not None:
         scale = 1000 / len(schedule)
-        return {"beta_schedule": named, "beta_start": schedule.beta_start * scale, "beta_end": schedule.beta_end * scale, "trained_betas": None}
+        return {
+            "beta_schedule": named,
+            "beta_start": schedule.beta_start * scale,
+            "beta_end": schedule.beta_end * scale,
+            "trained_betas": None,
+        }
     if isinstance(schedule, Cosine) and schedule.offset == 0.008:
         return {"beta_schedule": "squaredcos_cap_v2", "trained_betas": None}
     return {"beta_schedule": "linear", "trained_betas": schedule.betas.tolist()}

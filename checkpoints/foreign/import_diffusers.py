@@ -1,4 +1,6 @@
-"""Priors of diffusers: a folder with a UNet2DModel and its scheduler, as google/ddpm-cifar10-32, from the disk or from the hub."""
+"""Priors of diffusers: a folder with a UNet2DModel and its scheduler, as google/ddpm-cifar10-32, from the disk or from
+the hub.
+"""
 
 import importlib
 import json
@@ -21,17 +23,22 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def is_hub_name(path: str | Path) -> bool:
     """Whether "owner/name" means a repository of the hub: it is no path on the disk, and neither is `owner`."""
     path = Path(path)
-    return bool(_HUB_NAME.fullmatch(path.as_posix())) and not path.exists() and not path.parent.exists() and not path.suffix.lower().startswith(
-        (".ckpt", ".safetensors", ".pt", ".bin")
-    )  # fmt: skip
+    return (
+        bool(_HUB_NAME.fullmatch(path.as_posix()))
+        and not path.exists()
+        and not path.parent.exists()
+        and not path.suffix.lower().startswith((".ckpt", ".safetensors", ".pt", ".bin"))
+    )
 
 
 def read_diffusers(path: str | Path) -> ForeignPrior:
-    """The prior in a folder of diffusers, with unet/ and scheduler/ or all in one (as the first releases); in the folder unet/ itself too.
+    """The prior in a folder of diffusers, with unet/ and scheduler/ or all in one (as the first releases); in the
+    folder unet/ itself too.
 
-    path: the folder, or the name of a repository of the hub, which is fetched where there is a network and huggingface_hub is installed.
-    Raises UserError for what our U-Net or our schedules do not compute, by key and value; for missing and unexpected weights, by name; for .bin files that
-    would run code; for pipelines with further parts (latent diffusion).
+    path: the folder, or the name of a repository of the hub, which is fetched where there is a network and
+    huggingface_hub is installed. Raises UserError for what our U-Net or our schedules do not compute, by key and value;
+    for missing and unexpected weights, by name; for .bin files that would run code; for pipelines with further parts
+    (latent diffusion).
     """
     folder = _fetched(path) if is_hub_name(path) else Path(path)
     where = f"the prior '{path}'"
@@ -39,16 +46,22 @@ def read_diffusers(path: str | Path) -> ForeignPrior:
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     config_file, config = _json(unet / "config.json", f"{where} has no UNet2DModel")
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise UserError(f"{where} holds a {config['_class_name']}: only UNet2DModel, the U-Net of unconditional pictures, can be converted")
+        raise UserError(
+            f"{where} holds a {config['_class_name']}: only UNet2DModel, the U-Net of unconditional pictures, can be"
+            " converted"
+        )
     places = [folder / "scheduler", folder, folder.parent / "scheduler"]
-    scheduler_file = next((p / "scheduler_config.json" for p in places if (p / "scheduler_config.json").is_file()), places[0] / "scheduler_config.json")
+    scheduler_file = next(
+        (p / "scheduler_config.json" for p in places if (p / "scheduler_config.json").is_file()),
+        places[0] / "scheduler_config.json",
+    )
     scheduler_file, scheduler = _json(scheduler_file, f"{where} does not say its noise schedule")
     found = schedule_from_diffusers(scheduler, f"'{scheduler_file}'")
     network = unet_from_diffusers(config)
     if network["out_channels"] == 2 * network["in_channels"] and found.variance == "fixed":
         raise UserError(
-            f"{where} has twice as many output channels as the picture, a learned variance, and '{scheduler_file}' does not say so: "
-            'write "variance_type": "learned_range" into it'
+            f"{where} has twice as many output channels as the picture, a learned variance, and '{scheduler_file}'"
+            ' does not say so: write "variance_type": "learned_range" into it'
         )
     weights_file, tensors = _weights(unet, where)
     return ForeignPrior(
@@ -60,25 +73,37 @@ def read_diffusers(path: str | Path) -> ForeignPrior:
         shape=(network["in_channels"], *_size(config, where)),
         digest=digest_of([config_file, scheduler_file, weights_file]),
         where=where,
-        training={"source": "diffusers", "scheduler": scheduler.get("_class_name", "DDPMScheduler"), "sampling": found.sampling},
+        training={
+            "source": "diffusers",
+            "scheduler": scheduler.get("_class_name", "DDPMScheduler"),
+            "sampling": found.sampling,
+        },
     )
 
 
 def _refuse_other_parts(folder: Path, where: str) -> None:
-    """UserError where model_index.json names parts beside U-Net and scheduler: the pictures are then not what the U-Net sees."""
+    """UserError where model_index.json names parts beside U-Net and scheduler: the pictures are then not what the U-Net
+    sees.
+    """
     if not (folder / "model_index.json").is_file():
         return
     _, index = _json(folder / "model_index.json", where)
     for name, value in index.items():
         if not name.startswith("_") and name not in ("unet", "scheduler") and value not in (None, [None, None]):
-            raise UserError(f"{where} has a part '{name}' beside unet and scheduler: only priors of pictures themselves can be converted, not latent ones")
+            raise UserError(
+                f"{where} has a part '{name}' beside unet and scheduler: only priors of pictures themselves can be"
+                " converted, not latent ones"
+            )
 
 
 def _size(config: dict[str, Any], where: str) -> tuple[int, int]:
     size = config.get("sample_size")
     size = (size, size) if isinstance(size, int) else size
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(s, int) and s > 0 for s in size):
-        raise UserError(f"{where} has sample_size={config.get('sample_size')!r}: write the size of its training pictures into config.json, for example 32")
+        raise UserError(
+            f"{where} has sample_size={config.get('sample_size')!r}: write the size of its training pictures into"
+            " config.json, for example 32"
+        )
     return tuple(size)
 
 
@@ -86,8 +111,12 @@ def _weights(folder: Path, where: str) -> tuple[Path, dict[str, Tensor]]:
     for name in WEIGHTS:
         path = folder / name
         if path.is_file():
-            return path, read_tensors(path) if path.suffix == ".safetensors" else only_tensors(read_checkpoint_file(path), path)
-    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") or p.name.endswith(".index.json"))
+            return path, (
+                read_tensors(path) if path.suffix == ".safetensors" else only_tensors(read_checkpoint_file(path), path)
+            )
+    others = sorted(
+        p.name for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") or p.name.endswith(".index.json")
+    )
     seen = f"; there are {', '.join(others[:4])}" if others else ""
     raise UserError(f"{where} has no weights: '{folder}' needs {' or '.join(WEIGHTS)}{seen}")
 
@@ -113,9 +142,18 @@ def _fetched(name: str | Path) -> Path:
     try:
         hub = importlib.import_module("huggingface_hub")
     except ImportError as error:
-        raise UserError(f"'{name}' is no path on this disk, and to fetch it from the hub huggingface_hub is needed: install it, or {advice}") from error
-    patterns = [f"{part}{name}" for part in ("", "unet/", "scheduler/") for name in ("config.json", "scheduler_config.json", "model_index.json", *WEIGHTS)]
+        raise UserError(
+            f"'{name}' is no path on this disk, and to fetch it from the hub huggingface_hub is needed: install it, or"
+            f" {advice}"
+        ) from error
+    patterns = [
+        f"{part}{name}"
+        for part in ("", "unet/", "scheduler/")
+        for name in ("config.json", "scheduler_config.json", "model_index.json", *WEIGHTS)
+    ]
     try:
         return Path(hub.snapshot_download(Path(name).as_posix(), allow_patterns=patterns))
     except Exception as error:  # every failure of a network has its own class there
-        raise UserError(f"'{name}' is no path on this disk and cannot be fetched from the hub ({type(error).__name__}): {advice}") from error
+        raise UserError(
+            f"'{name}' is no path on this disk and cannot be fetched from the hub ({type(error).__name__}): {advice}"
+        ) from error

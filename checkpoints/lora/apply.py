@@ -1,4 +1,6 @@
-"""Priors with adapters, wherever a prior is read: from a checkpoint that holds adapters only, and from a config that names adapters beside a prior."""
+"""Priors with adapters, wherever a prior is read: from a checkpoint that holds adapters only, and from a config that
+names adapters beside a prior.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,9 +25,11 @@ _reading: ContextVar[tuple[Path, ...]] = ContextVar("checkpoints that are being 
 def adapted_weights(
     content: dict[str, Any], path: Path, *, weights: str, prior_weights: PriorWeights
 ) -> dict[str, Tensor]:
-    """The weights of a checkpoint of adapters: those of the prior that it names, found where it was or in this project, with the adapter added, float32.
+    """The weights of a checkpoint of adapters: those of the prior that it names, found where it was or in this project,
+    with the adapter added, float32.
 
-    prior_weights: reads the prior beneath, checkpoints/load.py. UserError where that prior is missing or not the one that the adapter was trained beside.
+    prior_weights: reads the prior beneath, checkpoints/load.py. UserError where that prior is missing or not the one
+    that the adapter was trained beside.
     """
     where = f"the checkpoint '{path}'"
     adapter = adapter_of_checkpoint(content, path, weights=weights)
@@ -34,11 +38,13 @@ def adapted_weights(
         base_path = Path(base.path)
     except TypeError as error:
         raise UserError(f"{where} does not describe its prior: it is incomplete, train it again") from error
-    places = [p for p in dict.fromkeys((base_path, PROJECT / base_path)) if p.exists() or (p == base_path and is_hub_name(p))]
+    places = [
+        p for p in dict.fromkeys((base_path, PROJECT / base_path)) if p.exists() or (p == base_path and is_hub_name(p))
+    ]
     if not places:
         raise UserError(
-            f"{where} holds an adapter of the prior '{base.path}', which is not there: put it back, or give the prior's new path as --prior "
-            "and this checkpoint as one of its adapters (priors.NAME.adapters)"
+            f"{where} holds an adapter of the prior '{base.path}', which is not there: put it back, or give the prior's"
+            " new path as --prior and this checkpoint as one of its adapters (priors.NAME.adapters)"
         )
     with _inside(path):
         found = prior_weights(places[0], weights=base.weights, preset=base.preset)
@@ -48,14 +54,17 @@ def adapted_weights(
 
 
 def adapt(network: nn.Module, entries: Sequence[AdapterEntry], *, weights: str = "ema") -> str:
-    """Merge adapters into a plain network, in place, so that it costs what it did; what they add to the fingerprint of its prior.
+    """Merge adapters into a plain network, in place, so that it costs what it did; what they add to the fingerprint of
+    its prior.
 
     weights: "ema" or "raw" of adapters in checkpoints. UserError where one does not fit.
     """
     if not entries:
         return ""
     where = " and ".join(f"the adapter '{e.path}'" for e in entries)
-    state = merged(network.state_dict(), [(read_adapter(e.path, weights=weights), e.scale) for e in entries], where=where)
+    state = merged(
+        network.state_dict(), [(read_adapter(e.path, weights=weights), e.scale) for e in entries], where=where
+    )
     network.load_state_dict(state)
     return "".join(f"+{_exact(e.scale)}*{adapter_fingerprint(e.path, weights=weights)}" for e in entries)
 

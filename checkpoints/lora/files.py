@@ -1,6 +1,8 @@
-"""Adapters as files: peft's folder (adapter_config.json, adapter_model.safetensors), or a training checkpoint that holds adapters only.
+"""Adapters as files: peft's folder (adapter_config.json, adapter_model.safetensors), or a training checkpoint that
+holds adapters only.
 
-Nothing here imports peft or builds a network: what a file says are names, numbers and tensors, and whatever else it asks for is refused.
+Nothing here imports peft or builds a network: what a file says are names, numbers and tensors, and whatever else it
+asks for is refused.
 """
 
 import json
@@ -37,17 +39,31 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _NOTHING = (None, False, 0, {}, [], "")  # of every other key: that the feature is off
 # What is read: (default, types). Without r or lora_alpha the size of the change would be a guess, thus no default.
 _READ: dict[str, tuple[Any, tuple[type, ...]]] = {
-    "r": (None, (int,)), "lora_alpha": (None, (int, float)), "lora_dropout": (0.0, (int, float)), "use_rslora": (False, (bool,)), "use_dora": (False, (bool,)),
-}  # fmt: skip
+    "r": (None, (int,)),
+    "lora_alpha": (None, (int, float)),
+    "lora_dropout": (0.0, (int, float)),
+    "use_rslora": (False, (bool,)),
+    "use_dora": (False, (bool,)),
+}
 # The layers are those that the file has tensors for: what chose them does not matter any more.
-_IGNORED = {"peft_type", "target_modules", "exclude_modules", "base_model_name_or_path", "revision", "inference_mode", "peft_version"}
+_IGNORED = {
+    "peft_type",
+    "target_modules",
+    "exclude_modules",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "peft_version",
+}
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """settings: its layers and numbers. tensors: "<layer>.lora_A.weight" [r, I, ...], ".lora_B.weight" [O, r, ...], with DoRA ".lora_magnitude_vector" [O].
+    """settings: its layers and numbers. tensors: "<layer>.lora_A.weight" [r, I, ...], ".lora_B.weight" [O, r, ...],
+    with DoRA ".lora_magnitude_vector" [O].
 
-    base: checkpoints.lora.merging.weights_hash of the weights that it was trained beside, None where the file does not say.
+    base: checkpoints.lora.merging.weights_hash of the weights that it was trained beside, None where the file does not
+    say.
     """
 
     settings: LoRASettings
@@ -65,8 +81,9 @@ class AdapterEntry:
 
 @dataclass(frozen=True)
 class Base:
-    """The prior that a checkpoint of adapters belongs to: path, which of its weights, their hash as the adapter saw them. images: how many images side by side
-    the adapted network sees (checkpoints/lora/merging.py, widened). preset: of a .pt file of guided-diffusion.
+    """The prior that a checkpoint of adapters belongs to: path, which of its weights, their hash as the adapter saw
+    them. images: how many images side by side the adapted network sees (checkpoints/lora/merging.py, widened). preset:
+    of a .pt file of guided-diffusion.
     """
 
     path: str
@@ -81,10 +98,25 @@ def write_adapter(folder: str | Path, adapter: Adapter, *, base_name: str = "") 
     folder = Path(folder)
     s = adapter.settings
     config = {
-        "peft_type": "LORA", "task_type": None, "base_model_name_or_path": base_name or None, "inference_mode": True, "r": s.rank, "lora_alpha": s.alpha,
-        "lora_dropout": s.dropout, "use_rslora": s.rslora, "use_dora": s.dora, "target_modules": list(s.layers), "bias": "none", "fan_in_fan_out": False,
-        "init_lora_weights": True, "modules_to_save": None, "layers_to_transform": None, "layers_pattern": None, "rank_pattern": {}, "alpha_pattern": {},
-    }  # fmt: skip
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": base_name or None,
+        "inference_mode": True,
+        "r": s.rank,
+        "lora_alpha": s.alpha,
+        "lora_dropout": s.dropout,
+        "use_rslora": s.rslora,
+        "use_dora": s.dora,
+        "target_modules": list(s.layers),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "layers_to_transform": None,
+        "layers_pattern": None,
+        "rank_pattern": {},
+        "alpha_pattern": {},
+    }
     tensors = {PEFT_PREFIX + n: t.detach().float().cpu().contiguous() for n, t in adapter.tensors.items()}
     header = {"format": "pt"} | ({BASE: adapter.base} if adapter.base else {})
     write_atomically(folder / WEIGHTS, safetensors.torch.save(tensors, metadata=header))
@@ -93,22 +125,28 @@ def write_adapter(folder: str | Path, adapter: Adapter, *, base_name: str = "") 
 
 
 def read_adapter(path: str | Path, *, weights: str = "ema") -> Adapter:
-    """Read an adapter from peft's folder or from a checkpoint of lightning_modules.lora_fine_tuning ("ema" or "raw" of it).
+    """Read an adapter from peft's folder or from a checkpoint of lightning_modules.lora_fine_tuning ("ema" or "raw" of
+    it).
 
-    Values and tensors only: nothing foreign runs, no class that the file names is looked for. UserError for a missing, damaged or foreign file, and for a
-    config that asks for what is not implemented here.
+    Values and tensors only: nothing foreign runs, no class that the file names is looked for. UserError for a missing,
+    damaged or foreign file, and for a config that asks for what is not implemented here.
     """
     path = Path(path)
     if path.suffix == ".ckpt":
         content = read_checkpoint_file(path)
         if not isinstance(content.get(KEY), dict):
-            raise UserError(f"the checkpoint '{path}' holds no adapter: give one of lightning_modules.lora_fine_tuning.LoRAFineTuning, or peft's folder")
+            raise UserError(
+                f"the checkpoint '{path}' holds no adapter: give one of"
+                " lightning_modules.lora_fine_tuning.LoRAFineTuning, or peft's folder"
+            )
         return adapter_of_checkpoint(content, path, weights=weights)
     if path.name == WEIGHTS:
         path = path.parent
     for name in (CONFIG, WEIGHTS):
         if not (path / name).is_file():
-            raise UserError(f"there is no adapter at '{path}': it needs {CONFIG} and {WEIGHTS}, and {name} is not there")
+            raise UserError(
+                f"there is no adapter at '{path}': it needs {CONFIG} and {WEIGHTS}, and {name} is not there"
+            )
     config = _read_config(path / CONFIG)
     try:
         with safetensors.safe_open(path / WEIGHTS, framework="pt") as file:
@@ -122,7 +160,9 @@ def read_adapter(path: str | Path, *, weights: str = "ema") -> Adapter:
 
 
 def adapter_fingerprint(path: str | Path, *, weights: str = "ema") -> str:
-    """Identifies the files that hold an adapter's numbers, rank and alpha, and, of a checkpoint, which of its weights."""
+    """Identifies the files that hold an adapter's numbers, rank and alpha, and, of a checkpoint, which of its
+    weights.
+    """
     path = Path(path)
     if path.name == WEIGHTS:
         path = path.parent  # as read_adapter: alpha stands beside it
@@ -133,7 +173,10 @@ def adapter_fingerprint(path: str | Path, *, weights: str = "ema") -> str:
 
 def describe_adapter(settings: LoRASettings, base: Base) -> dict[str, Any]:
     """The `adapter` dictionary of a training checkpoint."""
-    plain = {"layers": list(settings.layers), **{k: getattr(settings, k) for k in ("rank", "alpha", "dropout", "rslora", "dora")}}
+    plain = {
+        "layers": list(settings.layers),
+        **{k: getattr(settings, k) for k in ("rank", "alpha", "dropout", "rslora", "dora")},
+    }
     return {"format": FORMAT, "settings": plain, "base": {k: v for k, v in asdict(base).items() if v is not None}}
 
 
@@ -143,10 +186,14 @@ def adapter_of_checkpoint(content: dict[str, Any], path: Path, *, weights: str) 
     if weights not in ("ema", "raw"):
         raise UserError(f"weights of {where} must be 'ema' or 'raw', got '{weights}'")
     if weights == "ema" and not content.get("ema"):
-        raise UserError(f"{where} has no averaged weights (it was trained with ema.enabled=false): ask for weights 'raw'")
+        raise UserError(
+            f"{where} has no averaged weights (it was trained with ema.enabled=false): ask for weights 'raw'"
+        )
     try:
         if described["format"] != FORMAT:
-            raise UserError(f"{where} has an adapter of format {described['format']!r}; this version reads format {FORMAT}")
+            raise UserError(
+                f"{where} has an adapter of format {described['format']!r}; this version reads format {FORMAT}"
+            )
         given = dict(described["settings"])
         settings = LoRASettings(**{**given, "layers": tuple(given["layers"])})
         state = content["ema"]["weights"] if weights == "ema" else content["state_dict"]
@@ -158,7 +205,9 @@ def adapter_of_checkpoint(content: dict[str, Any], path: Path, *, weights: str) 
 
 
 def _public(name: str) -> str:
-    """ "denoiser.network.x.lora_A.default.weight" as "x.lora_A.weight", "x.lora_magnitude_vector.default.weight" as "x.lora_magnitude_vector"."""
+    """ "denoiser.network.x.lora_A.default.weight" as "x.lora_A.weight", "x.lora_magnitude_vector.default.weight" as
+    "x.lora_magnitude_vector".
+    """
     name = name.partition(".network.")[2] or name
     layer, _, rest = name.rpartition(".lora_")
     part = rest.split(".")[0]
@@ -175,9 +224,15 @@ def _read_config(path: Path) -> dict[str, Any]:
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
         raise UserError(f"{where} is no LoRA adapter (peft_type {kind!r}): only LORA can be read")
-    if isinstance(config.get("auto_mapping"), dict):  # the class of the network, which peft writes: not needed, and no other than our own is accepted
+    # the class of the network, which peft writes: not needed, and no other than our own is accepted
+    if isinstance(config.get("auto_mapping"), dict):
         named = config.pop("auto_mapping")
-        find_class(f"{named.get('parent_library')}.{named.get('base_model_class')}", nn.Module, where=f"{where}, auto_mapping", project_only=True)
+        find_class(
+            f"{named.get('parent_library')}.{named.get('base_model_class')}",
+            nn.Module,
+            where=f"{where}, auto_mapping",
+            project_only=True,
+        )
     for key, value in config.items():
         if key not in _READ and key not in _IGNORED and value not in _NEUTRAL.get(key, _NOTHING):
             raise UserError(f"{where} asks for {key}={value!r}, which is not implemented here: nothing of it was run")
@@ -189,15 +244,21 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _checked(given: LoRASettings | dict[str, Any], tensors: dict[str, Tensor], base: str | None, where: str) -> Adapter:
-    """The adapter whose every layer has the tensors that its settings say; the layers are those of the tensors, in the order of their names."""
+    """The adapter whose every layer has the tensors that its settings say; the layers are those of the tensors, in the
+    order of their names.
+    """
     layers = tuple(sorted({n.rpartition(".lora_")[0] for n in tensors if ".lora_" in n}))
     if isinstance(given, LoRASettings):
         settings = given
     else:
         settings = LoRASettings(
-            layers=layers, rank=given["r"], alpha=float(given["lora_alpha"]), dropout=float(given["lora_dropout"]),
-            rslora=given["use_rslora"], dora=given["use_dora"],
-        )  # fmt: skip
+            layers=layers,
+            rank=given["r"],
+            alpha=float(given["lora_alpha"]),
+            dropout=float(given["lora_dropout"]),
+            rslora=given["use_rslora"],
+            dora=given["use_dora"],
+        )
     parts = (".lora_A.weight", ".lora_B.weight", *((".lora_magnitude_vector",) if settings.dora else ()))
     expected = {layer + part for layer in settings.layers for part in parts}
     wrong = sorted(expected ^ set(tensors))
@@ -206,8 +267,16 @@ def _checked(given: LoRASettings | dict[str, Any], tensors: dict[str, Tensor], b
         raise UserError(f"{where} is damaged or of a kind that cannot be read: it has {what}")
     for layer in settings.layers:
         down, up = tensors[f"{layer}.lora_A.weight"], tensors[f"{layer}.lora_B.weight"]
-        if down.shape[0] != settings.rank or up.shape[1:2] != (settings.rank,) or any(n != 1 for n in up.shape[2:]) or down.ndim != up.ndim:
-            raise UserError(f"{where} is damaged: '{layer}' has A {list(down.shape)} and B {list(up.shape)}, and the rank is {settings.rank}")
+        if (
+            down.shape[0] != settings.rank
+            or up.shape[1:2] != (settings.rank,)
+            or any(n != 1 for n in up.shape[2:])
+            or down.ndim != up.ndim
+        ):
+            raise UserError(
+                f"{where} is damaged: '{layer}' has A {list(down.shape)} and B {list(up.shape)}, and the rank is"
+                f" {settings.rank}"
+            )
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise UserError(f"{where} has weights that are not finite in '{name}': take an earlier one")

@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def cosine_alpha_bar(steps: int, offset: float = 0.008) -> Tensor:
-    """prod (1 - beta_i), beta_i = min(1 - f((i + 1) / T) / f(i / T), 0.999), f(u) = cos^2((u + s) / (1 + s) pi / 2): float64 [T], T = steps.
+    """prod (1 - beta_i), beta_i = min(1 - f((i + 1) / T) / f(i / T), 0.999), f(u) = cos^2((u + s) / (1 + s) pi / 2):
+    float64 [T], T = steps.
 
     Nichol and Dhariwal 2021 (2102.09672), equation 17; the same numbers as diffusion.schedules.Cosine.
     """

@@ -14,21 +14,27 @@ from degradations.severity.base import DegradedBy, DeviceTable, SeverityFamily, 
 
 
 class Animorph(SeverityFamily):
-    """D(x, t) = sqrt(ab_t) x + sqrt(1 - ab_t) z, z an image of another data set, drawn once per image; ab as in the Gaussian family.
+    """D(x, t) = sqrt(ab_t) x + sqrt(1 - ab_t) z, z an image of another data set, drawn once per image; ab as in the
+    Gaussian family.
 
-    other: the data module of the other images, {class_path, init_args}, of this project's own; they have the shape of x. steps: T. split: which of them are
-    drawn; the paper's are training images. Affine in x. Nothing but z is left at t = T: ab_T is 6.1e-8 for 200 steps.
-    Bansal et al. 2022 (2208.09392), animorphosis. UserError where the other images are missing or of another shape, at the first draw.
+    other: the data module of the other images, {class_path, init_args}, of this project's own; they have the shape of
+    x. steps: T. split: which of them are drawn; the paper's are training images. Affine in x. Nothing but z is left at
+    t = T: ab_T is 6.1e-8 for 200 steps. Bansal et al. 2022 (2208.09392), animorphosis. UserError where the other images
+    are missing or of another shape, at the first draw.
     """
 
     linear = False
 
-    def __init__(self, *, other: dict[str, Any], steps: int = 200, split: Literal["train", "validation", "test"] = "train") -> None:
+    def __init__(
+        self, *, other: dict[str, Any], steps: int = 200, split: Literal["train", "validation", "test"] = "train"
+    ) -> None:
         check_steps("steps", steps)
         if split not in ("train", "validation", "test"):
             raise UserError(f"split must be train, validation or test, got '{split}'")
         if not isinstance(other, dict) or "class_path" not in other:
-            raise UserError(f"other must be a data module, {{class_path: datamodules...., init_args: {{...}}}}, got {other}")
+            raise UserError(
+                f"other must be a data module, {{class_path: datamodules...., init_args: {{...}}}}, got {other}"
+            )
         self.other, self.severities, self.split = other, steps, split
         alpha_bar = torch.cat([torch.ones(1, dtype=torch.float64), cosine_alpha_bar(steps)])
         self._scale, self._share = DeviceTable(alpha_bar.sqrt()), DeviceTable((1 - alpha_bar).sqrt())
@@ -55,7 +61,9 @@ class Animorph(SeverityFamily):
         return DegradedBy(self, t, params, shape)
 
     def _others(self, shape: Shape) -> Any:
-        """The other images; `degradations` does not know data modules, so they are found by name and used by what they do."""
+        """The other images; `degradations` does not know data modules, so they are found by name and used by what they
+        do.
+        """
         name = self.other["class_path"]
         if self._images is None:
             module = build(self.other, object, where="family.other", project_only=True)
@@ -67,5 +75,7 @@ class Animorph(SeverityFamily):
                 raise UserError(f"family.other: {name} has no images of split '{self.split}': take another split")
             self._shape, self._images = tuple(module.shape), images
         if self._shape != tuple(shape):
-            raise UserError(f"family.other: {name} has images of {list(self._shape)}, and these are {list(shape)}: make them equal")
+            raise UserError(
+                f"family.other: {name} has images of {list(self._shape)}, and these are {list(shape)}: make them equal"
+            )
         return self._images

@@ -14,10 +14,11 @@ from degradations.base import SVD, Operator, Params, Shape
 
 
 class SeverityFamily(Recorded, ABC):
-    """D(x, t) for images x [B, C, H, W] in [-1, 1] and one severity t in 0..T per image; D(x, 0) = x. Its cost does not depend on t.
+    """D(x, t) for images x [B, C, H, W] in [-1, 1] and one severity t in 0..T per image; D(x, 0) = x. Its cost does not
+    depend on t.
 
-    What is random (place of a mask, snow, noise) is drawn once per image and is the same for every t: ``params``, tensors [B, ...] by name.
-    Bansal et al. 2022 (2208.09392).
+    What is random (place of a mask, snow, noise) is drawn once per image and is the same for every t: ``params``,
+    tensors [B, ...] by name. Bansal et al. 2022 (2208.09392).
     """
 
     #: T, the largest severity.
@@ -34,19 +35,25 @@ class SeverityFamily(Recorded, ABC):
 
     @abstractmethod
     def check(self, shape: Shape) -> None:
-        """UserError where images of shape (C, H, W) cannot be degraded: smaller than a kernel, grey where colour is needed."""
+        """UserError where images of shape (C, H, W) cannot be degraded: smaller than a kernel, grey where colour is
+        needed.
+        """
 
     def sample(self, count: int, shape: Shape, generator: torch.Generator) -> Params:
-        """The random parameters of `count` images of shape (C, H, W), tensors [count, ...] on the generator's device; none unless a leaf draws some.
+        """The random parameters of `count` images of shape (C, H, W), tensors [count, ...] on the generator's device;
+        none unless a leaf draws some.
 
-        Image k of `count` + 1 images is not image k of `count`: training draws for the batches of all processes and slices.
+        Image k of `count` + 1 images is not image k of `count`: training draws for the batches of all processes and
+        slices.
         """
         del count, shape, generator
         return {}
 
     @abstractmethod
     def degrade(self, x: Tensor, t: Tensor, params: Params) -> Tensor:
-        """D(x, t): t int64 [B] in 0..T on the device of x. The dtype of x, and no autocast; no loop over t or over images."""
+        """D(x, t): t int64 [B] in 0..T on the device of x. The dtype of x, and no autocast; no loop over t or over
+        images.
+        """
 
     @abstractmethod
     def operator(self, t: int, params: Params, shape: Shape) -> Operator:
@@ -60,7 +67,9 @@ class SeverityFamily(Recorded, ABC):
         drawn = self.sample(1, shape, torch.Generator().manual_seed(seed))
         return {name: value[0] for name, value in drawn.items()}
 
-    def draw_batch(self, random: RandomStreams, index: Sequence[int], shape: Shape, device: torch.device | str = "cpu") -> Params:
+    def draw_batch(
+        self, random: RandomStreams, index: Sequence[int], shape: Shape, device: torch.device | str = "cpu"
+    ) -> Params:
         """The parameters of a batch of images with these indices."""
         return stack([self.draw(random, int(i), shape) for i in index], device)
 
@@ -70,7 +79,8 @@ class SeverityFamily(Recorded, ABC):
         t = torch.full((len(x),), t, dtype=torch.int64, device=x.device) if isinstance(t, int) else t
         if t.shape != x.shape[:1] or t.dtype.is_floating_point:
             raise ValueError(f"t must be whole numbers [{len(x)}], got {list(t.shape)} of {t.dtype}")
-        if t.device.type == "cpu" and len(t) and (int(t.min()) < 0 or int(t.max()) > self.severities):  # elsewhere a look would wait for the device
+        # elsewhere a look would wait for the device
+        if t.device.type == "cpu" and len(t) and (int(t.min()) < 0 or int(t.max()) > self.severities):
             raise ValueError(f"t must lie in 0..{self.severities}, got {int(t.min())}..{int(t.max())}")
         with torch.autocast(x.device.type, enabled=False):
             return self.degrade(x, t, params or {})
@@ -83,7 +93,9 @@ class SeverityFamily(Recorded, ABC):
         return SeverityOperator(self, t, params, self.operator(t, params, shape))
 
     def same_as(self, other: "SeverityFamily") -> bool:
-        """Whether two families are one: of one class, with the same constants, whether they were given or taken from a data set's name."""
+        """Whether two families are one: of one class, with the same constants, whether they were given or taken from a
+        data set's name.
+        """
 
         def constants(family: SeverityFamily) -> dict[str, Any]:
             return {name: value for name, value in vars(family).items() if not name.startswith("_")}
@@ -147,7 +159,10 @@ class DegradedBy(Operator):
     def __call__(self, x: Tensor) -> Tensor:
         for name, value in self._params.items():
             if len(value) != len(x):
-                raise ValueError(f"this operator holds '{name}' of {len(value)} images, got {len(x)} images; for several samples per image use repeat")
+                raise ValueError(
+                    f"this operator holds '{name}' of {len(value)} images, got {len(x)} images; for several samples per"
+                    " image use repeat"
+                )
         return self._family(x, self._t, self._params)
 
     def _with(self, choose: Callable[[Tensor], Tensor]) -> "DegradedBy":

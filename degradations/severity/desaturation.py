@@ -16,8 +16,9 @@ _STEPS = {"cifar10": 20, "celeba_64": 20, "celeba": 20}
 class Desaturation(SeverityFamily):
     """D(x, t) = a_t x + (1 - a_t) mean of the three channels (arithmetic, not luma); at T every pixel is grey.
 
-    schedule: "linear" a_t = 1 - t / T; "constant" a_t = 0.9^t but a_T = 0, as the released code has it. data: 20 steps for all. steps: T instead.
-    Bansal et al. 2022 (2208.09392), appendix. UserError for images that are not of three channels.
+    schedule: "linear" a_t = 1 - t / T; "constant" a_t = 0.9^t but a_T = 0, as the released code has it. data: 20 steps
+    for all. steps: T instead. Bansal et al. 2022 (2208.09392), appendix. UserError for images that are not of three
+    channels.
     """
 
     def __init__(
@@ -28,7 +29,10 @@ class Desaturation(SeverityFamily):
         schedule: Literal["linear", "constant"] = "linear",
     ) -> None:
         if data not in _STEPS or schedule not in ("linear", "constant"):
-            raise UserError(f"data must be one of {', '.join(_STEPS)} and schedule linear or constant, got '{data}' and '{schedule}'")
+            raise UserError(
+                f"data must be one of {', '.join(_STEPS)} and schedule linear or constant, got '{data}' and"
+                f" '{schedule}'"
+            )
         self.severities = _STEPS[data] if steps is None else steps
         check_steps("steps", self.severities)
         self.schedule = schedule
@@ -39,7 +43,10 @@ class Desaturation(SeverityFamily):
 
     def check(self, shape: Shape) -> None:
         if shape[0] != 3:
-            raise UserError(f"desaturation needs colour images of three channels, got {shape[0]}: take another family, or colour images")
+            raise UserError(
+                f"desaturation needs colour images of three channels, got {shape[0]}: take another family, or colour"
+                " images"
+            )
 
     def degrade(self, x: Tensor, t: Tensor, params: Params) -> Tensor:
         del params

@@ -22,16 +22,18 @@ _CONSTANTS = {
 
 
 class GaussianBlur(SeparableFamily):
-    """D(x, t) = G_{t-1} * ... * G_0 * x, G_i a Gaussian of `taps` x `taps` pixels and standard deviation (std + std_step i) exp(std_rate i), sum 1.
+    """D(x, t) = G_{t-1} * ... * G_0 * x, G_i a Gaussian of `taps` x `taps` pixels and standard deviation (std +
+    std_step i) exp(std_rate i), sum 1.
 
-    In closed form: a circular convolution is diagonal in the discrete Fourier basis, one whose border mirrors without repeating the edge pixel (torch's
-    "reflect") in the basis of the DCT-I, so that t kernels are the product of their eigenvalues; rows and columns separate.
+    In closed form: a circular convolution is diagonal in the discrete Fourier basis, one whose border mirrors without
+    repeating the edge pixel (torch's "reflect") in the basis of the DCT-I, so that t kernels are the product of their
+    eigenvalues; rows and columns separate.
 
-    data: the constants of the released commands, any of which the other arguments replace: "mnist" (28 or 32 pixels) 20 steps, 11 taps, std 7, circular;
-    "cifar10" 50 steps, 11 taps, std 0.35 + 0.01 i, reflect; "celeba" (128 pixels) 200 steps, 15 taps, std exp(0.01 i), reflect; "celeba_64" the same with 100
-    steps (the paper has none of 64 pixels: at half the size half of the steps leave the same detail relative to the image within 15 %);
-    "generation" 300 steps, 27 taps, std exp(0.01 i), circular.
-    The truncation of the kernel matters: 11 taps of std 7 have a true std of 3.04.
+    data: the constants of the released commands, any of which the other arguments replace: "mnist" (28 or 32 pixels) 20
+    steps, 11 taps, std 7, circular; "cifar10" 50 steps, 11 taps, std 0.35 + 0.01 i, reflect; "celeba" (128 pixels) 200
+    steps, 15 taps, std exp(0.01 i), reflect; "celeba_64" the same with 100 steps (the paper has none of 64 pixels: at
+    half the size half of the steps leave the same detail relative to the image within 15 %); "generation" 300 steps, 27
+    taps, std exp(0.01 i), circular. The truncation of the kernel matters: 11 taps of std 7 have a true std of 3.04.
     to_mean: D(x, T) is the mean of each channel, a jump. truncate: see SeparableFamily. The paper's MNIST has steps=40.
     UserError where the kernel is wider than the image (circular), or its half is not smaller than the image (reflect).
     """
@@ -56,7 +58,9 @@ class GaussianBlur(SeparableFamily):
         self.severities = default_steps if steps is None else steps
         self.taps = default_taps if taps is None else taps
         given = (std, std_step, std_rate)
-        self.std, self.std_step, self.std_rate = (d if g is None else float(g) for d, g in zip(default_std, given, strict=True))
+        self.std, self.std_step, self.std_rate = (
+            d if g is None else float(g) for d, g in zip(default_std, given, strict=True)
+        )
         self.border, self.to_mean = border or default_border, to_mean
         check_steps("steps", self.severities)
         check_steps("taps", self.taps)
@@ -66,16 +70,28 @@ class GaussianBlur(SeparableFamily):
             raise UserError(f"border must be circular or reflect, got '{self.border}'")
         self.stds = [(self.std + self.std_step * i) * math.exp(self.std_rate * i) for i in range(self.severities)]
         if not min(self.stds) > 0:
-            raise UserError(f"the standard deviation must be positive at every step, got {min(self.stds):g}: raise std, or lower std_step")
+            raise UserError(
+                f"the standard deviation must be positive at every step, got {min(self.stds):g}: raise std, or lower"
+                " std_step"
+            )
         self.linear = self.linear and not to_mean
-        self.description = f"Gaussian blur ({self.border}), {self.severities} steps of {self.taps} taps, std {self.stds[0]:.4g}..{self.stds[-1]:.4g}"
+        self.description = (
+            f"Gaussian blur ({self.border}), {self.severities} steps of {self.taps} taps, std"
+            f" {self.stds[0]:.4g}..{self.stds[-1]:.4g}"
+        )
 
     def check(self, shape: Shape) -> None:
         least = min(shape[1:])
         if self.border == "circular" and self.taps > least:
-            raise UserError(f"taps={self.taps} is wider than the image of {shape[1]}x{shape[2]} pixels: take fewer taps, or larger images")
+            raise UserError(
+                f"taps={self.taps} is wider than the image of {shape[1]}x{shape[2]} pixels: take fewer taps, or larger"
+                " images"
+            )
         if self.border == "reflect" and self.taps // 2 >= least:
-            raise UserError(f"taps={self.taps} reaches {self.taps // 2} pixels to each side, and the image has {shape[1]}x{shape[2]}: take fewer taps")
+            raise UserError(
+                f"taps={self.taps} reaches {self.taps // 2} pixels to each side, and the image has"
+                f" {shape[1]}x{shape[2]}: take fewer taps"
+            )
 
     @property
     def true_std(self) -> float:
@@ -91,10 +107,15 @@ class GaussianBlur(SeparableFamily):
             basis = torch.exp(1j * torch.outer(torch.arange(side, dtype=torch.float64), frequency)) / side**0.5
             inverse = basis.conj().mT
         else:
-            frequency = torch.arange(side, dtype=torch.float64) * (math.pi / (side - 1)) if side > 1 else torch.zeros(1, dtype=torch.float64)
+            frequency = (
+                torch.arange(side, dtype=torch.float64) * (math.pi / (side - 1))
+                if side > 1
+                else torch.zeros(1, dtype=torch.float64)
+            )
             basis = torch.cos(torch.outer(torch.arange(side, dtype=torch.float64), frequency))
             inverse = torch.linalg.inv(basis)
-        # A symmetric kernel k has the eigenvalue sum_o k[o] cos(o w) for the cosine (or exponential) of frequency w, in both bases.
+        # A symmetric kernel k has the eigenvalue sum_o k[o] cos(o w) for the cosine (or exponential) of frequency w, in
+        # both bases.
         eigenvalues = (kernels[:, :, None] * torch.cos(offsets[:, None] * frequency)).sum(1)
         products = torch.cat([eigenvalues.new_ones(1, side), eigenvalues.cumprod(0)])
         matrices = (basis * products[:, None, :].to(basis.dtype)) @ inverse

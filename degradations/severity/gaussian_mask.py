@@ -21,13 +21,15 @@ _CONSTANTS = {
 
 
 class GaussianMask(SeverityFamily):
-    """D(x, t) = x * prod_{i < t} z_i, z_i = 1 - G_i / max G_i, G_i a Gaussian bump of standard deviation kernel_std (i + start) pixels; 0 is mid-grey.
+    """D(x, t) = x * prod_{i < t} z_i, z_i = 1 - G_i / max G_i, G_i a Gaussian bump of standard deviation kernel_std (i
+    + start) pixels; 0 is mid-grey.
 
-    place: "random": the centre of the hole is drawn once per image, each coordinate from {-1, .., side - 1}; "centre": at pixel (side - 1) / 2, rounded down.
-    data: constants of the released commands, which the other arguments replace: "mnist", "cifar10" 50 steps, kernel_std 0.1, start 11, random; "celeba" (128
-    pixels) 100 steps, kernel_std 0.2, start 11, centre (the released test script has start 1, its training script 11: a mismatch; here one value serves both);
-    "celeba_64" the same with 50 steps, which leaves the hole as large relative to the image.
-    truncate: 8 bits of a degraded image, as released for MNIST and CIFAR-10; then it is not linear.
+    place: "random": the centre of the hole is drawn once per image, each coordinate from {-1, .., side - 1}; "centre":
+    at pixel (side - 1) / 2, rounded down. data: constants of the released commands, which the other arguments replace:
+    "mnist", "cifar10" 50 steps, kernel_std 0.1, start 11, random; "celeba" (128 pixels) 100 steps, kernel_std 0.2,
+    start 11, centre (the released test script has start 1, its training script 11: a mismatch; here one value serves
+    both); "celeba_64" the same with 50 steps, which leaves the hole as large relative to the image. truncate: 8 bits of
+    a degraded image, as released for MNIST and CIFAR-10; then it is not linear.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class GaussianMask(SeverityFamily):
         check_steps("steps", self.severities)
         check_steps("start", self.start)
         if not self.kernel_std > 0 or self.place not in ("random", "centre"):
-            raise UserError(f"kernel_std must be positive and place random or centre, got {self.kernel_std} and '{self.place}'")
+            raise UserError(
+                f"kernel_std must be positive and place random or centre, got {self.kernel_std} and '{self.place}'"
+            )
         first, last = self.kernel_std * self.start, self.kernel_std * (self.start + self.severities - 1)
         self.description = f"Gaussian mask ({self.place}), {self.severities} steps of std {first:.4g}..{last:.4g}"
         self._tables: dict[tuple[int, int], DeviceTable] = {}
@@ -73,10 +77,13 @@ class GaussianMask(SeverityFamily):
         return {"place": (u * (sides + 1)).long() - 1}
 
     def masks(self, t: Tensor, place: Tensor, like: Tensor) -> Tensor:
-        """What is left of the image at severities [B] with holes at [B, 2]: [B, 1, H, W] in the dtype of `like` [B, C, H, W]."""
+        """What is left of the image at severities [B] with holes at [B, 2]: [B, 1, H, W] in the dtype of `like` [B, C,
+        H, W].
+        """
         height, width = like.shape[2:]
         table = self._table(height, width).like(like)
-        rows = torch.arange(height, device=like.device) - place[:, :1] + height  # in the table the centre is at (height, width)
+        # in the table the centre is at (height, width)
+        rows = torch.arange(height, device=like.device) - place[:, :1] + height
         columns = torch.arange(width, device=like.device) - place[:, 1:] + width
         return table[t[:, None, None], rows[:, :, None], columns[:, None, :]][:, None]
 
@@ -89,10 +96,16 @@ class GaussianMask(SeverityFamily):
             return DegradedBy(self, t, params, shape)
         place = params["place"]
         like = torch.empty(1, 1, *shape[1:], dtype=torch.float64, device=place.device)
-        return Diagonal(self.masks(torch.full((len(place),), t, device=place.device), place, like), channels=shape[0], description=self.description)
+        return Diagonal(
+            self.masks(torch.full((len(place),), t, device=place.device), place, like),
+            channels=shape[0],
+            description=self.description,
+        )
 
     def _table(self, height: int, width: int) -> DeviceTable:
-        """prod_{i < t} z_i for t = 0..T by the distance from the centre, [T + 1, 2 height + 1, 2 width + 1]: any window of it is a mask."""
+        """prod_{i < t} z_i for t = 0..T by the distance from the centre, [T + 1, 2 height + 1, 2 width + 1]: any window
+        of it is a mask.
+        """
         if (height, width) not in self._tables:
             y = torch.arange(-height, height + 1, dtype=torch.float64).square()
             x = torch.arange(-width, width + 1, dtype=torch.float64).square()
@@ -105,11 +118,13 @@ class GaussianMask(SeverityFamily):
 
 
 class CoveringMask(SeverityFamily):
-    """D(x, t) = (1 - M_t) x + M_t c: a constant colour c covers the image from the border inwards until nothing is left; for generation.
+    """D(x, t) = (1 - M_t) x + M_t c: a constant colour c covers the image from the border inwards until nothing is
+    left; for generation.
 
-    M_T = 1 and M_t = prod_{i <= T - 1 - t} z_i for 1 <= t < T (M_0 = 0), z_i = 1 - G_i / max G_i with the standard deviation kernel_std (i + 1) pixels, at the
-    centre: with the same steps as :class:`GaussianMask`, reversed. The colour is drawn once per image, each channel from U(-0.5, 0.5).
-    The smallest M_1 is not zero everywhere: D(x, 1) still has a trace of c. Bansal et al. 2022, generation from masks: 750 steps, kernel_std 0.05.
+    M_T = 1 and M_t = prod_{i <= T - 1 - t} z_i for 1 <= t < T (M_0 = 0), z_i = 1 - G_i / max G_i with the standard
+    deviation kernel_std (i + 1) pixels, at the centre: with the same steps as :class:`GaussianMask`, reversed. The
+    colour is drawn once per image, each channel from U(-0.5, 0.5). The smallest M_1 is not zero everywhere: D(x, 1)
+    still has a trace of c. Bansal et al. 2022, generation from masks: 750 steps, kernel_std 0.05.
     """
 
     linear = False  # affine

@@ -15,20 +15,27 @@ _STEPS = {"mnist": 3, "cifar10": 3, "celeba_64": 3, "celeba": 4, "generation": 6
 
 
 def resize(side: int, other: int, mode: str) -> Tensor:
-    """One axis of F.interpolate as a matrix, float64 [other, side]: what it does to the unit vectors, which stand in the columns."""
+    """One axis of F.interpolate as a matrix, float64 [other, side]: what it does to the unit vectors, which stand in
+    the columns.
+    """
     options = {"align_corners": False, "antialias": False} if mode in ("bicubic", "bilinear") else {}
-    return F.interpolate(torch.eye(side, dtype=torch.float64)[None, None], size=(other, side), mode=mode, **options)[0, 0]
+    return F.interpolate(torch.eye(side, dtype=torch.float64)[None, None], size=(other, side), mode=mode, **options)[
+        0, 0
+    ]
 
 
 class Pixelation(SeparableFamily):
-    """D(x, t): the picture of D(x, t - 1) is made smaller to ceil(side / 2^t) pixels and enlarged by nearest neighbours.
+    """D(x, t): the picture of D(x, t - 1) is made smaller to ceil(side / 2^t) pixels and enlarged by nearest
+    neighbours.
 
-    The first reduction is `mode`: "bicubic" (as released: taps -3/32, 19/32, 19/32, -3/32, no antialiasing), "bilinear" or "area"; every further step is the
-    mean of 2x2 pixels of the smaller image, which is what resizing the enlarged picture by any of the three gives where 2^T divides the sides. Where a side is
-    odd (7 of 28 pixels at T = 3) the means overlap by a pixel. D(x, t) depends on x through the small image alone.
+    The first reduction is `mode`: "bicubic" (as released: taps -3/32, 19/32, 19/32, -3/32, no antialiasing), "bilinear"
+    or "area"; every further step is the mean of 2x2 pixels of the smaller image, which is what resizing the enlarged
+    picture by any of the three gives where 2^T divides the sides. Where a side is odd (7 of 28 pixels at T = 3) the
+    means overlap by a pixel. D(x, t) depends on x through the small image alone.
 
-    data: "mnist" and "cifar10" 3 steps (32 pixels: 4x4 are left; 28 pixels too), "celeba" 4 (128 pixels: 8x8; the paper's text has 2x2, steps=6),
-    "celeba_64" 3 (8x8), "generation" 6 (128 pixels: 2x2). steps: T instead. truncate: see SeparableFamily. UserError where T - 1 steps leave one pixel already.
+    data: "mnist" and "cifar10" 3 steps (32 pixels: 4x4 are left; 28 pixels too), "celeba" 4 (128 pixels: 8x8; the
+    paper's text has 2x2, steps=6), "celeba_64" 3 (8x8), "generation" 6 (128 pixels: 2x2). steps: T instead. truncate:
+    see SeparableFamily. UserError where T - 1 steps leave one pixel already.
     """
 
     def __init__(
@@ -41,7 +48,9 @@ class Pixelation(SeparableFamily):
     ) -> None:
         super().__init__(truncate=truncate)
         if data not in _STEPS or mode not in ("bicubic", "bilinear", "area"):
-            raise UserError(f"data must be one of {', '.join(_STEPS)} and mode bicubic, bilinear or area, got '{data}' and '{mode}'")
+            raise UserError(
+                f"data must be one of {', '.join(_STEPS)} and mode bicubic, bilinear or area, got '{data}' and '{mode}'"
+            )
         self.severities = _STEPS[data] if steps is None else steps
         check_steps("steps", self.severities)
         self.mode = mode
@@ -50,8 +59,8 @@ class Pixelation(SeparableFamily):
     def check(self, shape: Shape) -> None:
         if min(shape[1:]) <= 2 ** (self.severities - 1):
             raise UserError(
-                f"steps={self.severities} halvings of an image of {shape[1]}x{shape[2]} pixels leave less than one pixel: "
-                f"take at most {max(1, (min(shape[1:]) - 1).bit_length())}"
+                f"steps={self.severities} halvings of an image of {shape[1]}x{shape[2]} pixels leave less than one"
+                f" pixel: take at most {max(1, (min(shape[1:]) - 1).bit_length())}"
             )
 
     def side_at(self, side: int, t: int) -> int:

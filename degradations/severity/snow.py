@@ -1,4 +1,6 @@
-"""Snow that falls ever more densely: a degradation that is neither linear nor a scale space (ImageNet-C's corruption, by severity)."""
+"""Snow that falls ever more densely: a degradation that is neither linear nor a scale space (ImageNet-C's corruption,
+by severity).
+"""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ from degradations.severity.base import DegradedBy, DeviceTable, SeverityFamily, 
 
 @dataclass(frozen=True)
 class Level:
-    """Mean and standard deviation of the noise, its enlargement, taps of the motion blur; (first, last) of threshold, blur and brightness over the steps."""
+    """Mean and standard deviation of the noise, its enlargement, taps of the motion blur; (first, last) of threshold,
+    blur and brightness over the steps.
+    """
 
     mean: float
     std: float
@@ -37,17 +41,19 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 class Snow(SeverityFamily):
-    """D(x, t) = clip(x + L_t + rot180(L_t)) in [0, 1], L_t = blur_t(clip(N where N >= threshold_t else 0)): computed from x, not from D(x, t - 1).
+    """D(x, t) = clip(x + L_t + rot180(L_t)) in [0, 1], L_t = blur_t(clip(N where N >= threshold_t else 0)): computed
+    from x, not from D(x, t - 1).
 
-    N: one layer of normal noise per image, enlarged by `zoom`; blur_t: a Gaussian along rows or along columns, with probability 1/2 each. Both are drawn once
-    per image. By default the released code shares one layer within a batch, so that a batch teaches about one snow only and an image's degradation depends on
-    its neighbours; its option of a layer per image draws the direction anew at every t, so that D is not one path. Neither is offered. Threshold, blur and
-    brightness run linearly over the steps t = 1..T.
+    N: one layer of normal noise per image, enlarged by `zoom`; blur_t: a Gaussian along rows or along columns, with
+    probability 1/2 each. Both are drawn once per image. By default the released code shares one layer within a batch,
+    so that a batch teaches about one snow only and an image's degradation depends on its neighbours; its option of a
+    layer per image draws the direction anew at every t, so that D is not one path. Neither is offered. Threshold, blur
+    and brightness run linearly over the steps t = 1..T.
 
-    data: "cifar10" level 3, "celeba" (128 pixels) and "celeba_64" level 4 (lengths in pixels are kept), 200 steps each; level and steps replace them.
-    brightness: let the image fade to a bright grey too, max(x, 1.5 grey + 0.5) with a growing weight; the released commands switch it off.
-    Hendrycks and Dietterich 2019 (1903.12261) for the corruption; Bansal et al. 2022 (2208.09392) for the severities.
-    UserError for images smaller than the taps of the blur.
+    data: "cifar10" level 3, "celeba" (128 pixels) and "celeba_64" level 4 (lengths in pixels are kept), 200 steps each;
+    level and steps replace them. brightness: let the image fade to a bright grey too, max(x, 1.5 grey + 0.5) with a
+    growing weight; the released commands switch it off. Hendrycks and Dietterich 2019 (1903.12261) for the corruption;
+    Bansal et al. 2022 (2208.09392) for the severities. UserError for images smaller than the taps of the blur.
     """
 
     linear = False
@@ -70,14 +76,19 @@ class Snow(SeverityFamily):
         check_steps("steps", self.severities)
         self.description = f"snow of level {self.level}, {self.severities} steps"
         constants = LEVELS[self.level]
-        self._threshold, self._fade = (DeviceTable(self._ramp(ends)) for ends in (constants.threshold, constants.brightness))
+        self._threshold, self._fade = (
+            DeviceTable(self._ramp(ends)) for ends in (constants.threshold, constants.brightness)
+        )
         self._blurs: dict[int, DeviceTable] = {}
         self._enlargements: dict[int, DeviceTable] = {}
 
     def check(self, shape: Shape) -> None:
         taps = LEVELS[self.level].taps
         if min(shape[1:]) < taps:
-            raise UserError(f"snow of level {self.level} is blurred over {taps} pixels, and the image has {shape[1]}x{shape[2]}: take larger images")
+            raise UserError(
+                f"snow of level {self.level} is blurred over {taps} pixels, and the image has {shape[1]}x{shape[2]}:"
+                " take larger images"
+            )
         if self.brightness and shape[0] not in (1, 3):
             raise UserError(f"brightness needs grey or colour images, got {shape[0]} channels")
 
@@ -124,7 +135,9 @@ class Snow(SeverityFamily):
         return torch.cat([ramp[:1], ramp])
 
     def _blur(self, side: int) -> DeviceTable:
-        """The motion blur of one axis as matrices [T + 1, side, side]: a normalised Gaussian of so many taps, zeros beyond the border."""
+        """The motion blur of one axis as matrices [T + 1, side, side]: a normalised Gaussian of so many taps, zeros
+        beyond the border.
+        """
         if side not in self._blurs:
             constants = LEVELS[self.level]
             offsets = torch.arange(side)[:, None] - torch.arange(side)
@@ -136,13 +149,19 @@ class Snow(SeverityFamily):
         return self._blurs[side]
 
     def _enlargement(self, side: int) -> DeviceTable:
-        """The middle ceil(side / zoom) points of an axis, enlarged by linear interpolation from end to end and cut to `side`: a matrix [side, points]."""
+        """The middle ceil(side / zoom) points of an axis, enlarged by linear interpolation from end to end and cut to
+        `side`: a matrix [side, points].
+        """
         if side not in self._enlargements:
             zoom = LEVELS[self.level].zoom
             points = math.ceil(side / zoom)
             large = max(side, round(points * zoom))
             unit = torch.eye(points, dtype=torch.float64)[None]
-            grown = F.interpolate(unit, size=large, mode="linear", align_corners=True)[0].mT if points > 1 else unit[0].expand(large, 1)
+            grown = (
+                F.interpolate(unit, size=large, mode="linear", align_corners=True)[0].mT
+                if points > 1
+                else unit[0].expand(large, 1)
+            )
             first = (large - side) // 2
             self._enlargements[side] = DeviceTable(grown[first : first + side].contiguous())
         return self._enlargements[side]

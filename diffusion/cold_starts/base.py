@@ -1,4 +1,6 @@
-"""Where cold generation begins: a way to draw x_T, the end state of a family of degradations, without an image to degrade."""
+"""Where cold generation begins: a way to draw x_T, the end state of a family of degradations, without an image to
+degrade.
+"""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,14 +16,17 @@ from common.random_streams import RandomStreams
 from degradations.base import Params, Shape
 from degradations.severity.base import SeverityFamily
 
-#: How much of the coarsest pattern of an image (amplitude 1) may be left at severity T before a start that does not know it is refused.
+#: How much of the coarsest pattern of an image (amplitude 1) may be left at severity T before a start that does not
+#: know it is refused.
 LEFT_AT_MOST = 0.1
 
 
 class Start(Recorded, ABC):
-    """x_T ~ p(D(x_0, T)), and what is random in D for the whole of one sampling: both by (seed, stream name, image index) alone.
+    """x_T ~ p(D(x_0, T)), and what is random in D for the whole of one sampling: both by (seed, stream name, image
+    index) alone.
 
-    A checkpoint holds ``spec`` and ``state()``, so that drawing needs no data. Bansal et al. 2022 (2208.09392); docs/theory/cold_generation.md.
+    A checkpoint holds ``spec`` and ``state()``, so that drawing needs no data. Bansal et al. 2022 (2208.09392);
+    docs/theory/cold_generation.md.
     """
 
     @property
@@ -41,14 +46,21 @@ class Start(Recorded, ABC):
         """Take what :meth:`state` gave; UserError where it is of another start."""
         if state:
             found = ", ".join(sorted(state))
-            raise UserError(f"{type(self).__name__} learns nothing from data, but the checkpoint has {found} for it: give the start it was trained with")
+            raise UserError(
+                f"{type(self).__name__} learns nothing from data, but the checkpoint has {found} for it: give the start"
+                " it was trained with"
+            )
 
     def check(self, family: SeverityFamily, shape: Shape) -> None:
-        """UserError where images (C, H, W) cannot be degraded by `family`, or where its end state is not what this start draws."""
+        """UserError where images (C, H, W) cannot be degraded by `family`, or where its end state is not what this
+        start draws.
+        """
         family.check(shape)
         reason = self.mismatch(family, shape)
         if reason is not None:
-            raise UserError(f"{type(self).__name__} is no start for {family.description or type(family).__name__}: {reason}")
+            raise UserError(
+                f"{type(self).__name__} is no start for {family.description or type(family).__name__}: {reason}"
+            )
 
     @abstractmethod
     def mismatch(self, family: SeverityFamily, shape: Shape) -> str | None:
@@ -56,9 +68,16 @@ class Start(Recorded, ABC):
 
     @abstractmethod
     def draw(
-        self, random: RandomStreams, index: Sequence[int], family: SeverityFamily, shape: Shape, device: torch.device | str = "cpu"
+        self,
+        random: RandomStreams,
+        index: Sequence[int],
+        family: SeverityFamily,
+        shape: Shape,
+        device: torch.device | str = "cpu",
     ) -> tuple[Tensor, Params]:
-        """x_T, float32 [B, C, H, W] of `shape` (C, H, W) on `device`, and the parameters of D for the B images with these indices."""
+        """x_T, float32 [B, C, H, W] of `shape` (C, H, W) on `device`, and the parameters of D for the B images with
+        these indices.
+        """
 
 
 def end_state(family: SeverityFamily, x: Tensor, params: Params | None = None) -> Tensor:
@@ -77,6 +96,8 @@ def coarse_pattern(shape: Shape) -> Tensor:
 
 
 def left_at_end(family: SeverityFamily, shape: Shape, params: Params | None = None) -> float:
-    """max |D(p, T) - D(-p, T)| / 2 for the coarse pattern p: how much of an image is seen in its end state, sqrt(alpha-bar_T) for a blending family."""
+    """max |D(p, T) - D(-p, T)| / 2 for the coarse pattern p: how much of an image is seen in its end state,
+    sqrt(alpha-bar_T) for a blending family.
+    """
     p = coarse_pattern(shape)
     return float((end_state(family, p, params) - end_state(family, -p, params)).abs().max() / 2)

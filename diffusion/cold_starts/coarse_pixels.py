@@ -17,11 +17,13 @@ from diffusion.cold_starts.mixture_start import MixtureStart
 
 
 class CoarsePixels(MixtureStart):
-    """x_T = v shown with large pixels: v [C, side, side] from a Gaussian mixture over training images reduced to side x side pixels by averages.
+    """x_T = v shown with large pixels: v [C, side, side] from a Gaussian mixture over training images reduced to side x
+    side pixels by averages.
 
-    With side 2 and three channels x_T has 12 degrees of freedom. For Pixelation whose last severity leaves side x side pixels; v is exactly what its
-    mode "area" leaves, and nearly what its bicubic first step does (for values of +-1 up to 0.05 off at 32 pixels and side 2, 0.01 at 128).
-    components, seed, max_images: see MixtureStart. Reference 2.10; Bansal et al. 2022.
+    With side 2 and three channels x_T has 12 degrees of freedom. For Pixelation whose last severity leaves side x side
+    pixels; v is exactly what its mode "area" leaves, and nearly what its bicubic first step does (for values of +-1 up
+    to 0.05 off at 32 pixels and side 2, 0.01 at 128). components, seed, max_images: see MixtureStart. Reference 2.10;
+    Bansal et al. 2022.
     """
 
     def __init__(self, *, side: int = 2, components: int = 1, seed: int = 0, max_images: int = 50000) -> None:
@@ -33,18 +35,33 @@ class CoarsePixels(MixtureStart):
     def vectors(self, images: Tensor) -> Tensor:
         """The side x side averages, [B, C * side * side]."""
         if min(images.shape[2:]) < self.side:
-            raise UserError(f"side={self.side} is larger than the images of {images.shape[2]}x{images.shape[3]} pixels: take a smaller side")
+            raise UserError(
+                f"side={self.side} is larger than the images of {images.shape[2]}x{images.shape[3]} pixels: take a"
+                " smaller side"
+            )
         return self._reduced(to_float(images).double()).flatten(1)
 
     def mismatch(self, family: SeverityFamily, shape: Shape) -> str | None:
-        wanted = f"this start draws {self.side}x{self.side} large pixels; take Pixelation with as many steps as leave them, or another side"
+        wanted = (
+            f"this start draws {self.side}x{self.side} large pixels; take Pixelation with as many steps as leave them,"
+            " or another side"
+        )
         if not isinstance(family, Pixelation):
             return wanted
         left = [family.side_at(side, family.severities) for side in shape[1:]]
-        return f"it leaves {left[0]}x{left[1]} pixels of {shape[1]}x{shape[2]}, and {wanted}" if left != [self.side, self.side] else None
+        return (
+            f"it leaves {left[0]}x{left[1]} pixels of {shape[1]}x{shape[2]}, and {wanted}"
+            if left != [self.side, self.side]
+            else None
+        )
 
     def draw(
-        self, random: RandomStreams, index: Sequence[int], family: SeverityFamily, shape: Shape, device: torch.device | str = "cpu"
+        self,
+        random: RandomStreams,
+        index: Sequence[int],
+        family: SeverityFamily,
+        shape: Shape,
+        device: torch.device | str = "cpu",
     ) -> tuple[Tensor, Params]:
         drawn = self.draw_vectors(random, index, shape[0] * self.side**2, shape)
         pixels = drawn.float().view(-1, shape[0], self.side, self.side)
@@ -53,7 +70,9 @@ class CoarsePixels(MixtureStart):
         return self._enlarged(pixels, shape).to(device), {}
 
     def _reduced(self, x: Tensor) -> Tensor:
-        """[B, C, side, side]: by halves, rounded up as in Pixelation, where that meets `side`, and else in one step; the same where 2^n side is the image."""
+        """[B, C, side, side]: by halves, rounded up as in Pixelation, where that meets `side`, and else in one step;
+        the same where 2^n side is the image.
+        """
         height, width = x.shape[2:]
         sizes = []
         while max(height, width) > self.side:

@@ -17,12 +17,14 @@ _MEAN = 0.25  # of the image that the check degrades
 
 
 class ConstantColour(MixtureStart):
-    """x_T = c + noise * n: c [C, 1, 1] from a Gaussian mixture over the channel means of training images, n ~ N(0, 1) per pixel and channel, added once.
+    """x_T = c + noise * n: c [C, 1, 1] from a Gaussian mixture over the channel means of training images, n ~ N(0, 1)
+    per pixel and channel, added once.
 
-    noise: standard deviation in [-1, 1] units; 0 is the paper's "perfect symmetry", whose images depend on C numbers alone, 0.002 its "broken symmetry".
-    Where the family keeps degraded images at 8 bits (truncate), c is truncated too, and the noise comes on top, as released.
-    components: 1 as released: the mean and covariance of the channel means. seed, max_images: see MixtureStart.
-    For families whose D(x, T) is the mean of each channel: blur, pixelation down to one pixel. Reference 2.3; Bansal et al. 2022.
+    noise: standard deviation in [-1, 1] units; 0 is the paper's "perfect symmetry", whose images depend on C numbers
+    alone, 0.002 its "broken symmetry". Where the family keeps degraded images at 8 bits (truncate), c is truncated too,
+    and the noise comes on top, as released. components: 1 as released: the mean and covariance of the channel means.
+    seed, max_images: see MixtureStart. For families whose D(x, T) is the mean of each channel: blur, pixelation down to
+    one pixel. Reference 2.3; Bansal et al. 2022.
     """
 
     def __init__(self, *, components: int = 1, noise: float = 0.002, seed: int = 0, max_images: int = 50000) -> None:
@@ -36,17 +38,29 @@ class ConstantColour(MixtureStart):
         return images.sum((2, 3), dtype=torch.int64).double() / (images.shape[2] * images.shape[3] * 127.5) - 1
 
     def mismatch(self, family: SeverityFamily, shape: Shape) -> str | None:
-        wanted = "this start draws images of one colour; take one that blurs everything away, such as GaussianBlur with data: generation"
+        wanted = (
+            "this start draws images of one colour; take one that blurs everything away, such as GaussianBlur with"
+            " data: generation"
+        )
         if family.draw(RandomStreams(0), 0, shape):
             return f"the family draws something random per image, and {wanted}"
         mean = end_state(family, coarse_pattern(shape) + _MEAN).mean((2, 3))
         if float((mean - _MEAN).abs().max()) > LEFT_AT_MOST:
             return f"its last severity changes the mean of an image, and {wanted}"
         left = left_at_end(family, shape)
-        return f"its last severity leaves {left:.0%} of the coarsest pattern, and {wanted}, or more steps" if left > LEFT_AT_MOST else None
+        return (
+            f"its last severity leaves {left:.0%} of the coarsest pattern, and {wanted}, or more steps"
+            if left > LEFT_AT_MOST
+            else None
+        )
 
     def draw(
-        self, random: RandomStreams, index: Sequence[int], family: SeverityFamily, shape: Shape, device: torch.device | str = "cpu"
+        self,
+        random: RandomStreams,
+        index: Sequence[int],
+        family: SeverityFamily,
+        shape: Shape,
+        device: torch.device | str = "cpu",
     ) -> tuple[Tensor, Params]:
         colour = self.draw_vectors(random, index, shape[0], shape).float()[:, :, None, None]
         if getattr(family, "truncate", False):

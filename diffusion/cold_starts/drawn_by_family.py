@@ -12,7 +12,9 @@ from diffusion.cold_starts.base import LEFT_AT_MOST, Start, left_at_end
 
 
 class DrawnByFamily(Start):
-    """x_T = p, the parameter `name` of D, which D(x, T) nearly is whatever x: drawn by the family, kept for the whole of the sampling."""
+    """x_T = p, the parameter `name` of D, which D(x, T) nearly is whatever x: drawn by the family, kept for the whole
+    of the sampling.
+    """
 
     #: The parameter of D, a tensor [B, C, H, W] or one that is constant over rows and columns.
     name: str
@@ -25,11 +27,19 @@ class DrawnByFamily(Start):
             return f"it draws no '{self.name}'; take {self.suits}"
         left = left_at_end(family, shape, params)
         if left > LEFT_AT_MOST:
-            return f"its last severity leaves {left:.0%} of the image, and this start none: more steps, or a schedule that ends nearer to nothing"
+            return (
+                f"its last severity leaves {left:.0%} of the image, and this start none: more steps, or a schedule that"
+                " ends nearer to nothing"
+            )
         return None
 
     def draw(
-        self, random: RandomStreams, index: Sequence[int], family: SeverityFamily, shape: Shape, device: torch.device | str = "cpu"
+        self,
+        random: RandomStreams,
+        index: Sequence[int],
+        family: SeverityFamily,
+        shape: Shape,
+        device: torch.device | str = "cpu",
     ) -> tuple[Tensor, Params]:
         params = family.draw_batch(random, index, shape, device)
         return params[self.name].float().expand(-1, *shape).clone(memory_format=torch.contiguous_format), params

@@ -17,10 +17,12 @@ _AT_ONCE = 256  # images whose float32 copies are in memory together
 
 
 class MixtureStart(Start):
-    """v ~ sum_k w_k N(m_k, S_k), fitted to v of training images; a leaf says which numbers v of an image, and how they make x_T.
+    """v ~ sum_k w_k N(m_k, S_k), fitted to v of training images; a leaf says which numbers v of an image, and how they
+    make x_T.
 
-    components: Gaussians of full covariance. seed: of the fit's first guess (nothing is random with one component). max_images: of more training images
-    only so many are used, evenly spaced. Draws are not clipped: a Gaussian may leave [-1, 1], as in the paper.
+    components: Gaussians of full covariance. seed: of the fit's first guess (nothing is random with one component).
+    max_images: of more training images only so many are used, evenly spaced. Draws are not clipped: a Gaussian may
+    leave [-1, 1], as in the paper.
     """
 
     def __init__(self, *, components: int = 1, seed: int = 0, max_images: int = 50000) -> None:
@@ -42,7 +44,11 @@ class MixtureStart(Start):
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise TypeError(f"images must be uint8 [N, C, H, W], got {images.dtype} {list(images.shape)}")
         count = len(images)
-        rows = torch.arange(count) if count <= self.max_images else torch.arange(self.max_images) * count // self.max_images
+        rows = (
+            torch.arange(count)
+            if count <= self.max_images
+            else torch.arange(self.max_images) * count // self.max_images
+        )
         parts = [self.vectors(images[part.to(images.device)]) for part in rows.split(_AT_ONCE)]
         vectors = torch.cat(parts) if count else torch.empty(0, max(1, images.shape[1]), dtype=torch.float64)
         self.mixture = GaussianMixture.fit(vectors, components=self.components, seed=self.seed)
@@ -58,8 +64,13 @@ class MixtureStart(Start):
         """float64 [B, d]; UserError before a fit, or after one to images of another number of channels."""
         name = type(self).__name__
         if self.mixture is None:
-            raise UserError(f"{name} has not seen any training images: draw from a checkpoint that was trained with this start")
+            raise UserError(
+                f"{name} has not seen any training images: draw from a checkpoint that was trained with this start"
+            )
         if self.mixture.dimension != dimension:
             fitted = self.mixture.dimension
-            raise UserError(f"{name} was fitted to {fitted} numbers per image, and images of {shape} have {dimension}: take images as in training")
+            raise UserError(
+                f"{name} was fitted to {fitted} numbers per image, and images of {shape} have {dimension}: take images"
+                " as in training"
+            )
         return torch.stack([self.mixture.draw(random.generator(f"cold start {name}", int(i))) for i in index])

@@ -12,13 +12,16 @@ from torch import Tensor
 from common.random_streams import NoiseSequence
 from diffusion.denoiser import Condition, Denoiser, Prediction
 
-#: (x [B, C, H, W], sigma) -> Prediction; sigma is one number for the batch. Guidance is a function of this type around another one.
+#: (x [B, C, H, W], sigma) -> Prediction; sigma is one number for the batch. Guidance is a function of this type around
+#: another one.
 Predict = Callable[[Tensor, float], Prediction]
 
 
 @dataclass(frozen=True)
 class Step:
-    """The outcome of one step: x at the next level, the prediction at the level that was left, and what the next step must remember."""
+    """The outcome of one step: x at the next level, the prediction at the level that was left, and what the next step
+    must remember.
+    """
 
     x: Tensor
     prediction: Prediction
@@ -26,20 +29,25 @@ class Step:
 
 
 class Sampler(ABC):
-    """Walks x = x0 + sigma * noise down an explicit, strictly decreasing list of levels that ends in 0; the next level is the next in the list.
+    """Walks x = x0 + sigma * noise down an explicit, strictly decreasing list of levels that ends in 0; the next level
+    is the next in the list.
 
-    order: order of convergence of the deterministic part in the number of steps. stochastic: whether a step asks for noise.
-    calls(n): network calls for n steps.
+    order: order of convergence of the deterministic part in the number of steps. stochastic: whether a step asks for
+    noise. calls(n): network calls for n steps.
     """
 
     order: int
     stochastic: bool
 
     @abstractmethod
-    def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
-        """One step from sigma to sigma_next < sigma for x [B, C, H, W] in x0 + sigma * noise units; memory is what the step before left.
+    def step(
+        self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
+    ) -> Step:
+        """One step from sigma to sigma_next < sigma for x [B, C, H, W] in x0 + sigma * noise units; memory is what the
+        step before left.
 
-        Before the first step it is what :meth:`start` gives, or None, which is the same for all samplers but Heun's with churn.
+        Before the first step it is what :meth:`start` gives, or None, which is the same for all samplers but Heun's
+        with churn.
         """
 
     def start(self, levels: Sequence[float]) -> Any:
@@ -67,10 +75,11 @@ class Sampler(ABC):
     ) -> Tensor:
         """The last x of the list, [B, C, H, W].
 
-        x: the start, x0 + sigmas[0] * noise (for pure noise: sigmas[0] * standard normal). sigmas: levels [S + 1], strictly decreasing, the last is 0.
-        noise: needed by stochastic samplers. clip: clip every x0 to [-1, 1] and derive eps again. on_step(i, x0) is called after each step.
-        Call it under torch.no_grad() unless the gradient through all steps is wanted.
-        Raises ValueError for a list that is not strictly decreasing or does not end in 0, and where noise is missing or the denoiser does not suit.
+        x: the start, x0 + sigmas[0] * noise (for pure noise: sigmas[0] * standard normal). sigmas: levels [S + 1],
+        strictly decreasing, the last is 0. noise: needed by stochastic samplers. clip: clip every x0 to [-1, 1] and
+        derive eps again. on_step(i, x0) is called after each step. Call it under torch.no_grad() unless the gradient
+        through all steps is wanted. Raises ValueError for a list that is not strictly decreasing or does not end in 0,
+        and where noise is missing or the denoiser does not suit.
         """
         self.check(denoiser)
         levels = check_levels(sigmas)

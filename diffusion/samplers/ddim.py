@@ -10,11 +10,12 @@ from diffusion.samplers.base import Predict, Sampler, Step
 
 
 class DDIM(Sampler):
-    """x' = x0 + sqrt(sigma'^2 - s^2) eps + s z with s = eta (sigma' / sigma) sqrt(sigma^2 - sigma'^2), in the units x = x0 + sigma * noise.
+    """x' = x0 + sqrt(sigma'^2 - s^2) eps + s z with s = eta (sigma' / sigma) sqrt(sigma^2 - sigma'^2), in the units x =
+    x0 + sigma * noise.
 
-    s is the paper's standard deviation divided by sqrt(alpha_bar'). eta = 0 is Euler's method for dx/dsigma = eps: order 1, one call a step; eta = 1 is
-    the ancestral chain with the small variance. Song et al. 2020 (2010.02502), equations 12 and 16.
-    eta: 0..1; ValueError outside.
+    s is the paper's standard deviation divided by sqrt(alpha_bar'). eta = 0 is Euler's method for dx/dsigma = eps:
+    order 1, one call a step; eta = 1 is the ancestral chain with the small variance. Song et al. 2020 (2010.02502),
+    equations 12 and 16. eta: 0..1; ValueError outside.
     """
 
     order = 1
@@ -25,7 +26,9 @@ class DDIM(Sampler):
         self.eta = eta
         self.stochastic = eta > 0
 
-    def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
+    def step(
+        self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
+    ) -> Step:
         prediction = predict(x, sigma)
         if sigma_next == 0:
             return Step(x=prediction.x0, prediction=prediction)

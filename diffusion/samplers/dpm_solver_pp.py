@@ -10,17 +10,20 @@ from diffusion.samplers.base import Predict, Sampler, Step
 
 
 class DPMSolverPP2M(Sampler):
-    """x' = (sigma' / sigma) x + (1 - e^-h) D, D = (1 + 1/(2r)) x0 - 1/(2r) x0_previous, h = log(sigma / sigma'), r = h_previous / h.
+    """x' = (sigma' / sigma) x + (1 - e^-h) D, D = (1 + 1/(2r)) x0 - 1/(2r) x0_previous, h = log(sigma / sigma'), r =
+    h_previous / h.
 
-    Order 2; the first step and the step to 0 are of first order (x' = x0 at 0). One call a step. Lu et al. 2022 (2211.01095), algorithm 2.
-    Wants levels whose h changes slowly, "karras" or "trailing": the last step of "linspace" and "leading" to t = 0 is many times longer than the one before,
-    and extrapolates that far.
+    Order 2; the first step and the step to 0 are of first order (x' = x0 at 0). One call a step. Lu et al. 2022
+    (2211.01095), algorithm 2. Wants levels whose h changes slowly, "karras" or "trailing": the last step of "linspace"
+    and "leading" to t = 0 is many times longer than the one before, and extrapolates that far.
     """
 
     order = 2
     stochastic = False
 
-    def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
+    def step(
+        self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
+    ) -> Step:
         prediction = predict(x, sigma)
         if sigma_next == 0:
             return Step(x=prediction.x0, prediction=prediction)

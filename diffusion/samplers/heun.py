@@ -11,19 +11,26 @@ from diffusion.samplers.base import Predict, Sampler, Step
 
 
 class Heun(Sampler):
-    """x' = x + (sigma' - s) (d + d') / 2 with d = eps(x, s), d' = eps(x + (sigma' - s) d, sigma'); Euler on the step to 0.
+    """x' = x + (sigma' - s) (d + d') / 2 with d = eps(x, s), d' = eps(x + (sigma' - s) d, sigma'); Euler on the step to
+    0.
 
-    s = sigma without churn. With churn c, a step at s_min <= sigma <= s_max of a list of S steps first raises the noise to s = (1 + min(c / S, sqrt(2) - 1))
-    sigma with noise of standard deviation s_noise. Order 2 down to the smallest sigma; two calls a step, one on the last.
-    Karras et al. 2022 (2206.00364), algorithms 1 and 2.
-    churn: 0 is deterministic. s_min, s_max: levels in [-1, 1] units between which noise is added. s_noise: about 1. ValueError for options out of range.
+    s = sigma without churn. With churn c, a step at s_min <= sigma <= s_max of a list of S steps first raises the noise
+    to s = (1 + min(c / S, sqrt(2) - 1)) sigma with noise of standard deviation s_noise. Order 2 down to the smallest
+    sigma; two calls a step, one on the last. Karras et al. 2022 (2206.00364), algorithms 1 and 2. churn: 0 is
+    deterministic. s_min, s_max: levels in [-1, 1] units between which noise is added. s_noise: about 1. ValueError for
+    options out of range.
     """
 
     order = 2
 
-    def __init__(self, *, churn: float = 0.0, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0) -> None:
+    def __init__(
+        self, *, churn: float = 0.0, s_min: float = 0.0, s_max: float = math.inf, s_noise: float = 1.0
+    ) -> None:
         if churn < 0 or s_noise <= 0 or not 0 <= s_min <= s_max:
-            raise ValueError(f"churn must be at least 0, s_noise positive and s_min <= s_max, got {churn}, {s_noise}, {s_min}, {s_max}")
+            raise ValueError(
+                f"churn must be at least 0, s_noise positive and s_min <= s_max, got {churn}, {s_noise}, {s_min},"
+                f" {s_max}"
+            )
         self.churn = churn
         self.s_min, self.s_max, self.s_noise = s_min, s_max, s_noise
         self.stochastic = churn > 0
@@ -35,7 +42,9 @@ class Heun(Sampler):
         """By how much a step raises its level: min(churn / S, sqrt(2) - 1)."""
         return min(self.churn / (len(levels) - 1), math.sqrt(2) - 1)
 
-    def step(self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None) -> Step:
+    def step(
+        self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
+    ) -> Step:
         if self.churn and memory is None:
             raise ValueError("churn is divided over the steps of the list: begin with memory=start(levels)")
         if memory and self.s_min <= sigma <= self.s_max:

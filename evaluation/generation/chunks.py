@@ -1,4 +1,6 @@
-"""Drawn images in chunks, each one file that is whole or absent: what makes an evaluation go on where it was stopped."""
+"""Drawn images in chunks, each one file that is whole or absent: what makes an evaluation go on where it
+was stopped.
+"""
 
 import contextlib
 import json
@@ -39,7 +41,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A chunk that is there: its features, the pixels of the images that the sheet shows, seconds of drawing, network evaluations per image."""
+    """A chunk that is there: its features, the pixels of the images that the sheet shows, seconds of drawing, network
+    evaluations per image.
+    """
 
     features: Features
     pixels: Tensor
@@ -69,23 +73,41 @@ def draw_chunk(plan: Plan, folder: Path, chunk: Chunk) -> None:
             _wait(plan.device)
             began = time.perf_counter()
             condition = cell.conditioning.of_drawing(index, plan.device)
-            x = draw(cell.denoiser, cell.sampler, cell.sigmas, index=index, random=random, device=plan.device, condition=condition)
+            x = draw(
+                cell.denoiser,
+                cell.sampler,
+                cell.sigmas,
+                index=index,
+                random=random,
+                device=plan.device,
+                condition=condition,
+            )
             _wait(plan.device)
             seconds += time.perf_counter() - began
             if not bool(torch.isfinite(x).all()):
-                raise UserError(f"samplers.{cell.sampler_name} with {cell.steps} steps gives images that are not finite: take more steps or another spacing")
+                raise UserError(
+                    f"samplers.{cell.sampler_name} with {cell.steps} steps gives images that are not finite: take more"
+                    " steps or another spacing"
+                )
             pixels.append(to_uint8(x).cpu())
             parts.append(plan.features.of(pixels[-1]))
     features = Features.joined(parts)
-    content = {"features": features.features.contiguous(), "pixels": torch.cat(pixels)[: max(0, SHEET - chunk.first)].contiguous()}
+    content = {
+        "features": features.features.contiguous(),
+        "pixels": torch.cat(pixels)[: max(0, SHEET - chunk.first)].contiguous(),
+    }
     if features.probabilities is not None:
         content["probabilities"] = features.probabilities.contiguous()
     facts = {"fingerprint": cell.fingerprint, "count": chunk.count, "seconds": seconds, "nfe": seen[0] / chunk.count}
-    write_atomically(chunk_path(folder, cell, chunk), safetensors.torch.save(content, metadata={"drawn": json.dumps(facts)}))
+    write_atomically(
+        chunk_path(folder, cell, chunk), safetensors.torch.save(content, metadata={"drawn": json.dumps(facts)})
+    )
 
 
 def read_chunk(plan: Plan, folder: Path, chunk: Chunk) -> Drawn | None:
-    """A chunk from its file, cut to its images; None where it is not there, damaged or holds fewer. UserError where it was drawn with other settings."""
+    """A chunk from its file, cut to its images; None where it is not there, damaged or holds fewer. UserError where it
+    was drawn with other settings.
+    """
     cell = plan.cells[chunk.cell]
     path = chunk_path(folder, cell, chunk)
     if not path.is_file():
@@ -98,8 +120,9 @@ def read_chunk(plan: Plan, folder: Path, chunk: Chunk) -> Drawn | None:
         return None
     if facts["fingerprint"] != cell.fingerprint:
         raise UserError(
-            f"'{path.parent}' holds images of other settings (prior, sampler, spacing, guidance, seed, precision or features; fingerprint "
-            f"{facts['fingerprint']}, now {cell.fingerprint}): give another --output, or remove the folder"
+            f"'{path.parent}' holds images of other settings (prior, sampler, spacing, guidance, seed, precision or"
+            f" features; fingerprint {facts['fingerprint']}, now {cell.fingerprint}): give another --output, or remove"
+            " the folder"
         )
     if facts["count"] < chunk.count:
         return None

@@ -8,7 +8,19 @@ from typing import Any
 
 from common.errors import UserError, nearest
 from common.yaml_files import merge, override, read_yaml
-from evaluation.config import Prior, Spec, a_mapping, known_keys, named_entries, optional_number, plain_priors, prior_of, spec_of, whole_number, written_out
+from evaluation.config import (
+    Prior,
+    Spec,
+    a_mapping,
+    known_keys,
+    named_entries,
+    optional_number,
+    plain_priors,
+    prior_of,
+    spec_of,
+    whole_number,
+    written_out,
+)
 from evaluation.report.wandb_entry import WandbEntry
 
 DEFAULT_FEATURES: Spec = {"class_path": "checkpoints.features.InceptionFeatures", "init_args": {}}
@@ -16,9 +28,11 @@ DEFAULT_FEATURES: Spec = {"class_path": "checkpoints.features.InceptionFeatures"
 
 @dataclass(frozen=True)
 class SamplerEntry:
-    """A sampler {class_path, init_args} with each of its numbers of steps, on levels spaced as `spacing` says (diffusion/levels.py), and the prior's name.
+    """A sampler {class_path, init_args} with each of its numbers of steps, on levels spaced as `spacing` says
+    (diffusion/levels.py), and the prior's name.
 
-    guidance, guidance_interval, guidance_rescale, label: for priors with classes; label None: image k has label k mod classes.
+    guidance, guidance_interval, guidance_rescale, label: for priors with classes; label None: image k has label k mod
+    classes.
     """
 
     class_path: str
@@ -34,9 +48,11 @@ class SamplerEntry:
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """num_images of every sampler and number of steps, measured against the `reference` split of `data` by the features of one network.
+    """num_images of every sampler and number of steps, measured against the `reference` split of `data` by the features
+    of one network.
 
-    reference_images: only so many of it, drawn without replacement. real_images: a row for num_images of the other split shows what real images reach.
+    reference_images: only so many of it, drawn without replacement. real_images: a row for num_images of the other
+    split shows what real images reach.
     """
 
     data: Spec
@@ -57,7 +73,9 @@ class GenerationConfig:
         plain = dataclasses.asdict(self)
         for entry in plain["samplers"].values():
             entry["steps"] = list(entry["steps"])
-            entry["guidance_interval"] = None if entry["guidance_interval"] is None else list(entry["guidance_interval"])
+            entry["guidance_interval"] = (
+                None if entry["guidance_interval"] is None else list(entry["guidance_interval"])
+            )
         plain["priors"] = plain_priors(self.priors)
         return plain
 
@@ -68,7 +86,9 @@ def is_generation(paths: Sequence[str | Path]) -> bool:
 
 
 def read_generation_config(paths: Sequence[str | Path], overrides: Sequence[tuple[str, str]] = ()) -> GenerationConfig:
-    """Merge the files from left to right, apply (dotted path, YAML value) overrides, check; UserError that names file or option and key."""
+    """Merge the files from left to right, apply (dotted path, YAML value) overrides, check; UserError that names file
+    or option and key.
+    """
     merged: dict[str, Any] = {}
     for path in paths:
         content = read_yaml(path)
@@ -95,7 +115,10 @@ def _parse(raw: dict[str, Any], where: str) -> GenerationConfig:
     for name, sampler in samplers.items():
         if sampler.prior not in priors:
             known = f"there are {', '.join(priors)}" if priors else "there are none, give --prior PATH"
-            raise UserError(f"{where}, samplers.{name} needs the prior '{sampler.prior}', which priors does not have{nearest(sampler.prior, priors)}; {known}")
+            raise UserError(
+                f"{where}, samplers.{name} needs the prior '{sampler.prior}', which priors does not"
+                f" have{nearest(sampler.prior, priors)}; {known}"
+            )
     reference = raw.get("reference", "train")
     if reference not in ("train", "test"):
         raise UserError(f"{where}: reference must be train or test, got '{reference}'")

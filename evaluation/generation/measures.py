@@ -18,7 +18,9 @@ FID_LINE = 240  # images from which a line through smaller sets is worth drawing
 
 @dataclass(frozen=True)
 class Quality:
-    """fid, kid (not multiplied), inception_score with 95 % intervals; fid_without_bias: FID's limit for ever more images. None: cannot be said."""
+    """fid, kid (not multiplied), inception_score with 95 % intervals; fid_without_bias: FID's limit for ever more
+    images. None: cannot be said.
+    """
 
     fid: Estimate
     kid: Estimate
@@ -36,7 +38,9 @@ class Quality:
 
 
 def quality(generated: Features, reference: Features) -> Quality:
-    """The measures of generated images against a reference set, the latter shuffled; ValueError for fewer than 4 generated images."""
+    """The measures of generated images against a reference set, the latter shuffled; ValueError for fewer than 4
+    generated images.
+    """
     found = generated.features
     moments = Moments.of(reference.features)
     enough = generated.probabilities is not None and len(found) >= 20
@@ -51,4 +55,6 @@ def quality(generated: Features, reference: Features) -> Quality:
 def too_few(count: int, dimension: int) -> str | None:
     """A sentence where a set is too small for its features, else None."""
     least = LEAST_PER_DIMENSION * dimension
-    return f"{count} images are few for {dimension} features: FID's bias is large below {least}" if count < least else None
+    return (
+        f"{count} images are few for {dimension} features: FID's bias is large below {least}" if count < least else None
+    )

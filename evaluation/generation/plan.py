@@ -27,8 +27,8 @@ VERSION = 1  # raise it when the same configuration begins to give other images
 
 @dataclass(frozen=True)
 class Cell:
-    """One sampler with one number of steps. name: of files and tables. network: whose forward passes are counted. fingerprint: of all that the images, and what
-    is measured of them, depend on.
+    """One sampler with one number of steps. name: of files and tables. network: whose forward passes are counted.
+    fingerprint: of all that the images, and what is measured of them, depend on.
     """
 
     sampler_name: str
@@ -52,7 +52,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """cells in the order of the configuration. shape: (C, H, W). reference, real: image sets, `real` is the split that is not the reference."""
+    """cells in the order of the configuration. shape: (C, H, W). reference, real: image sets, `real` is the split that
+    is not the reference.
+    """
 
     config: GenerationConfig
     cells: tuple[Cell, ...]
@@ -64,14 +66,21 @@ class Plan:
 
 
 def make_plan(config: GenerationConfig, *, precision: str, device: torch.device, with_images: bool = True) -> Plan:
-    """Build all that a configuration names. UserError for whatever does not fit: steps, spacings, guidance without classes, image sizes, missing files.
+    """Build all that a configuration names. UserError for whatever does not fit: steps, spacings, guidance without
+    classes, image sizes, missing files.
 
     with_images: read the real images too (a worker that only draws needs none).
     """
     data = build(config.data, ImageDataModule, where="data")
     features = build(config.features, FeatureNetwork, where="features").to(device)
-    loaded = {name: load_prior(prior.path, weights=prior.weights, device=device, preset=prior.preset) for name, prior in config.priors.items()}
-    added = {name: adapt(loaded[name].denoiser.network, prior.adapters, weights=prior.weights) for name, prior in config.priors.items()}
+    loaded = {
+        name: load_prior(prior.path, weights=prior.weights, device=device, preset=prior.preset)
+        for name, prior in config.priors.items()
+    }
+    added = {
+        name: adapt(loaded[name].denoiser.network, prior.adapters, weights=prior.weights)
+        for name, prior in config.priors.items()
+    }
     cells = []
     for name, entry in config.samplers.items():
         where, prior = f"samplers.{name}", loaded[entry.prior]
@@ -92,17 +101,25 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
             except ValueError as error:
                 raise UserError(f"{where}, {steps} steps: {error}") from error
             parts = {
-                "version": VERSION, "prior": prior.fingerprint + added[entry.prior], "sampler": [entry.class_path, entry.init_args], "steps": steps,
+                "version": VERSION,
+                "prior": prior.fingerprint + added[entry.prior],
+                "sampler": [entry.class_path, entry.init_args],
+                "steps": steps,
                 "spacing": entry.spacing,
-                "guidance": [entry.guidance, entry.guidance_interval, entry.guidance_rescale, entry.label], "seed": config.seed, "precision": precision,
+                "guidance": [entry.guidance, entry.guidance_interval, entry.guidance_rescale, entry.label],
+                "seed": config.seed,
+                "precision": precision,
                 "features": [features.name, features.fingerprint],
-            }  # fmt: skip
+            }
             fingerprint = hashlib.sha256(json.dumps(original(parts), sort_keys=True).encode()).hexdigest()[:16]
             cells.append(Cell(name, steps, guided, network, sampler, sigmas, conditioning, fingerprint))
     shape = tuple(cells[0].denoiser.data_shape)
     for cell in cells:
         if tuple(cell.denoiser.data_shape) != shape or shape != tuple(data.shape):
-            raise UserError(f"samplers.{cell.sampler_name} draws images of {list(cell.denoiser.data_shape)}, and data has {list(data.shape)}: make them equal")
+            raise UserError(
+                f"samplers.{cell.sampler_name} draws images of {list(cell.denoiser.data_shape)}, and data has"
+                f" {list(data.shape)}: make them equal"
+            )
     features.check(shape)
     reference = real = None
     if with_images:
@@ -110,5 +127,8 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
         reference = data.images(config.reference)
         real = data.images("test" if config.reference == "train" else "train") if config.real_images else None
         if len(reference) < 2:
-            raise UserError(f"the {config.reference} split of {config.data['class_path']} has {len(reference)} images: it cannot be a reference")
+            raise UserError(
+                f"the {config.reference} split of {config.data['class_path']} has {len(reference)} images: it cannot be"
+                " a reference"
+            )
     return Plan(config, tuple(cells), features, shape, reference, real, device)

@@ -20,7 +20,14 @@ _worker: tuple[Plan, Path] | None = None  # of this process
 
 
 def draw_chunks(
-    plan: Plan, folder: Path, chunks: Sequence[Chunk], *, devices: int, accelerator: str, precision: str, on_chunk: Callable[[Chunk], None]
+    plan: Plan,
+    folder: Path,
+    chunks: Sequence[Chunk],
+    *,
+    devices: int,
+    accelerator: str,
+    precision: str,
+    on_chunk: Callable[[Chunk], None],
 ) -> None:
     """Draw all chunks; on_chunk after each one. UserError where a process ends early: what was drawn is kept."""
     devices = min(devices, len(chunks))
@@ -34,7 +41,9 @@ def draw_chunks(
     for rank in range(devices):
         ranks.put(rank)
     others = set(mp.active_children())
-    pool = ProcessPoolExecutor(devices, context, _begin, (plan.config, folder, devices, accelerator, precision, os.getpid(), ranks))
+    pool = ProcessPoolExecutor(
+        devices, context, _begin, (plan.config, folder, devices, accelerator, precision, os.getpid(), ranks)
+    )
     try:
         futures = {pool.submit(_draw, chunk): chunk for chunk in chunks}
         for future in as_completed(futures):
@@ -42,10 +51,11 @@ def draw_chunks(
             on_chunk(futures[future])
     except BrokenProcessPool as error:
         raise UserError(
-            "a process that draws images has ended (often: too little memory; use fewer --devices or a smaller batch_size): what was drawn is kept, "
-            "run the same command again to go on"
+            "a process that draws images has ended (often: too little memory; use fewer --devices or a smaller"
+            " batch_size): what was drawn is kept, run the same command again to go on"
         ) from error
-    except BaseException:  # told to stop, or one of them failed: a chunk can take minutes, and what is not whole is not there
+    # told to stop, or one of them failed: a chunk can take minutes, and what is not whole is not there
+    except BaseException:
         for process in set(mp.active_children()) - others:
             process.terminate()
         raise
@@ -53,12 +63,17 @@ def draw_chunks(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(config: GenerationConfig, folder: Path, world: int, accelerator: str, precision: str, parent: int, ranks: mp.Queue) -> None:
+def _begin(
+    config: GenerationConfig, folder: Path, world: int, accelerator: str, precision: str, parent: int, ranks: mp.Queue
+) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the one who started us ends us
     end_with(parent)
     torch.set_num_threads(max(1, torch.get_num_threads() // world))
-    _worker = make_plan(config, precision=precision, device=device_of(ranks.get(), accelerator), with_images=False), folder
+    _worker = (
+        make_plan(config, precision=precision, device=device_of(ranks.get(), accelerator), with_images=False),
+        folder,
+    )
 
 
 def _draw(chunk: Chunk) -> None:

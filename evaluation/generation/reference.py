@@ -1,4 +1,6 @@
-"""Features of real images, kept between runs: XDG_CACHE_HOME/palimpsest/features (default ~/.cache); the folder may be deleted at any time."""
+"""Features of real images, kept between runs: XDG_CACHE_HOME/palimpsest/features (default ~/.cache); the folder may be
+deleted at any time.
+"""
 
 import contextlib
 import hashlib
@@ -20,13 +22,18 @@ VERSION = "1"  # of how features are computed: a change of their values needs an
 
 
 def reference_features(
-    images: ImageSet, network: FeatureNetwork, *, limit: int | None = None, on_progress: Callable[[int, int], None] | None = None
+    images: ImageSet,
+    network: FeatureNetwork,
+    *,
+    limit: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Features of `limit` images of a set (None: all), drawn without replacement and shuffled; from the cache where the same pixels were measured before.
+    """Features of `limit` images of a set (None: all), drawn without replacement and shuffled; from the cache where the
+    same pixels were measured before.
 
-    Shuffled by a fixed permutation, because sets come in the order of their classes or writers (the first 5,000 test digits of MNIST are easier than the
-    rest): any first rows of the result are a fair sample. on_progress(done, total) is called after each batch that is computed. The key of the cache is
-    a hash of the pixels and of the network.
+    Shuffled by a fixed permutation, because sets come in the order of their classes or writers (the first 5,000 test
+    digits of MNIST are easier than the rest): any first rows of the result are a fair sample. on_progress(done, total)
+    is called after each batch that is computed. The key of the cache is a hash of the pixels and of the network.
     """
     order = shuffled(len(images))[:limit]
     rows, place = order.sort()

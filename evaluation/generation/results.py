@@ -17,18 +17,34 @@ from evaluation.report.tables import show
 from metrics.features import Features
 from metrics.jackknife import Estimate, difference
 
-HEADER = ("sampler", "steps", "nfe", "images", "metric", "value", "ci_low", "ci_high", "images_per_second", "features", "fingerprint")
+HEADER = (
+    "sampler",
+    "steps",
+    "nfe",
+    "images",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "images_per_second",
+    "features",
+    "fingerprint",
+)
 MEASURES = {  # name: (label, unit, which sign is better; 0: no curve and no best)
-    "fid": ("FID", "", -1), "fid_above_best": ("FID − best", "", 0), "fid_without_bias": ("FID, N → ∞", "", 0), "kid": ("KID", "x 1000", -1),
+    "fid": ("FID", "", -1),
+    "fid_above_best": ("FID − best", "", 0),
+    "fid_without_bias": ("FID, N → ∞", "", 0),
+    "kid": ("KID", "x 1000", -1),
     "inception_score": ("IS", "", 1),
-}  # fmt: skip
+}
 REAL = "real images"
 
 
 @dataclass(frozen=True)
 class Line:
-    """What is said of one set of images. cell is None for real ones. nfe: network evaluations per image. speed: images per second of one process.
-    above_best: FID minus that of the best cell, paired by the start noise that all cells share; None for the best one.
+    """What is said of one set of images. cell is None for real ones. nfe: network evaluations per image. speed: images
+    per second of one process. above_best: FID minus that of the best cell, paired by the start noise that all cells
+    share; None for the best one.
     """
 
     cell: Cell | None
@@ -73,7 +89,10 @@ def lines_of(plan: Plan, drawn: dict[int, list[Drawn]], reference: Features, rea
         lines.append(Line(cell, quality(found, reference), len(found.features), nfe, count / seconds))
     best = min((line for line in lines if line.cell is not None), key=lambda line: line.quality.fid.value)
     compared = [line.cell is not None and line is not best for line in lines]
-    return [replace(line, above_best=difference(line.quality.fid, best.quality.fid)) if c else line for line, c in zip(lines, compared, strict=True)]
+    return [
+        replace(line, above_best=difference(line.quality.fid, best.quality.fid)) if c else line
+        for line, c in zip(lines, compared, strict=True)
+    ]
 
 
 def complete(plan: Plan, drawn: dict[int, list[Drawn]]) -> bool:
@@ -94,13 +113,28 @@ def write_table(plan: Plan, lines: Sequence[Line], path: Path) -> None:
         steps, mark = ("", "") if line.cell is None else (line.cell.steps, line.cell.fingerprint)
         for name, e in line.values():
             ends = (number(e.value), number(e.low), number(e.high))
-            writer.writerow([line.sampler, steps, f"{line.nfe:g}", line.images, name, *ends, number(line.speed), plan.features.name, mark])
+            writer.writerow(
+                [
+                    line.sampler,
+                    steps,
+                    f"{line.nfe:g}",
+                    line.images,
+                    name,
+                    *ends,
+                    number(line.speed),
+                    plan.features.name,
+                    mark,
+                ]
+            )
     write_atomically(path, text.getvalue())
 
 
 def terminal_table(plan: Plan, lines: Sequence[Line]) -> Table:
     """The table for a terminal: value and half the width of the interval."""
-    table = Table(title=f"{plan.config.num_images} images each, features {plan.features.name}; ± half of the 95 % interval", title_justify="left")
+    table = Table(
+        title=f"{plan.config.num_images} images each, features {plan.features.name}; ± half of the 95 % interval",
+        title_justify="left",
+    )
     for name in ("sampler", "steps", "NFE", *(" ".join(MEASURES[m][:2]).strip() for m in MEASURES), "images / s"):
         table.add_column(name, justify="left" if name == "sampler" else "right", no_wrap=True)
     for line in lines:
@@ -109,5 +143,11 @@ def terminal_table(plan: Plan, lines: Sequence[Line]) -> Table:
             e = line.shown(measure)
             text = "–" if e is None else show(e.value)
             cells.append(text if e is None or math.isnan(e.low) else f"{text} ±{(e.high - e.low) / 2:.2g}")
-        table.add_row(line.sampler, str(line.cell.steps) if line.cell else "", f"{line.nfe:g}" if line.cell else "", *cells, show(line.speed))
+        table.add_row(
+            line.sampler,
+            str(line.cell.steps) if line.cell else "",
+            f"{line.nfe:g}" if line.cell else "",
+            *cells,
+            show(line.speed),
+        )
     return table

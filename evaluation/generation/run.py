@@ -32,27 +32,43 @@ from metrics.features import Features
 
 
 def dry_run(config: GenerationConfig, options: Options) -> None:
-    """Print the cells: steps, network calls, images, what is there already, estimated time; UserError for what cannot work."""
+    """Print the cells: steps, network calls, images, what is there already, estimated time; UserError for what cannot
+    work.
+    """
     plan = make_plan(config, precision=options.precision, device=device_of(0, options.resolved_accelerator()))
     table = Table(title=f"{len(plan.cells)} cells, nothing was run", title_justify="left")
     for name in ("sampler", "steps", "first level", "NFE", "images", "done", "estimated time"):
         table.add_column(name, justify="left" if name == "sampler" else "right")
     total = 0.0
     for number, cell in enumerate(plan.cells):
-        done = sum(c.count for c in chunks_of(plan) if c.cell == number and read_chunk(plan, options.output, c) is not None)
+        done = sum(
+            c.count for c in chunks_of(plan) if c.cell == number and read_chunk(plan, options.output, c) is not None
+        )
         per_call, factor = _seconds_per_call(plan, cell)
         seconds = per_call * cell.calls * (config.num_images - done) / options.devices
         total += seconds
         first = f"{float(cell.sigmas[0]):.4g}"
-        table.add_row(cell.sampler_name, str(cell.steps), first, f"{cell.calls * factor:g}", str(config.num_images), str(done), duration(seconds))
+        table.add_row(
+            cell.sampler_name,
+            str(cell.steps),
+            first,
+            f"{cell.calls * factor:g}",
+            str(config.num_images),
+            str(done),
+            duration(seconds),
+        )
     out = console()
     out.print(table)
-    out.print(f"about {duration(total)} of drawing on {options.devices} x {plan.device.type}; features: {plan.features.name}")
+    out.print(
+        f"about {duration(total)} of drawing on {options.devices} x {plan.device.type}; features: {plan.features.name}"
+    )
     _say_notes(plan)
 
 
 def evaluate(config: GenerationConfig, options: Options) -> list[Line]:
-    """Draw what is missing in the folder, then write table, sheets and report. Raises UserError for what a user can mend."""
+    """Draw what is missing in the folder, then write table, sheets and report. Raises UserError for what a user can
+    mend.
+    """
     accelerator = options.resolved_accelerator()
     plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
     folder = require_writable_folder(options.output, "--output")
@@ -80,7 +96,10 @@ def _draw(plan: Plan, folder: Path, missing: Sequence[Chunk], options: Options, 
         say(f"everything is drawn already in '{folder}': table and report are made again")
         return
     if len(missing) < len(every):
-        say(f"going on in '{folder}': {sum(c.count for c in every) - sum(c.count for c in missing)} images are there already")
+        say(
+            f"going on in '{folder}': {sum(c.count for c in every) - sum(c.count for c in missing)} images are there"
+            " already"
+        )
     work = {id(c): c.count * plan.cells[c.cell].calls for c in missing}
     began = last = time.monotonic()
     finished = 0
@@ -95,9 +114,19 @@ def _draw(plan: Plan, folder: Path, missing: Sequence[Chunk], options: Options, 
             if not terminal and time.monotonic() - last >= INTERVAL:
                 last = time.monotonic()
                 left = (last - began) * (sum(work.values()) / finished - 1)
-                say(f"{plan.cells[chunk.cell].name}: {100 * finished / sum(work.values()):.0f} %, {duration(left)} left")
+                say(
+                    f"{plan.cells[chunk.cell].name}: {100 * finished / sum(work.values()):.0f} %, {duration(left)} left"
+                )
 
-        draw_chunks(plan, folder, missing, devices=options.devices, accelerator=accelerator, precision=options.precision, on_chunk=advance)
+        draw_chunks(
+            plan,
+            folder,
+            missing,
+            devices=options.devices,
+            accelerator=accelerator,
+            precision=options.precision,
+            on_chunk=advance,
+        )
     say(f"{sum(c.count for c in missing)} images in {duration(time.monotonic() - began)}")
 
 
@@ -108,7 +137,9 @@ def _real(plan: Plan) -> tuple[Features, Features | None]:
         if done == total or not done % 5000:
             say(f"features of {done} of {total} real images")
 
-    reference = reference_features(plan.reference, plan.features, limit=plan.config.reference_images, on_progress=progress)
+    reference = reference_features(
+        plan.reference, plan.features, limit=plan.config.reference_images, on_progress=progress
+    )
     if plan.real is None or len(plan.real) < 4:
         return reference, None
     return reference, reference_features(plan.real, plan.features, limit=plan.config.num_images, on_progress=progress)
@@ -127,14 +158,19 @@ def _write_sheets(plan: Plan, folder: Path, drawn: dict[int, list[Drawn]]) -> di
 def _say_notes(plan: Plan) -> list[str]:
     notes = [note for note in (too_few(plan.config.num_images, plan.features.dimension),) if note]
     if plan.real is not None and len(plan.real) < plan.config.num_images:
-        notes.append(f"the row of real images is of {len(plan.real)} images only, fewer than the {plan.config.num_images} drawn: its FID has more bias")
+        notes.append(
+            f"the row of real images is of {len(plan.real)} images only, fewer than the {plan.config.num_images} drawn:"
+            " its FID has more bias"
+        )
     for note in notes:
         say(f"warning: {note}")
     return notes
 
 
 def _seconds_per_call(plan: Plan, cell: Cell) -> tuple[float, float]:
-    """Seconds of one step's call for one image, measured on a small batch; network evaluations in it (2 with guidance)."""
+    """Seconds of one step's call for one image, measured on a small batch; network evaluations in it (2 with
+    guidance).
+    """
     size = min(plan.config.batch_size, 16)
     x = float(cell.sigmas[0]) * torch.zeros(size, *plan.shape, device=plan.device)
     sigma = torch.full((size,), float(cell.sigmas[0]), device=plan.device)
@@ -147,6 +183,3 @@ def _seconds_per_call(plan: Plan, cell: Cell) -> tuple[float, float]:
         began = time.perf_counter()
         cell.denoiser.predict(x, sigma, condition)
     return (time.perf_counter() - began) / size, seen[0] / size
-
-
-

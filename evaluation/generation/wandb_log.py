@@ -11,11 +11,22 @@ from evaluation.report.wandb_run import log_run
 def log_to_wandb(plan: Plan, lines: Sequence[Line], sheets: Mapping[str, Path], folder: Path) -> None:
     """A table with all cells, quality/<measure> of the best cell in the summary, the sheets as pictures."""
     names = list(dict.fromkeys(name for line in lines for name, _ in line.values()))
-    columns = ["sampler", "steps", "nfe", "images", "images_per_second", *[f"{n}{end}" for n in names for end in ("", "_low", "_high")]]
+    columns = [
+        "sampler",
+        "steps",
+        "nfe",
+        "images",
+        "images_per_second",
+        *[f"{n}{end}" for n in names for end in ("", "_low", "_high")],
+    ]
     rows = []
     for line in lines:
         found = dict(line.values())
-        values = [v for n in names for v in ((found[n].value, found[n].low, found[n].high) if n in found else (None, None, None))]
+        values = [
+            v
+            for n in names
+            for v in ((found[n].value, found[n].low, found[n].high) if n in found else (None, None, None))
+        ]
         rows.append([line.sampler, line.cell.steps if line.cell else None, line.nfe, line.images, line.speed, *values])
     drawn = [line for line in lines if line.cell is not None]
     best = min(drawn, key=lambda line: line.quality.fid.value)

@@ -1,9 +1,11 @@
-"""Whether one method is better than another on the same measurements: python -m evaluation.report.differences RESULTS A:B [A:B ...] [--metric psnr]
+"""Whether one method is better than another on the same measurements: python -m evaluation.report.differences RESULTS
+A:B [A:B ...] [--metric psnr]
 
     python -m evaluation.report.differences results/mnist dps:sdedit --metric ssim
 
-For every task that both did: mean(A - B) over the images that both restored, samples averaged first, with a 95 % bootstrap interval over images, and
-in how many of them A's value is the larger. Narrower than what two separate intervals suggest, because images differ more than methods do.
+For every task that both did: mean(A - B) over the images that both restored, samples averaged first, with a 95 %
+bootstrap interval over images, and in how many of them A's value is the larger. Narrower than what two separate
+intervals suggest, because images differ more than methods do.
 """
 
 import csv
@@ -44,7 +46,9 @@ def read_values(folder: Path, metric: str) -> Values:
 
 
 def differences(values: Values, pairs: list[tuple[str, str]]) -> list[Difference]:
-    """In the order of the pairs, tasks in the order of the file; UserError for a method that is not there, or a pair without a common task."""
+    """In the order of the pairs, tasks in the order of the file; UserError for a method that is not there, or a pair
+    without a common task.
+    """
     methods = list(dict.fromkeys(method for _, method in values))
     found = []
     for a, b in pairs:
@@ -64,10 +68,16 @@ def differences(values: Values, pairs: list[tuple[str, str]]) -> list[Difference
 
 
 def markdown(found: list[Difference], metric: str) -> str:
-    lines = [f"| task | difference in {metric} | mean | 95 % | larger in | images |", "| --- | --- | ---: | --- | ---: | ---: |"]
+    lines = [
+        f"| task | difference in {metric} | mean | 95 % | larger in | images |",
+        "| --- | --- | ---: | --- | ---: | ---: |",
+    ]
     for d in found:
         i = d.interval
-        lines.append(f"| {d.task} | {d.a} - {d.b} | {i.mean:+.3g} | [{i.low:+.3g}, {i.high:+.3g}] | {100 * d.larger:.0f} % | {i.n} |")
+        lines.append(
+            f"| {d.task} | {d.a} - {d.b} | {i.mean:+.3g} | [{i.low:+.3g}, {i.high:+.3g}] | {100 * d.larger:.0f} % |"
+            f" {i.n} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -20,7 +20,9 @@ COLOURS = 8
 _STYLE = Path(__file__).with_name("report.css")
 
 
-def write_report(plan: Plan, results: Results, sheets: Mapping[str, Path], path: Path, *, title: str, precision: str, note: str = "") -> None:
+def write_report(
+    plan: Plan, results: Results, sheets: Mapping[str, Path], path: Path, *, title: str, precision: str, note: str = ""
+) -> None:
     """Write the page. note: what is not as it should be (cells left out), shown at the top."""
     body = "\n".join(
         [
@@ -62,8 +64,9 @@ def _headline(plan: Plan, results: Results) -> str:
     column = _main_column(results)
     images = max(len(task.rows) for task in plan.tasks.values())
     text = (
-        f"{len(plan.methods)} methods on {len(plan.tasks)} tasks, the same measurements for all: {images} "
-        f"{escape(plan.config.split)} images of {escape(plan.config.data['class_path'].rpartition('.')[2])}, seed {plan.config.seed}."
+        f"{len(plan.methods)} methods on {len(plan.tasks)} tasks, the same measurements for all: {images}"
+        f" {escape(plan.config.split)} images of {escape(plan.config.data['class_path'].rpartition('.')[2])}, seed"
+        f" {plan.config.seed}."
     )
     if column is None:
         return text
@@ -71,7 +74,11 @@ def _headline(plan: Plan, results: Results) -> str:
     for task in plan.tasks:
         for method in sorted(results.best(task, column)):
             v = results.table[task, method][column.name]
-            firsts.append(f"<strong>{escape(method)}</strong> for {escape(task)} ({show(v.mean)} {escape(column.unit)})".replace(" )", ")"))
+            firsts.append(
+                f"<strong>{escape(method)}</strong> for {escape(task)} ({show(v.mean)} {escape(column.unit)})".replace(
+                    " )", ")"
+                )
+            )
     return f"{text} Highest mean {escape(column.label)}: {', '.join(firsts)}." if firsts else text
 
 
@@ -97,17 +104,20 @@ def _table(plan: Plan, results: Results) -> str:
             first = f"<th scope=rowgroup rowspan={span}>{escape(task)}{details}</th>"
         key = (task, method)
         cost = f"<td>{show(results.seconds[key])}</td><td>{results.nfe[key]:g}</td>"
-        rows.append(f"<tr{' class=first' if first else ''}>{first}<th scope=row>{escape(results.shown(method))}</th>{''.join(cells)}{cost}</tr>")
+        rows.append(
+            f"<tr{' class=first' if first else ''}>{first}<th"
+            f" scope=row>{escape(results.shown(method))}</th>{''.join(cells)}{cost}</tr>"
+        )
         previous = task
     star = " * reads the truth (an oracle): not comparable, and never marked as best." if results.oracles else ""
     return (
-        f"<section><h2>Table</h2><div class=wide><table><thead><tr><th scope=col>task</th><th scope=col>method</th>{head}"
-        f"<th scope=col>time<small>s / sample</small></th><th scope=col>NFE<small>network calls</small></th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-        "<p class=fine>Means over images, the samples of one image averaged first; in brackets 95 % percentile bootstrap intervals over "
-        "images. Metrics are computed on the saved 8-bit images; PSNR has range 255 and a cap of 100 dB. Bold: the best mean of a task, "
-        "which is not a test of significance. "
-        f"Exact samples of the posterior have an RMSE of Ax − y equal to σ. – is missing.{star}</p>{_distances(plan, results)}</section>"
+        "<section><h2>Table</h2><div class=wide><table><thead><tr><th scope=col>task</th><th"
+        f" scope=col>method</th>{head}<th scope=col>time<small>s / sample</small></th><th scope=col>NFE<small>network"
+        f" calls</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div><p class=fine>Means over images,"
+        " the samples of one image averaged first; in brackets 95 % percentile bootstrap intervals over images."
+        " Metrics are computed on the saved 8-bit images; PSNR has range 255 and a cap of 100 dB. Bold: the best mean"
+        " of a task, which is not a test of significance. Exact samples of the posterior have an RMSE of Ax − y equal"
+        f" to σ. – is missing.{star}</p>{_distances(plan, results)}</section>"
     )
 
 
@@ -116,10 +126,12 @@ def _distances(plan: Plan, results: Results) -> str:
     if plan.features is None or not any(c in DISTRIBUTION_COLUMNS for c in results.columns):
         return ""
     return (
-        f"<p class=fine>FID and KID: the restored images (sample 0 of each) against the true ones of the same images, in {plan.features.dimension} features of "
-        f"{escape(plan.features.name)} (hash {escape(plan.features.fingerprint[:16])}); numbers of another network cannot be compared with these. In "
-        "brackets 95 % intervals of a jackknife over blocks of images. FID has a bias that falls with the number of images: compare at equal numbers. KID "
-        "leaves out the pairs of an image with its own truth, and has no bias.</p>"
+        "<p class=fine>FID and KID: the restored images (sample 0 of each) against the true ones of the same images,"
+        f" in {plan.features.dimension} features of {escape(plan.features.name)} (hash"
+        f" {escape(plan.features.fingerprint[:16])}); numbers of another network cannot be compared with these. In"
+        " brackets 95 % intervals of a jackknife over blocks of images. FID has a bias that falls with the number of"
+        " images: compare at equal numbers. KID leaves out the pairs of an image with its own truth, and has no"
+        " bias.</p>"
     )
 
 
@@ -140,7 +152,10 @@ def _sheets(plan: Plan, results: Results, sheets: Mapping[str, Path]) -> str:
         data = base64.b64encode(path.read_bytes()).decode()
         picture = f'<div class=wide><img alt="{alt}" src="data:image/png;base64,{data}"></div>'
         figures.append(f"<figure><figcaption>{escape(task)}</figcaption>{picture}</figure>")
-    fine = "The first images of the set, not chosen. Small images are enlarged pixel by pixel. Blue: pixels that were not measured."
+    fine = (
+        "The first images of the set, not chosen. Small images are enlarged pixel by pixel. Blue: pixels that were not"
+        " measured."
+    )
     return f"<section><h2>Images</h2>{''.join(figures)}<p class=fine>{fine}</p></section>"
 
 
@@ -149,28 +164,45 @@ def _plots(plan: Plan, results: Results) -> str:
 
     def by_task(column: Column) -> list:
         keys = [(t, [m for (u, m), v in results.table.items() if u == t and column.name in v]) for t in plan.tasks]
-        return [(t, [(results.shown(m), colour[m], column.shown(results.table[t, m][column.name])) for m in ms]) for t, ms in keys if ms]
+        return [
+            (t, [(results.shown(m), colour[m], column.shown(results.table[t, m][column.name])) for m in ms])
+            for t, ms in keys
+            if ms
+        ]
 
     parts = []
     for column in results.columns:
         label = f"{column.label}, {column.unit}" if column.unit else column.label
-        svg = plots.intervals(by_task(column), label=label, title=f"{column.label} of every method by task, means with 95 % intervals")
+        svg = plots.intervals(
+            by_task(column), label=label, title=f"{column.label} of every method by task, means with 95 % intervals"
+        )
         parts.append(f"<figure><figcaption>{escape(column.label)}</figcaption>{svg}</figure>" if svg else "")
     main = _main_column(results)
     if main is not None and main.name in plan.metrics:
         groups = []
         for task in plan.tasks:
-            lines = [(results.shown(m), colour[m], list(v[main.name].values())) for (t, m), v in results.per_image.items() if t == task]
+            lines = [
+                (results.shown(m), colour[m], list(v[main.name].values()))
+                for (t, m), v in results.per_image.items()
+                if t == task
+            ]
             groups.append((task, lines))
-        svg = plots.strips(groups, label=f"{main.label}, {main.unit}", title=f"{main.label} of every image by task and method")
-        parts.append(f"<figure><figcaption>{escape(main.label)} of single images</figcaption>{svg}</figure>" if svg else "")
+        svg = plots.strips(
+            groups, label=f"{main.label}, {main.unit}", title=f"{main.label} of every image by task and method"
+        )
+        parts.append(
+            f"<figure><figcaption>{escape(main.label)} of single images</figcaption>{svg}</figure>" if svg else ""
+        )
         parts.append(_costs(plan, results, main, colour))
     return f"<section><h2>Plots</h2>{''.join(parts)}</section>"
 
 
 def _costs(plan: Plan, results: Results, main: Column, colour: Mapping[str, int]) -> str:
     """Quality over time and over network calls, task by task; only where two methods have such a cost."""
-    costs = (("time", results.seconds, "seconds per sample"), ("network calls", results.nfe, "network calls per sample"))
+    costs = (
+        ("time", results.seconds, "seconds per sample"),
+        ("network calls", results.nfe, "network calls per sample"),
+    )
     figures = []
     for task in plan.tasks:
         for cost, values, unit in costs:
@@ -181,20 +213,28 @@ def _costs(plan: Plan, results: Results, main: Column, colour: Mapping[str, int]
                     points.append((results.shown(m), colour[m], values[t, m], v[main.name].mean, hint))
             if sum(p[2] > 0 for p in points) < 2:
                 continue
-            svg = plots.scatter(points, x_label=unit, y_label=f"{main.label}, {main.unit}", title=f"{main.label} over {cost}, {task}")
-            figures.append(f"<figure><figcaption>{escape(main.label)} over {cost}: {escape(task)}</figcaption>{svg}</figure>" if svg else "")
+            svg = plots.scatter(
+                points, x_label=unit, y_label=f"{main.label}, {main.unit}", title=f"{main.label} over {cost}, {task}"
+            )
+            figures.append(
+                f"<figure><figcaption>{escape(main.label)} over {cost}: {escape(task)}</figcaption>{svg}</figure>"
+                if svg
+                else ""
+            )
     return f"<div class=pairs>{''.join(figures)}</div>"
 
 
 def _settings(plan: Plan, precision: str) -> str:
     config = yaml.safe_dump(plan.config.plain(), sort_keys=False, allow_unicode=True)
     facts = versions({"device": str(plan.device), "precision": precision})
-    prints = "".join(f"<tr><td>{escape(t)}</td><td>{escape(m)}</td><td><code>{f}</code></td></tr>" for (t, m), f in plan.fingerprints.items())
+    prints = "".join(
+        f"<tr><td>{escape(t)}</td><td>{escape(m)}</td><td><code>{f}</code></td></tr>"
+        for (t, m), f in plan.fingerprints.items()
+    )
     return (
-        f"<section><h2>How this was made</h2><details open><summary>Configuration</summary><pre>{escape(config)}</pre></details>"
-        f"<details><summary>Versions</summary>{facts}</details>"
-        "<details><summary>Fingerprints</summary>"
-        "<p class=fine>Of all that changes a result: seed, images, task, method, the bytes of its prior, precision.</p>"
-        "<table class=facts><tr><th scope=col>task</th><th scope=col>method</th><th scope=col>fingerprint</th></tr>"
-        f"{prints}</table></details></section>"
+        "<section><h2>How this was made</h2><details"
+        f" open><summary>Configuration</summary><pre>{escape(config)}</pre></details><details><summary>Versions</summary>{facts}</details><details><summary>Fingerprints</summary><p"
+        " class=fine>Of all that changes a result: seed, images, task, method, the bytes of its prior,"
+        " precision.</p><table class=facts><tr><th scope=col>task</th><th scope=col>method</th><th"
+        f" scope=col>fingerprint</th></tr>{prints}</table></details></section>"
     )

@@ -1,4 +1,6 @@
-"""The report's plots as inline SVG: no library, no fonts, colours from the page, so that they read in light and in dark."""
+"""The report's plots as inline SVG: no library, no fonts, colours from the page, so that they read in light and in
+dark.
+"""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +25,9 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def intervals(groups: Sequence[tuple[str, Sequence[tuple[str, int, Interval]]]], *, label: str, title: str) -> str:
-    """Dots with intervals, one line per method, grouped by task. groups: (task, [(method, colour number, interval)])."""
+    """Dots with intervals, one line per method, grouped by task. groups: (task, [(method, colour number,
+    interval)]).
+    """
     found = [v for _, lines in groups for _, _, v in lines if not math.isnan(v.mean)]
     if not found:
         return ""
@@ -38,14 +42,25 @@ def intervals(groups: Sequence[tuple[str, Sequence[tuple[str, int, Interval]]]],
             if math.isnan(v.mean):
                 parts.append(_text(LEFT + 4, y + 4, "missing", "start", "axis"))
                 continue
-            hint = f"{task}, {method}: {v.mean:.4g}" + ("" if math.isnan(v.low) else f" ({v.low:.4g} to {v.high:.4g}), n = {v.n}")
-            bar = "" if math.isnan(v.low) else f'<line class="s{colour}" x1="{x(v.low):.1f}" x2="{x(v.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            parts.append(f'<g><title>{escape(hint)}</title>{bar}<circle class="f{colour}" cx="{x(v.mean):.1f}" cy="{y:.1f}" r="4.5"/></g>')
+            hint = f"{task}, {method}: {v.mean:.4g}" + (
+                "" if math.isnan(v.low) else f" ({v.low:.4g} to {v.high:.4g}), n = {v.n}"
+            )
+            bar = (
+                ""
+                if math.isnan(v.low)
+                else f'<line class="s{colour}" x1="{x(v.low):.1f}" x2="{x(v.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            )
+            parts.append(
+                f'<g><title>{escape(hint)}</title>{bar}<circle class="f{colour}" cx="{x(v.mean):.1f}" cy="{y:.1f}"'
+                ' r="4.5"/></g>'
+            )
     return _figure(parts, y + LINE, x, marks, label, title)
 
 
 def strips(groups: Sequence[tuple[str, Sequence[tuple[str, int, Sequence[float]]]]], *, label: str, title: str) -> str:
-    """Every image as a faint dot and the quartiles as a box: how much images differ. groups: (task, [(method, colour number, values)])."""
+    """Every image as a faint dot and the quartiles as a box: how much images differ. groups: (task, [(method, colour
+    number, values)]).
+    """
     everything = [v for _, lines in groups for _, _, values in lines for v in values if not math.isnan(v)]
     if not everything:
         return ""
@@ -62,11 +77,22 @@ def strips(groups: Sequence[tuple[str, Sequence[tuple[str, int, Sequence[float]]
                 continue
             step = max(1, len(values) // 200)  # at most 200 dots a line: the page stays small
             offsets = ((k * 0.618 % 1 - 0.5) * 11 for k in range(len(values)))
-            dots = "".join(f'<circle cx="{x(v):.1f}" cy="{y + d:.1f}" r="2"/>' for k, (v, d) in enumerate(zip(values, offsets, strict=True)) if not k % step)
+            dots = "".join(
+                f'<circle cx="{x(v):.1f}" cy="{y + d:.1f}" r="2"/>'
+                for k, (v, d) in enumerate(zip(values, offsets, strict=True))
+                if not k % step
+            )
             low, middle, high = (_quantile(values, q) for q in (0.25, 0.5, 0.75))
-            hint = escape(f"{task}, {method}: median {middle:.4g}, quartiles {low:.4g} and {high:.4g}, {len(values)} images")
-            box = f'<rect class="s{colour} box" x="{x(low):.1f}" width="{max(1, x(high) - x(low)):.1f}" y="{y - 7:.1f}" height="14"/>'
-            line = f'<line class="s{colour}" x1="{x(middle):.1f}" x2="{x(middle):.1f}" y1="{y - 7:.1f}" y2="{y + 7:.1f}"/>'
+            hint = escape(
+                f"{task}, {method}: median {middle:.4g}, quartiles {low:.4g} and {high:.4g}, {len(values)} images"
+            )
+            box = (
+                f'<rect class="s{colour} box" x="{x(low):.1f}" width="{max(1, x(high) - x(low)):.1f}" y="{y - 7:.1f}"'
+                ' height="14"/>'
+            )
+            line = (
+                f'<line class="s{colour}" x1="{x(middle):.1f}" x2="{x(middle):.1f}" y1="{y - 7:.1f}" y2="{y + 7:.1f}"/>'
+            )
             parts.append(f'<g><title>{hint}</title><g class="f{colour} faint">{dots}</g>{box}{line}</g>')
     return _figure(parts, y + LINE, x, marks, label, title)
 
@@ -90,7 +116,12 @@ def scatter(points: Sequence[tuple[str, int, float, float, str]], *, x_label: st
     parts = []
     decades = [10.0**k for k in range(math.ceil(low), math.floor(high) + 1)]
     if len(decades) < 2:
-        decades = [d * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for d in (1, 2, 5) if low <= math.log10(d * 10.0**k) <= high]
+        decades = [
+            d * 10.0**k
+            for k in range(math.floor(low), math.ceil(high) + 1)
+            for d in (1, 2, 5)
+            if low <= math.log10(d * 10.0**k) <= high
+        ]
     for mark in decades:
         parts.append(f'<line class="grid" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{top}" y2="{height - bottom}"/>')
         parts.append(_text(x(mark), height - bottom + 16, f"{mark:g}", "middle", "axis"))
@@ -120,7 +151,9 @@ def curves(
     title: str,
     floor: tuple[str, float] | None = None,
 ) -> str:
-    """Lines with intervals over a logarithmic cost. series: (name, colour number, [(cost > 0, value, low, high)]); floor: a named level, dashed."""
+    """Lines with intervals over a logarithmic cost. series: (name, colour number, [(cost > 0, value, low, high)]);
+    floor: a named level, dashed.
+    """
     points = [p for _, _, line in series for p in line if p[0] > 0]
     if not points:
         return ""
@@ -144,10 +177,14 @@ def curves(
         parts.append(f'<line class="grid" x1="60" x2="{WIDTH - RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')
         parts.append(_text(54, y(mark) + 4, f"{mark:g}", "end", "axis"))
     if floor:
-        parts.append(f'<line class="s7" stroke-dasharray="5 4" x1="60" x2="{WIDTH - RIGHT}" y1="{y(floor[1]):.1f}" y2="{y(floor[1]):.1f}"/>')
+        parts.append(
+            f'<line class="s7" stroke-dasharray="5 4" x1="60" x2="{WIDTH - RIGHT}" y1="{y(floor[1]):.1f}"'
+            f' y2="{y(floor[1]):.1f}"/>'
+        )
         parts.append(_text(64, y(floor[1]) - 6, f"{floor[0]}: {floor[1]:.4g}", "start", "axis"))
     placed: list[float] = []
-    aside = {s[0]: 6 * (number - (len(series) - 1) / 2) for number, s in enumerate(series)}  # equal costs: intervals stand side by side
+    # equal costs: intervals stand side by side
+    aside = {s[0]: 6 * (number - (len(series) - 1) / 2) for number, s in enumerate(series)}
     for name, colour, line in sorted(series, key=lambda s: s[2][-1][1] if s[2] else 0):
         if not line:
             continue
@@ -155,9 +192,19 @@ def curves(
         path = " ".join(f"{at[c]:.1f},{y(v):.1f}" for c, v, _, _ in line)
         parts.append(f'<polyline class="s{colour}" fill="none" points="{path}"/>')
         for cost, value, down, up in line:
-            bar = "" if math.isnan(down) else f'<line class="s{colour}" x1="{at[cost]:.1f}" x2="{at[cost]:.1f}" y1="{y(down):.1f}" y2="{y(up):.1f}"/>'
+            bar = (
+                ""
+                if math.isnan(down)
+                else (
+                    f'<line class="s{colour}" x1="{at[cost]:.1f}" x2="{at[cost]:.1f}" y1="{y(down):.1f}"'
+                    f' y2="{y(up):.1f}"/>'
+                )
+            )
             hint = f"{name}, {cost:g}: {value:.4g}" + ("" if math.isnan(down) else f" ({down:.4g} to {up:.4g})")
-            parts.append(f'<g><title>{escape(hint)}</title>{bar}<circle class="f{colour}" cx="{at[cost]:.1f}" cy="{y(value):.1f}" r="4"/></g>')
+            parts.append(
+                f'<g><title>{escape(hint)}</title>{bar}<circle class="f{colour}" cx="{at[cost]:.1f}"'
+                f' cy="{y(value):.1f}" r="4"/></g>'
+            )
         label = y(line[-1][1]) + 4
         while any(abs(label - other) < 14 for other in placed):  # names that would overlap move up
             label -= 3

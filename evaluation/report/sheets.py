@@ -25,7 +25,9 @@ _PAPER, _INK = (250, 250, 248), (30, 30, 30)
 
 
 def write_sheets(plan: Plan, folder: Path, rows: list[Row], *, shown: dict[str, str]) -> dict[str, Path]:
-    """Write the sheet of every task that has restored images; shown: names of the methods by name. Returns the paths by task."""
+    """Write the sheet of every task that has restored images; shown: names of the methods by name. Returns the paths by
+    task.
+    """
     done: dict[str, dict[str, set[str]]] = {}
     for row in rows:
         if row.sample == 0:
@@ -54,7 +56,9 @@ def _fitting(plan: Plan, folder: Path, task: str, methods: list[str], rows: list
         rows = rows[: max(1, int(len(rows) * 0.9 * MAX_BYTES / len(content)))]
 
 
-def _sheet(plan: Plan, folder: Path, task: str, methods: list[str], rows: list[int], shown: dict[str, str]) -> Image.Image:
+def _sheet(
+    plan: Plan, folder: Path, task: str, methods: list[str], rows: list[int], shown: dict[str, str]
+) -> Image.Image:
     grid = []
     for row in rows:
         truth, measurement = measured(plan, task, [row])
@@ -73,7 +77,9 @@ def compose(grid: list[list[Image.Image]], labels: list[str]) -> Image.Image:
     """Rows of pictures under a line of labels, with gaps; a column is as wide as its widest picture and its label."""
     font = ImageFont.load_default(13)
     texts = [_shortened(label, font, 190) for label in labels]
-    widths = [max(max(tiles[c].width for tiles in grid), math.ceil(font.getlength(texts[c]))) for c in range(len(labels))]
+    widths = [
+        max(max(tiles[c].width for tiles in grid), math.ceil(font.getlength(texts[c]))) for c in range(len(labels))
+    ]
     heights = [max(tile.height for tile in tiles) for tiles in grid]
     head = 30
     sheet = Image.new("RGB", (sum(widths) + GAP * (len(widths) + 1), head + sum(heights) + GAP * len(heights)), _PAPER)
@@ -90,12 +96,16 @@ def compose(grid: list[list[Image.Image]], labels: list[str]) -> Image.Image:
 
 
 def _visible(y: Tensor) -> Tensor:
-    """A measurement as pixels: its own channels where there are one or three, else the first; values outside of the range are clipped."""
+    """A measurement as pixels: its own channels where there are one or three, else the first; values outside of the
+    range are clipped.
+    """
     return to_uint8(y if y.shape[0] in (1, 3) else y[:1])
 
 
 def _tile(pixels: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> Image.Image:
-    """uint8 [C, h, w] as a picture of `size`, each pixel a block (nearest neighbour); pixels that a mask leaves out in blue."""
+    """uint8 [C, h, w] as a picture of `size`, each pixel a block (nearest neighbour); pixels that a mask leaves out in
+    blue.
+    """
     array = pixels.cpu().permute(1, 2, 0).expand(-1, -1, 3).numpy().copy()
     if mask is not None and tuple(mask.shape) == array.shape[:2]:
         array[(mask == 0).cpu().numpy()] = _MISSING

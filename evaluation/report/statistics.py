@@ -1,4 +1,6 @@
-"""Means with confidence intervals: a bootstrap over images, because the samples of one image are not independent of each other."""
+"""Means with confidence intervals: a bootstrap over images, because the samples of one image are not independent of
+each other.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,8 +15,8 @@ _CHUNK = 2_000_000  # indices drawn at once: bounds the memory
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the percentiles 2.5 and 97.5 of its bootstrap over n images; NaN where there is none (no image; for the ends: one
-    image).
+    """A mean and the percentiles 2.5 and 97.5 of its bootstrap over n images; NaN where there is none (no image; for
+    the ends: one image).
     """
 
     mean: float
@@ -24,32 +26,41 @@ class Interval:
 
 
 def bootstrap(values: Sequence[float] | np.ndarray, *, seed: int) -> Interval:
-    """mean +- percentile bootstrap, B = 5000, 95 %. values: one number per image (samples averaged before); NaN ones are missing and left
-    out.
+    """mean +- percentile bootstrap, B = 5000, 95 %. values: one number per image (samples averaged before); NaN ones
+    are missing and left out.
     """
     return bootstrap_of(lambda columns: columns[0].mean(-1), np.asarray(values, dtype=np.float64)[None], seed=seed)
 
 
 def bootstrap_mean(values: Sequence[float], of_mean: Callable[[np.ndarray], np.ndarray], *, seed: int) -> Interval:
     """of_mean(mean(values)), a function of the mean over images, on the draws of :func:`bootstrap`."""
-    return bootstrap_of(lambda columns: of_mean(columns[0].mean(-1)), np.asarray(values, dtype=np.float64)[None], seed=seed)
+    return bootstrap_of(
+        lambda columns: of_mean(columns[0].mean(-1)), np.asarray(values, dtype=np.float64)[None], seed=seed
+    )
 
 
 def bootstrap_ratio(above: Sequence[float], below: Sequence[float], *, seed: int) -> Interval:
     """mean(above) / mean(below), the two resampled together: averages over images first, then the ratio."""
-    return bootstrap_of(lambda columns: columns[0].mean(-1) / columns[1].mean(-1), np.asarray([above, below], dtype=np.float64), seed=seed)
+    return bootstrap_of(
+        lambda columns: columns[0].mean(-1) / columns[1].mean(-1),
+        np.asarray([above, below], dtype=np.float64),
+        seed=seed,
+    )
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int) -> Interval:
-    """mean(a - b) over the same images: much narrower than two separate intervals, because images differ more than methods do."""
+    """mean(a - b) over the same images: much narrower than two separate intervals, because images differ more than
+    methods do.
+    """
     return bootstrap(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64), seed=seed)
 
 
 def bootstrap_of(statistic: Callable[[np.ndarray], np.ndarray], columns: np.ndarray, *, seed: int) -> Interval:
-    """statistic([k, ..., n]) -> [...] of columns [k, n]; images (entries of n) are drawn with replacement, the same draw for every column.
+    """statistic([k, ..., n]) -> [...] of columns [k, n]; images (entries of n) are drawn with replacement, the same
+    draw for every column.
 
-    The draws depend on (seed, n) alone, so that methods with the same images are compared on the same draws. Source: Efron and Tibshirani
-    1993.
+    The draws depend on (seed, n) alone, so that methods with the same images are compared on the same draws. Source:
+    Efron and Tibshirani 1993.
     """
     columns = columns[:, np.isfinite(columns).all(0)]
     n = columns.shape[1]

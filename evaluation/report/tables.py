@@ -33,13 +33,17 @@ class Column:
 
     def shown(self, v: Interval) -> Interval:
         """A number of table.csv in the unit of this column."""
-        return v if self.factor == 1 else replace(v, mean=v.mean * self.factor, low=v.low * self.factor, high=v.high * self.factor)
+        return (
+            v
+            if self.factor == 1
+            else replace(v, mean=v.mean * self.factor, low=v.low * self.factor, high=v.high * self.factor)
+        )
 
 
 @dataclass(frozen=True)
 class Results:
-    """All that tables, plots and the report show. table: intervals by (task, method), metric. per_image: the numbers behind them, by
-    image.
+    """All that tables, plots and the report show. table: intervals by (task, method), metric. per_image: the numbers
+    behind them, by image.
     """
 
     columns: tuple[Column, ...]
@@ -56,7 +60,11 @@ class Results:
 
     def best(self, task: str, column: Column) -> frozenset[str]:
         """The methods with the best mean of a column in a task; oracles do not compete."""
-        means = {m: v[column.name].mean for (t, m), v in self.table.items() if t == task and column.name in v and m not in self.oracles}
+        means = {
+            m: v[column.name].mean
+            for (t, m), v in self.table.items()
+            if t == task and column.name in v and m not in self.oracles
+        }
         means = {m: v for m, v in means.items() if not math.isnan(v)}
         if not column.best or len(means) < 2:
             return frozenset()
@@ -75,7 +83,9 @@ DISTRIBUTION_COLUMNS = (Column("fid", "FID", "", -1), Column("kid", "KID", "x 10
 
 
 def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> Results:
-    """Means over images, the samples of one image averaged first; ratios and roots of means over images (calibration, pooled RMSE) only here."""
+    """Means over images, the samples of one image averaged first; ratios and roots of means over images (calibration,
+    pooled RMSE) only here.
+    """
     seed = plan.config.seed
     samples: dict[Key, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     seconds: dict[Key, list[float]] = defaultdict(list)
@@ -88,7 +98,10 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         sigma[row.task] = (row.sigma, row.sigma_255)
         for name in plan.metrics:
             samples[key][name][row.image].append(row.values[name])
-    per_image = {key: {name: {i: sum(v) / len(v) for i, v in images.items()} for name, images in metrics.items()} for key, metrics in samples.items()}
+    per_image = {
+        key: {name: {i: sum(v) / len(v) for i, v in images.items()} for name, images in metrics.items()}
+        for key, metrics in samples.items()
+    }
     table: dict[Key, dict[str, Interval]] = {}
     for key in plan.cells:
         if key not in per_image:
@@ -96,13 +109,17 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         table[key] = {name: bootstrap(list(values.values()), seed=seed) for name, values in per_image[key].items()}
         for name, metric in plan.metrics.items():
             if metric.pooled is not None:
-                table[key][metric.pooled.name] = bootstrap_mean(list(per_image[key][name].values()), metric.pooled.of_mean, seed=seed)
+                table[key][metric.pooled.name] = bootstrap_mean(
+                    list(per_image[key][name].values()), metric.pooled.of_mean, seed=seed
+                )
         table[key] |= distances.get(key, {})
         several = [values for (t, m, _), values in sets.items() if (t, m) == key]
         if several:
             table[key]["psnr_mean"] = bootstrap([v["psnr_mean"] for v in several], seed=seed)
             table[key]["pairwise_rmse"] = bootstrap([v["pairwise_rmse"] for v in several], seed=seed)
-            table[key]["calibration"] = bootstrap_ratio([v["variance"] for v in several], [v["bias"] for v in several], seed=seed)
+            table[key]["calibration"] = bootstrap_ratio(
+                [v["variance"] for v in several], [v["bias"] for v in several], seed=seed
+            )
     columns = [_column(name, metric) for name, metric in plan.metrics.items()]
     columns += [c for c in DISTRIBUTION_COLUMNS if any(c.name in v for v in table.values())]
     columns += [c for c in SET_COLUMNS if any(c.name in v for v in table.values())]
@@ -120,7 +137,11 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
 def _column(name: str, metric: Metric) -> Column:
     best = {True: 1, False: -1, None: 0}[metric.higher_is_better]
     pooled = metric.pooled
-    return Column(name, metric.label, metric.unit, best) if pooled is None else Column(pooled.name, pooled.label, pooled.unit, best)
+    return (
+        Column(name, metric.label, metric.unit, best)
+        if pooled is None
+        else Column(pooled.name, pooled.label, pooled.unit, best)
+    )
 
 
 def write_table(results: Results, path: Path) -> None:
@@ -152,7 +173,8 @@ def terminal_table(results: Results) -> Table:
     table.add_column("task", no_wrap=True)
     table.add_column("method", no_wrap=True)
     for column in results.columns:
-        table.add_column(f"{column.label}\n{column.unit}", justify="right")  # a narrow terminal folds numbers and intervals, and cuts nothing off
+        # a narrow terminal folds numbers and intervals, and cuts nothing off
+        table.add_column(f"{column.label}\n{column.unit}", justify="right")
     table.add_column("time\ns / sample", justify="right", no_wrap=True)
     table.add_column("NFE", justify="right", no_wrap=True)
     previous = None
@@ -168,7 +190,13 @@ def terminal_table(results: Results) -> Table:
                 text += f" ±{(v.high - v.low) / 2:.2g}"
             cells.append(f"[bold]{text}[/bold]" if method in results.best(task, column) else text)
         key = (task, method)
-        table.add_row(task if task != previous else "", results.shown(method), *cells, show(results.seconds[key]), f"{results.nfe[key]:g}")
+        table.add_row(
+            task if task != previous else "",
+            results.shown(method),
+            *cells,
+            show(results.seconds[key]),
+            f"{results.nfe[key]:g}",
+        )
         previous = task
     return table
 

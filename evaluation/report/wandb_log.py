@@ -9,8 +9,16 @@ from evaluation.report.wandb_run import log_run
 
 
 def log_to_wandb(plan: Plan, results: Results, sheets: Mapping[str, Path], folder: Path) -> None:
-    """A table with a row for each task and method, the sheets as pictures; in the summary the means of a single cell, else <task>/<method>/<metric>."""
-    columns = ["task", "method", "seconds", "nfe", *[f"{c.name}{end}" for c in results.columns for end in ("", "_low", "_high")]]
+    """A table with a row for each task and method, the sheets as pictures; in the summary the means of a single cell,
+    else <task>/<method>/<metric>.
+    """
+    columns = [
+        "task",
+        "method",
+        "seconds",
+        "nfe",
+        *[f"{c.name}{end}" for c in results.columns for end in ("", "_low", "_high")],
+    ]
     rows, summary = [], {}
     for (task, method), metrics in results.table.items():
         found = [metrics.get(c.name) for c in results.columns]

@@ -10,7 +10,9 @@ from networks.untrained.layers import Conv, Norm, part
 
 
 class UntrainedNetwork(nn.Module, ABC):
-    """K independent networks in one pass: z [K, inputs, H, W] to images [K, outputs, H, W] in (0, 1). Copy k neither sees nor changes its neighbours."""
+    """K independent networks in one pass: z [K, inputs, H, W] to images [K, outputs, H, W] in (0, 1). Copy k neither
+    sees nor changes its neighbours.
+    """
 
     copies: int
 
@@ -34,7 +36,9 @@ class UntrainedNetwork(nn.Module, ABC):
 
 
 class Architecture(Recorded, ABC):
-    """An immutable recipe. multiple: H and W of the input must be multiples of it. least: the smallest H and W. inputs: channels of the input z."""
+    """An immutable recipe. multiple: H and W of the input must be multiples of it. least: the smallest H and W. inputs:
+    channels of the input z.
+    """
 
     multiple: int
     least: int

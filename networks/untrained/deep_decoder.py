@@ -8,12 +8,15 @@ from networks.untrained.layers import Conv, Norm
 
 
 class DeepDecoderArchitecture(Architecture):
-    """B_{i+1} = cn(relu(U (C_i B_i))), i = 0 .. s, u = sigmoid(C B_{s+1}): 1x1 convolutions C_i, bilinear upsampling U (none at i = s), normed channels cn.
+    """B_{i+1} = cn(relu(U (C_i B_i))), i = 0 .. s, u = sigmoid(C B_{s+1}): 1x1 convolutions C_i, bilinear upsampling U
+    (none at i = s), normed channels cn.
 
-    No spatial convolution but the upsampling, no bias. B_0 = every 2^s-th value of z along H and W, so that the published constant input is that of a fit
-    without jitter. Heckel and Hand 2018 (1810.03982): 128 channels, s = 5 for 512 x 512 pixels, 100 224 parameters.
+    No spatial convolution but the upsampling, no bias. B_0 = every 2^s-th value of z along H and W, so that the
+    published constant input is that of a fit without jitter. Heckel and Hand 2018 (1810.03982): 128 channels, s = 5 for
+    512 x 512 pixels, 100 224 parameters.
 
-    channels: of all layers. scales: s, how often the size is doubled. inputs: channels of z; null for `channels`. ValueError where one is below 1.
+    channels: of all layers. scales: s, how often the size is doubled. inputs: channels of z; null for `channels`.
+    ValueError where one is below 1.
     """
 
     def __init__(self, *, channels: int = 128, scales: int = 5, inputs: int | None = None) -> None:
@@ -21,7 +24,8 @@ class DeepDecoderArchitecture(Architecture):
             raise ValueError(f"channels, scales and inputs must be at least 1, got {channels}, {scales} and {inputs}")
         self.channels, self.scales, self.inputs = channels, scales, inputs or channels
         self.multiple = 2**scales
-        self.least = 2 * self.multiple  # a map of one pixel is constant when it is upsampled, and its normed channels say nothing
+        # a map of one pixel is constant when it is upsampled, and its normed channels say nothing
+        self.least = 2 * self.multiple
 
     def build(self, *, outputs: int, copies: int = 1) -> "DeepDecoder":
         return DeepDecoder(self, outputs, copies)

@@ -11,38 +11,53 @@ from networks.untrained.layers import Conv, Norm
 
 SLOPE = 0.2  # of the leaky ReLU
 
-#: Settings of the released notebooks, and one for images of 28 to 64 pixels, whose deepest of five scales would have 1 or 2 pixels.
+#: Settings of the released notebooks, and one for images of 28 to 64 pixels, whose deepest of five scales would have 1
+#: or 2 pixels.
 PRESETS = {
     "denoising": {"channels": [128] * 5, "skip": [4] * 5},
     "jpeg": {"channels": [8, 16, 32, 64, 128], "skip": [0, 0, 0, 4, 4], "inputs": 3},
     "text_inpainting": {"channels": [128] * 5, "skip": [128] * 5, "upsampling": "nearest"},
     "region_inpainting": {"channels": [128] * 5, "skip": [0] * 5, "upsampling": "nearest", "inputs": 2},
     "large_hole_inpainting": {
-        "channels": [16, 32, 64, 128, 128, 128], "skip": [0] * 6, "upsampling": "nearest", "inputs": 1, "kernel_down": 5, "mix_after_up": False,
+        "channels": [16, 32, 64, 128, 128, 128],
+        "skip": [0] * 6,
+        "upsampling": "nearest",
+        "inputs": 1,
+        "kernel_down": 5,
+        "mix_after_up": False,
     },
     "sparse_pixels": {"channels": [16, 32, 64, 128, 128], "skip": [0] * 5, "downsampling": "average"},
     "small": {"channels": [32, 64, 64], "skip": [4] * 3},
-}  # fmt: skip
+}
 
 
 class SkipArchitecture(Architecture):
-    """u = sigmoid(W h_0), h_s = up_s(concat[skip_s(x), upsample(h_{s+1}(down_s(x)))]) over the scales s: an encoder and decoder with thin skips.
+    """u = sigmoid(W h_0), h_s = up_s(concat[skip_s(x), upsample(h_{s+1}(down_s(x)))]) over the scales s: an encoder and
+    decoder with thin skips.
 
-    A scale: down = 3x3 convolution of stride 2, 3x3 convolution; skip = 1x1 convolution (absent at 0 channels); up = norm, 3x3 convolution, 1x1 convolution;
-    each convolution followed by norm and leaky ReLU 0.2. Ulyanov et al. 2018, supplementary material; reference implementation's settings.
+    A scale: down = 3x3 convolution of stride 2, 3x3 convolution; skip = 1x1 convolution (absent at 0 channels); up =
+    norm, 3x3 convolution, 1x1 convolution; each convolution followed by norm and leaky ReLU 0.2. Ulyanov et al. 2018,
+    supplementary material; reference implementation's settings.
 
-    preset: "denoising" (super-resolution and restoration of half the pixels too), "jpeg", "text_inpainting", "region_inpainting", "large_hole_inpainting",
-    "sparse_pixels", "small" (28 to 64 pixels); every other option that is not null replaces the preset's. channels, channels_up: of each scale, finest first.
-    skip: channels of the skip branches. inputs: channels of z. upsampling: of the decoder. downsampling: stride of the convolution, or a convolution and then
-    pooling. kernel_down, kernel_up: of the spatial convolutions. mix_after_up: the 1x1 convolution. padding: of all of them. ValueError for lists of unequal
-    length.
+    preset: "denoising" (super-resolution and restoration of half the pixels too), "jpeg", "text_inpainting",
+    "region_inpainting", "large_hole_inpainting", "sparse_pixels", "small" (28 to 64 pixels); every other option that is
+    not null replaces the preset's. channels, channels_up: of each scale, finest first. skip: channels of the skip
+    branches. inputs: channels of z. upsampling: of the decoder. downsampling: stride of the convolution, or a
+    convolution and then pooling. kernel_down, kernel_up: of the spatial convolutions. mix_after_up: the 1x1
+    convolution. padding: of all of them. ValueError for lists of unequal length.
     """
 
     def __init__(
         self,
         *,
         preset: Literal[
-            "denoising", "jpeg", "text_inpainting", "region_inpainting", "large_hole_inpainting", "sparse_pixels", "small"
+            "denoising",
+            "jpeg",
+            "text_inpainting",
+            "region_inpainting",
+            "large_hole_inpainting",
+            "sparse_pixels",
+            "small",
         ] = "denoising",
         channels: list[int] | None = None,
         channels_up: list[int] | None = None,
@@ -57,24 +72,49 @@ class SkipArchitecture(Architecture):
     ) -> None:
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got '{preset}'")
-        defaults = {"inputs": 32, "upsampling": "bilinear", "downsampling": "stride", "kernel_down": 3, "kernel_up": 3, "mix_after_up": True}
+        defaults = {
+            "inputs": 32,
+            "upsampling": "bilinear",
+            "downsampling": "stride",
+            "kernel_down": 3,
+            "kernel_up": 3,
+            "mix_after_up": True,
+        }
         defaults["padding"] = "reflection"
-        given = {"channels": channels, "skip": skip, "inputs": inputs, "upsampling": upsampling, "downsampling": downsampling, "kernel_down": kernel_down}
+        given = {
+            "channels": channels,
+            "skip": skip,
+            "inputs": inputs,
+            "upsampling": upsampling,
+            "downsampling": downsampling,
+            "kernel_down": kernel_down,
+        }
         given |= {"kernel_up": kernel_up, "mix_after_up": mix_after_up, "padding": padding}
         chosen = {**defaults, **PRESETS[preset], **{k: v for k, v in given.items() if v is not None}}
         if channels is not None and skip is None:
             chosen["skip"] = [PRESETS[preset]["skip"][-1]] * len(channels)
-        self.channels, self.channels_up, self.skip = list(chosen["channels"]), list(channels_up or chosen["channels"]), list(chosen["skip"])
+        self.channels, self.channels_up, self.skip = (
+            list(chosen["channels"]),
+            list(channels_up or chosen["channels"]),
+            list(chosen["skip"]),
+        )
         if not self.channels or {len(self.channels_up), len(self.skip)} != {len(self.channels)}:
             raise ValueError(
-                f"channels, channels_up and skip must have one entry per scale, got {len(self.channels)}, {len(self.channels_up)} and {len(self.skip)}"
+                f"channels, channels_up and skip must have one entry per scale, got {len(self.channels)},"
+                f" {len(self.channels_up)} and {len(self.skip)}"
             )
         if min(self.channels + self.channels_up) < 1 or min(self.skip) < 0 or chosen["inputs"] < 1:
-            raise ValueError(f"channels and inputs must be at least 1, skip at least 0, got {self.channels}, {chosen['inputs']}, {self.skip}")
+            raise ValueError(
+                f"channels and inputs must be at least 1, skip at least 0, got {self.channels}, {chosen['inputs']},"
+                f" {self.skip}"
+            )
         self.inputs, self.upsampling, self.downsampling = chosen["inputs"], chosen["upsampling"], chosen["downsampling"]
-        self.kernel_down, self.kernel_up, self.mix_after_up, self.padding = (chosen[k] for k in ("kernel_down", "kernel_up", "mix_after_up", "padding"))
+        self.kernel_down, self.kernel_up, self.mix_after_up, self.padding = (
+            chosen[k] for k in ("kernel_down", "kernel_up", "mix_after_up", "padding")
+        )
         self.multiple = 2 ** len(self.channels)
-        # The deepest convolutions see H / multiple pixels: reflection needs more than its margin, statistics more than one.
+        # The deepest convolutions see H / multiple pixels: reflection needs more than its margin, statistics more than
+        # one.
         self.least = self.multiple * (max(2, self.kernel_down // 2 + 1) if self.padding == "reflection" else 2)
 
     def build(self, *, outputs: int, copies: int = 1) -> "SkipNetwork":
@@ -97,9 +137,13 @@ class SkipNetwork(UntrainedNetwork):
 class _Block(nn.Sequential):
     """Convolution, norm, leaky ReLU."""
 
-    def __init__(self, recipe: SkipArchitecture, copies: int, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+    def __init__(
+        self, recipe: SkipArchitecture, copies: int, inputs: int, outputs: int, kernel: int, stride: int = 1
+    ) -> None:
         super().__init__(
-            Conv(copies, inputs, outputs, kernel, stride=stride, padding=recipe.padding), Norm(copies, outputs), nn.LeakyReLU(SLOPE, inplace=True)
+            Conv(copies, inputs, outputs, kernel, stride=stride, padding=recipe.padding),
+            Norm(copies, outputs),
+            nn.LeakyReLU(SLOPE, inplace=True),
         )
 
 

@@ -1,4 +1,6 @@
-"""The U-Net that the deep image prior's authors compare with on large holes: Ulyanov et al. 2018 (1711.10925), after Ronneberger et al. 2015."""
+"""The U-Net that the deep image prior's authors compare with on large holes: Ulyanov et al. 2018 (1711.10925), after
+Ronneberger et al. 2015.
+"""
 
 from itertools import pairwise
 from typing import Literal
@@ -12,13 +14,15 @@ from networks.untrained.layers import Conv
 
 
 class UNetArchitecture(Architecture):
-    """u = sigmoid(W h_0), h_s = pair_s(concat[up_s(h_{s+1}), e_s]), e_s = pair_s'(maxpool(e_{s-1})): full skips, an encoder as wide as the decoder.
+    """u = sigmoid(W h_0), h_s = pair_s(concat[up_s(h_{s+1}), e_s]), e_s = pair_s'(maxpool(e_{s-1})): full skips, an
+    encoder as wide as the decoder.
 
-    A pair: twice 3x3 convolution, norm without parameters, ReLU. up: transposed convolution 4x4 of stride 2, or interpolation and a 3x3 convolution. The
-    defaults are the published ones for the large hole of "library" (learning rate 0.001, no jitter), where skips copy the input's noise: it fits faster, and
-    stops less well.
+    A pair: twice 3x3 convolution, norm without parameters, ReLU. up: transposed convolution 4x4 of stride 2, or
+    interpolation and a 3x3 convolution. The defaults are the published ones for the large hole of "library" (learning
+    rate 0.001, no jitter), where skips copy the input's noise: it fits faster, and stops less well.
 
-    channels: of each scale, finest first. inputs: channels of z. upsampling: of the decoder. padding: of all convolutions. ValueError for numbers below 1.
+    channels: of each scale, finest first. inputs: channels of z. upsampling: of the decoder. padding: of all
+    convolutions. ValueError for numbers below 1.
     """
 
     def __init__(
@@ -31,7 +35,9 @@ class UNetArchitecture(Architecture):
     ) -> None:
         self.channels = [8, 16, 32, 64, 128, 128] if channels is None else list(channels)
         if not self.channels or min(*self.channels, inputs, 1) < 1:
-            raise ValueError(f"channels and inputs must be at least 1, and one scale must be, got {self.channels} and {inputs}")
+            raise ValueError(
+                f"channels and inputs must be at least 1, and one scale must be, got {self.channels} and {inputs}"
+            )
         if upsampling not in ("deconvolution", "bilinear", "nearest"):
             raise ValueError(f"upsampling must be deconvolution, bilinear or nearest, got '{upsampling}'")
         if padding not in ("reflection", "zero"):
@@ -51,7 +57,9 @@ class UntrainedUNet(UntrainedNetwork):
         super().__init__()
         self.copies = copies
         widths = recipe.channels
-        self.downs = nn.ModuleList(_Pair(recipe, copies, a, b) for a, b in zip([recipe.inputs, *widths], widths, strict=False))
+        self.downs = nn.ModuleList(
+            _Pair(recipe, copies, a, b) for a, b in zip([recipe.inputs, *widths], widths, strict=False)
+        )
         self.ups = nn.ModuleList(_Up(recipe, copies, below, here) for here, below in pairwise(widths))
         self.last = Conv(copies, widths[0], outputs, 1)
 
@@ -82,17 +90,23 @@ class _Up(nn.Module):
     def __init__(self, recipe: UNetArchitecture, copies: int, below: int, here: int) -> None:
         super().__init__()
         self.mode = None if recipe.upsampling == "deconvolution" else recipe.upsampling
-        self.up = Deconv(copies, below, here) if self.mode is None else Conv(copies, below, here, 3, padding=recipe.padding)
+        self.up = (
+            Deconv(copies, below, here) if self.mode is None else Conv(copies, below, here, 3, padding=recipe.padding)
+        )
         self.pair = _Pair(recipe, copies, 2 * here, here)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         if self.mode is not None:
-            x = F.interpolate(x, scale_factor=2.0, mode=self.mode, **({"align_corners": False} if self.mode == "bilinear" else {}))
+            x = F.interpolate(
+                x, scale_factor=2.0, mode=self.mode, **({"align_corners": False} if self.mode == "bilinear" else {})
+            )
         return self.pair(torch.cat([self.up(x), skip], 1))
 
 
 class Deconv(Conv):
-    """Transposed convolution 4x4 of stride 2 for the copies k: x [K, in, H, W] to [K, out, 2 H, 2 W]; weight [K in, out, 4, 4], set as torch's default."""
+    """Transposed convolution 4x4 of stride 2 for the copies k: x [K, in, H, W] to [K, out, 2 H, 2 W]; weight [K in,
+    out, 4, 4], set as torch's default.
+    """
 
     def __init__(self, copies: int, inputs: int, outputs: int) -> None:
         super().__init__(copies, inputs, outputs, 4, padding="zero")
@@ -100,5 +114,7 @@ class Deconv(Conv):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        y = F.conv_transpose2d(x.reshape(1, -1, height, width), self.weight, self.bias, stride=2, padding=1, groups=self.copies)
+        y = F.conv_transpose2d(
+            x.reshape(1, -1, height, width), self.weight, self.bias, stride=2, padding=1, groups=self.copies
+        )
         return y.reshape(self.copies, -1, 2 * height, 2 * width)

@@ -1,4 +1,6 @@
-"""Adam for several independent networks whose parameters are stacked: each has its own step count, so that one can begin again beside the others."""
+"""Adam for several independent networks whose parameters are stacked: each has its own step count, so that one can
+begin again beside the others.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,23 +13,37 @@ from networks.untrained.layers import part
 
 
 class IndependentAdam(torch.optim.Optimizer):
-    """Kingma and Ba's update, elementwise, for the copies k = 0 .. copies - 1 of :class:`networks.untrained.base.UntrainedNetwork`.
+    """Kingma and Ba's update, elementwise, for the copies k = 0 .. copies - 1 of
+    :class:`networks.untrained.base.UntrainedNetwork`.
 
     What one optimiser per copy would do. :meth:`reseed_rows` forgets the moments and the step count of some copies.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], *, lr: float, copies: int = 1, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        copies: int = 1,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
         self.copies = copies
         for group in self.param_groups:
             for p in group["params"]:
-                self.state[p] = {"first": torch.zeros_like(p), "second": torch.zeros_like(p), "step": torch.zeros(copies, dtype=torch.float32)}
+                self.state[p] = {
+                    "first": torch.zeros_like(p),
+                    "second": torch.zeros_like(p),
+                    "step": torch.zeros(copies, dtype=torch.float32),
+                }
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         for p, state in self.state.items():
-            # Fused kernels go through memory, not through indices: moments must lie there as the weights do, whatever device and grouping they were saved on.
+            # Fused kernels go through memory, not through indices: moments must lie there as the weights do, whatever
+            # device and grouping they were saved on.
             state.update({name: torch.empty_like(p).copy_(state[name]) for name in ("first", "second")})
 
     @torch.no_grad()
@@ -57,16 +73,30 @@ class IndependentAdam(torch.optim.Optimizer):
                 self._update(group, params, states, k)
         return loss
 
-    def _update(self, group: dict, params: list[nn.Parameter], states: list[dict[str, Tensor]], copy: int | None) -> None:
+    def _update(
+        self, group: dict, params: list[nn.Parameter], states: list[dict[str, Tensor]], copy: int | None
+    ) -> None:
         def share(tensor: Tensor) -> Tensor:
             return tensor if copy is None else part(tensor, copy, self.copies)
 
         counts = [s["step"][:1] if copy is None else s["step"][copy : copy + 1] for s in states]
-        # Fused kernels want the count beside the parameters: all of them in one transfer, and they change what they are given.
+        # Fused kernels want the count beside the parameters: all of them in one transfer, and they change what they are
+        # given.
         moved = list(torch.cat(counts).to(params[0].device).unbind())
         adam(
-            [share(p) for p in params], [share(p.grad) for p in params], [share(s["first"]) for s in states], [share(s["second"]) for s in states],
-            [], moved, fused=True, amsgrad=False, beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], weight_decay=0.0, eps=group["eps"],
+            [share(p) for p in params],
+            [share(p.grad) for p in params],
+            [share(s["first"]) for s in states],
+            [share(s["second"]) for s in states],
+            [],
+            moved,
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"],
             maximize=False,
-        )  # fmt: skip
+        )
         torch._foreach_add_([s["step"] for s in states] if copy is None else counts, 1)

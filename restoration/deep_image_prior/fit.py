@@ -1,4 +1,6 @@
-"""The deep image prior as a state that is stepped: untrained networks, one fitted to each measurement. Knows neither Lightning nor the loop around it."""
+"""The deep image prior as a state that is stepped: untrained networks, one fitted to each measurement. Knows neither
+Lightning nor the loop around it.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,14 +22,16 @@ LIMIT = "the limit of {} iterations was reached"
 
 
 class DIPFit:
-    """min_theta |A f_theta(z) - y|^2 over the weights of B independent networks, f = 2 u - 1 with the network's output u in (0, 1), stopped before n is fitted.
+    """min_theta |A f_theta(z) - y|^2 over the weights of B independent networks, f = 2 u - 1 with the network's output
+    u in (0, 1), stopped before n is fitted.
 
-    One iteration: ``losses().sum().backward()``, a step of ``optimizer()``, ``observe()``; then the optimiser's gradients are set to None. Row b belongs to
-    image measurement.index[b] and sample[b]: its weights, input and jitter come from its own random streams, so that it is the same alone and beside others.
-    Ulyanov et al. 2018 (1711.10925).
+    One iteration: ``losses().sum().backward()``, a step of ``optimizer()``, ``observe()``; then the optimiser's
+    gradients are set to None. Row b belongs to image measurement.index[b] and sample[b]: its weights, input and jitter
+    come from its own random streams, so that it is the same alone and beside others. Ulyanov et al. 2018 (1711.10925).
 
-    measurement: B images. settings: see DIPSettings. stopping: when to stop and which iterate is the answer. terms: beside the data term. sample: 0 for all
-    unless given. UserError where the image is smaller than the network allows, or larger than the memory does.
+    measurement: B images. settings: see DIPSettings. stopping: when to stop and which iterate is the answer. terms:
+    beside the data term. sample: 0 for all unless given. UserError where the image is smaller than the network allows,
+    or larger than the memory does.
     """
 
     def __init__(
@@ -42,25 +46,37 @@ class DIPFit:
     ) -> None:
         settings.check(measurement.operator)
         self.measurement, self.settings, self.random = measurement, settings, random
-        self.index, self.sample = list(measurement.index), list(sample if sample is not None else [0] * len(measurement.index))
+        self.index, self.sample = (
+            list(measurement.index),
+            list(sample if sample is not None else [0] * len(measurement.index)),
+        )
         self.rows = list(zip(self.index, self.sample, strict=True))
         y = measurement.y
         self.channels, self.height, self.width = measurement.operator.input_shape
-        check_memory(settings.architecture, (self.channels, self.height, self.width), len(y), y.device, bf16=settings.bf16)
+        check_memory(
+            settings.architecture, (self.channels, self.height, self.width), len(y), y.device, bf16=settings.bf16
+        )
         self.network = settings.architecture.build(outputs=self.channels, copies=len(y)).to(y.device, y.dtype)
         self.network.reset(self._generators("dip_weights"))
         self._first = [p.detach().clone() for p in self.network.parameters()]
         self.z = self._input().to(y)
-        if len(y) == 1 and y.device.type == "cpu" and y.dtype == torch.float32:  # a tenth faster; grouped convolutions would copy
+        # a tenth faster; grouped convolutions would copy
+        if len(y) == 1 and y.device.type == "cpu" and y.dtype == torch.float32:
             self.network.to(memory_format=torch.channels_last)
             self.z = self.z.contiguous(memory_format=torch.channels_last)
         self.watch = stopping.watch(measurement, random=random, iterations=settings.iterations)
         self.terms = [t.begin(measurement, random=random, iterations=settings.iterations) for t in terms]
-        self._noise = random.sequence("dip_jitter", self.index, self.sample, self.z.shape[1:], y.device) if settings.jitter > 0 else None
+        self._noise = (
+            random.sequence("dip_jitter", self.index, self.sample, self.z.shape[1:], y.device)
+            if settings.jitter > 0
+            else None
+        )
         self._langevin = self._generators("dip_langevin")
         self.iteration = 0
         rows, device = len(y), y.device
-        self.output = self.average = self.answer = torch.zeros(rows, self.channels, self.height, self.width, dtype=y.dtype, device=device)
+        self.output = self.average = self.answer = torch.zeros(
+            rows, self.channels, self.height, self.width, dtype=y.dtype, device=device
+        )
         self.averaged = torch.zeros(rows, dtype=torch.bool, device=device)  # whether the average holds an output yet
         self.stopped = torch.zeros(rows, dtype=torch.bool, device=device)
         self.kept = self.stopped.clone()
@@ -76,11 +92,15 @@ class DIPFit:
     def optimizer(self) -> IndependentAdam:
         """Adam over the networks; the same object at every call."""
         if self._optimizer is None:
-            self._optimizer = IndependentAdam(self.network.parameters(), lr=self.settings.learning_rate, copies=len(self.rows))
+            self._optimizer = IndependentAdam(
+                self.network.parameters(), lr=self.settings.learning_rate, copies=len(self.rows)
+            )
         return self._optimizer
 
     def losses(self) -> Tensor:
-        """The loss of each row [B] at the present weights, with gradient: the mean squared error in [0, 1] units over what is measured, plus the terms."""
+        """The loss of each row [B] at the present weights, with gradient: the mean squared error in [0, 1] units over
+        what is measured, plus the terms.
+        """
         z = self.z if self._noise is None else self.z + self.settings.jitter * self._noise.next().to(self.z)
         with torch.autocast(z.device.type, dtype=torch.bfloat16, enabled=self.settings.bf16):
             u = self.network(z)
@@ -92,7 +112,9 @@ class DIPFit:
 
     @torch.no_grad()
     def observe(self) -> bool:
-        """After the optimiser's step: average the output, ask the criterion, follow it; True when all rows have stopped or the limit is reached."""
+        """After the optimiser's step: average the output, ask the criterion, follow it; True when all rows have stopped
+        or the limit is reached.
+        """
         self.iteration += 1
         keep = self.settings.averaging * self.averaged.to(self.output).view(-1, 1, 1, 1)
         self.average = self.output + keep * (self.average - self.output)
@@ -126,7 +148,10 @@ class DIPFit:
         why = self.watch.reason(row) if stopped else LIMIT.format(self.settings.iterations)
         when = int(self.stopped_at[row]) if stopped else self.iteration
         kind = "averaged" if self.watch.average else "raw"
-        return f"stopped after {when} iterations because {why}; the answer is the {kind} output of iteration {self.answer_at(row)}"
+        return (
+            f"stopped after {when} iterations because {why}; the answer is the {kind} output of iteration"
+            f" {self.answer_at(row)}"
+        )
 
     def answer_at(self, row: int) -> int:
         """The iteration whose output is the answer of this row: the newest where the criterion has kept none."""
@@ -135,7 +160,8 @@ class DIPFit:
         return int(self.stopped_at[row]) if bool(self.stopped[row]) else self.iteration
 
     def curves(self) -> dict[str, list[list[float]]]:
-        """What the criterion monitored, and the error to the target: by name, for each row, a number for each iteration (NaN where there was none).
+        """What the criterion monitored, and the error to the target: by name, for each row, a number for each iteration
+        (NaN where there was none).
 
         Those of a row end where it stopped: how long its neighbours went on says nothing about it.
         """
@@ -155,7 +181,18 @@ class DIPFit:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next iterations depend on, beside the optimiser's own state; tensors and plain values."""
-        names = ("iteration", "output", "average", "answer", "averaged", "stopped", "kept", "stopped_at", "kept_at", "history")
+        names = (
+            "iteration",
+            "output",
+            "average",
+            "answer",
+            "averaged",
+            "stopped",
+            "kept",
+            "stopped_at",
+            "kept_at",
+            "history",
+        )
         return {
             **{name: getattr(self, name) for name in names},
             "parameters": [p.detach().clone() for p in self.network.parameters()],
@@ -168,13 +205,27 @@ class DIPFit:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
-        for name in ("iteration", "output", "average", "answer", "averaged", "stopped", "kept", "stopped_at", "kept_at"):
+        for name in (
+            "iteration",
+            "output",
+            "average",
+            "answer",
+            "averaged",
+            "stopped",
+            "kept",
+            "stopped_at",
+            "kept_at",
+        ):
             value = state[name]
             setattr(self, name, value.to(self.z.device) if isinstance(value, Tensor) else value)
         self.history = history_on(state["history"], self.z.device)
         self.network.copy_from([v.to(self.z.device) for v in state["parameters"]], range(len(self.rows)))
         checked = state["checked"]
-        self._checked = None if checked is None else ([w.to(self.z.device) for w in checked["weights"]], checked["error"].to(self.z.device))
+        self._checked = (
+            None
+            if checked is None
+            else ([w.to(self.z.device) for w in checked["weights"]], checked["error"].to(self.z.device))
+        )
         for generator, value in zip(self._langevin, state["langevin"], strict=True):
             generator.set_state(value.cpu())
         self.watch.load_state_dict(state["watch"])
@@ -248,7 +299,9 @@ class DIPFit:
             self._noise.reseed_rows({k: self.random.generator("dip_jitter", *self.rows[k]) for k in rows})
 
     def _backtrack(self) -> None:
-        """Every so often: rows whose error to the target has risen by more than backtrack_db go back to the weights of the last check."""
+        """Every so often: rows whose error to the target has risen by more than backtrack_db go back to the weights of
+        the last check.
+        """
         if self.settings.backtrack_db == 0 or self.iteration % self.settings.backtrack_every:
             return
         now = [p.detach().clone() for p in self.network.parameters()]
@@ -268,4 +321,7 @@ class DIPFit:
 
 def history_on(history: Mapping[str, Tensor | Sequence[Tensor]], device: torch.device) -> dict[str, list[Tensor]]:
     """Numbers by name, a tensor [B] for each iteration, on a device; each name's list in one transfer."""
-    return {name: list((values if isinstance(values, Tensor) else torch.stack(list(values))).to(device)) for name, values in history.items()}
+    return {
+        name: list((values if isinstance(values, Tensor) else torch.stack(list(values))).to(device))
+        for name, values in history.items()
+    }

@@ -1,4 +1,6 @@
-"""The numbers of a deep image prior, as published per task: Ulyanov et al. 2018 (1711.10925), the released notebooks."""
+"""The numbers of a deep image prior, as published per task: Ulyanov et al. 2018 (1711.10925), the released
+notebooks.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +12,8 @@ from networks.untrained.skip import SkipArchitecture
 
 InputKind = Literal["uniform", "normal", "meshgrid"]
 
-#: (preset of the network, further settings) by task. jitter in units of the input, which has standard deviation 0.06 ("uniform").
+#: (preset of the network, further settings) by task. jitter in units of the input, which has standard deviation 0.06
+#: ("uniform").
 TASKS: dict[str, tuple[str, dict]] = {
     "denoising": ("denoising", {"iterations": 3000, "jitter": 1 / 30}),
     "super_resolution_x4": ("denoising", {"iterations": 2000, "jitter": 0.03}),
@@ -23,18 +26,21 @@ TASKS: dict[str, tuple[str, dict]] = {
     "jpeg": ("jpeg", {"iterations": 2400, "jitter": 1 / 30}),
 }
 
-_LARGE = 96  # from this side on the published networks fit; below, their deepest scales would have less than three pixels
+# from this side on the published networks fit; below, their deepest scales would have less than three pixels
+_LARGE = 96
 
 
 @dataclass(frozen=True)
 class DIPSettings:
     """How a deep image prior is fitted.
 
-    architecture: of the network. iterations: the most, all stages of a stopping criterion counted. learning_rate: of Adam. input: what z is drawn from: uniform
-    or normal, times 0.1, or the coordinates x / (W - 1), y / (H - 1). jitter: standard deviation of the noise that is added to z anew at every iteration.
-    averaging: of the exponential average of the outputs. backtrack_db: go back to the weights of the last check, `backtrack_every` iterations ago, where the
-    PSNR to the target fell by more; 0: never. langevin: after every step the weights of the convolutions get langevin * learning_rate * N(0, 1) (stochastic
-    gradient Langevin dynamics, Cheng et al. 2019, 1904.07457). bf16: the network under bfloat16 autocast.
+    architecture: of the network. iterations: the most, all stages of a stopping criterion counted. learning_rate: of
+    Adam. input: what z is drawn from: uniform or normal, times 0.1, or the coordinates x / (W - 1), y / (H - 1).
+    jitter: standard deviation of the noise that is added to z anew at every iteration. averaging: of the exponential
+    average of the outputs. backtrack_db: go back to the weights of the last check, `backtrack_every` iterations ago,
+    where the PSNR to the target fell by more; 0: never. langevin: after every step the weights of the convolutions get
+    langevin * learning_rate * N(0, 1) (stochastic gradient Langevin dynamics, Cheng et al. 2019, 1904.07457). bf16: the
+    network under bfloat16 autocast.
     """
 
     architecture: Architecture
@@ -58,11 +64,14 @@ class DIPSettings:
             raise ValueError(f"input must be uniform, normal or meshgrid, got '{self.input}'")
         if self.jitter < 0 or not 0 <= self.averaging < 1 or self.langevin < 0 or self.backtrack_db < 0:
             raise ValueError(
-                f"jitter, langevin and backtrack_db must be at least 0 and averaging in [0, 1), got {self.jitter}, {self.langevin}, {self.backtrack_db}, "
-                f"{self.averaging}"
+                f"jitter, langevin and backtrack_db must be at least 0 and averaging in [0, 1), got {self.jitter},"
+                f" {self.langevin}, {self.backtrack_db}, {self.averaging}"
             )
         if self.input == "meshgrid" and self.architecture.inputs != 2:
-            raise ValueError(f"input meshgrid has 2 channels, and the architecture takes {self.architecture.inputs}: set its inputs to 2")
+            raise ValueError(
+                f"input meshgrid has 2 channels, and the architecture takes {self.architecture.inputs}: set its inputs"
+                " to 2"
+            )
 
     def check(self, operator: Operator) -> None:
         """UserError where the image is smaller than the network allows."""
@@ -70,25 +79,36 @@ class DIPSettings:
         least = self.architecture.least
         if min(height, width) < least:
             raise UserError(
-                f"the image has {width}x{height} pixels (width x height), and this network needs at least {least} x {least}: give an architecture with fewer "
-                "scales (networks.untrained.skip.SkipArchitecture, preset small, needs 16 x 16, and with channels [64, 64] 8 x 8), or a larger image"
+                f"the image has {width}x{height} pixels (width x height), and this network needs at least {least} x"
+                f" {least}: give an architecture with fewer scales (networks.untrained.skip.SkipArchitecture, preset"
+                " small, needs 16 x 16, and with channels [64, 64] 8 x 8), or a larger image"
             )
 
 
 def task_of(operator: Operator) -> str:
-    """The published task that is nearest to an operator: by its mask, or by how much smaller the measurement is than the image."""
+    """The published task that is nearest to an operator: by its mask, or by how much smaller the measurement is than
+    the image.
+    """
     mask = operator.mask
     if mask is not None:
         known = float(mask.mean())
         return "denoising" if known == 1 else "text_inpainting" if known > 0.2 else "sparse_pixels"
-    factor = (operator.input_shape[-1] * operator.input_shape[-2] / max(1, operator.output_shape[-1] * operator.output_shape[-2])) ** 0.5
+    factor = (
+        operator.input_shape[-1]
+        * operator.input_shape[-2]
+        / max(1, operator.output_shape[-1] * operator.output_shape[-2])
+    ) ** 0.5
     return "super_resolution_x8" if factor > 6 else "super_resolution_x4" if factor > 1.5 else "denoising"
 
 
-def settings_for(operator: Operator, task: str | None = None, architecture: Architecture | None = None, **changes: object) -> DIPSettings:
-    """The published settings of a task (null: the one nearest to the operator), those in `changes` that are not None replaced.
+def settings_for(
+    operator: Operator, task: str | None = None, architecture: Architecture | None = None, **changes: object
+) -> DIPSettings:
+    """The published settings of a task (null: the one nearest to the operator), those in `changes` that are not None
+    replaced.
 
-    Pictures with a side below 96 pixels get the preset "small" and half of the iterations, unless an architecture is given.
+    Pictures with a side below 96 pixels get the preset "small" and half of the iterations, unless an architecture is
+    given.
     """
     if task is not None and task not in TASKS:
         raise ValueError(f"task must be one of {', '.join(TASKS)}, got '{task}'")

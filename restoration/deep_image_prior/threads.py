@@ -1,4 +1,6 @@
-"""Several iterative fits at a time on a CPU, each on one thread: small networks keep a core busy, and do not keep several busy together."""
+"""Several iterative fits at a time on a CPU, each on one thread: small networks keep a core busy, and do not keep
+several busy together.
+"""
 
 import queue
 import threading
@@ -11,11 +13,13 @@ T = TypeVar("T")
 
 
 def side_by_side(jobs: Iterable[Callable[[], Iterator[T]]], *, workers: int) -> Iterator[tuple[int, T]]:
-    """(number of the job, what it gave) for everything that the jobs give, in the order in which it comes; `workers` of them run at a time.
+    """(number of the job, what it gave) for everything that the jobs give, in the order in which it comes; `workers` of
+    them run at a time.
 
-    jobs: functions that give an iterator; each is called, run to its end and closed in one thread, whose operations have one thread of their own. A job is
-    started when the one before it on its thread has ended. workers: 1 runs the jobs here, one after the other, with all threads. What a job raises ends the
-    others at their next item and is raised here; leaving the loop ends all of them. ValueError where workers is below 1.
+    jobs: functions that give an iterator; each is called, run to its end and closed in one thread, whose operations
+    have one thread of their own. A job is started when the one before it on its thread has ended. workers: 1 runs the
+    jobs here, one after the other, with all threads. What a job raises ends the others at their next item and is raised
+    here; leaving the loop ends all of them. ValueError where workers is below 1.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
@@ -31,7 +35,8 @@ def _threaded(jobs: list[Callable[[], Iterator[Any]]], workers: int) -> Iterator
     todo: queue.SimpleQueue[tuple[int, Callable]] = queue.SimpleQueue()
     for numbered in enumerate(jobs):
         todo.put(numbered)
-    given: queue.Queue[tuple[int | None, Any]] = queue.Queue(maxsize=workers)  # so that no job runs ahead of whoever looks
+    # so that no job runs ahead of whoever looks
+    given: queue.Queue[tuple[int | None, Any]] = queue.Queue(maxsize=workers)
     stop = threading.Event()
     before = torch.get_num_threads()
 

@@ -1,4 +1,6 @@
-"""When an iterative restoration should stop, and which of its iterates is the answer. Knows nothing of networks: iterates in, verdict out."""
+"""When an iterative restoration should stop, and which of its iterates is the answer. Knows nothing of networks:
+iterates in, verdict out.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -18,9 +20,9 @@ from degradations.noise import Noise
 class Verdict:
     """What a criterion says of one iteration; each is bool [B], None means False for all.
 
-    improved: the present iterate is the best so far, keep it. stop: finished; an image that has stopped never improves again. reset: the target `Watch.y` of
-    these images has changed, go on from the present weights with fresh optimiser moments. restart: their target has changed, begin again from the first
-    weights; what was kept so far is forgotten.
+    improved: the present iterate is the best so far, keep it. stop: finished; an image that has stopped never improves
+    again. reset: the target `Watch.y` of these images has changed, go on from the present weights with fresh optimiser
+    moments. restart: their target has changed, begin again from the first weights; what was kept so far is forgotten.
     """
 
     improved: Tensor
@@ -32,9 +34,10 @@ class Verdict:
 class Watch(ABC):
     """The state of a criterion for the B images of one measurement.
 
-    y [B, *operator.output_shape]: what is to be fitted now: the measurement itself, or a target that the criterion made of it. weight: [B, ...] that broadcasts
-    to y, 0 where a value is held out of the data term, else None. average: whether the criterion judges, and the answer is, the averaged or the raw iterate.
-    values: what it monitors, by name, each [B], as of the newest update; `signal` names the one that decides.
+    y [B, *operator.output_shape]: what is to be fitted now: the measurement itself, or a target that the criterion made
+    of it. weight: [B, ...] that broadcasts to y, 0 where a value is held out of the data term, else None. average:
+    whether the criterion judges, and the answer is, the averaged or the raw iterate. values: what it monitors, by name,
+    each [B], as of the newest update; `signal` names the one that decides.
     """
 
     y: Tensor
@@ -48,14 +51,19 @@ class Watch(ABC):
 
     @abstractmethod
     def update(self, iteration: int, output: Tensor, average: Tensor) -> Verdict:
-        """Look at iterate number `iteration` (from 1, all stages counted): output and average [B, C, H, W] in [-1, 1], without gradient.
+        """Look at iterate number `iteration` (from 1, all stages counted): output and average [B, C, H, W] in [-1, 1],
+        without gradient.
 
         Reads no number from the device; calls after an image has stopped are allowed and change nothing for it.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes while it watches, as tensors and plain values: every attribute but the measurement and those whose name begins with _."""
-        return {k: _state(v) for k, v in vars(self).items() if k not in ("measurement", "values") and not k.startswith("_")}
+        """Everything that changes while it watches, as tensors and plain values: every attribute but the measurement
+        and those whose name begins with _.
+        """
+        return {
+            k: _state(v) for k, v in vars(self).items() if k not in ("measurement", "values") and not k.startswith("_")
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was taken."""
@@ -64,11 +72,15 @@ class Watch(ABC):
 
     @abstractmethod
     def reason(self, image: int) -> str:
-        """One clause for a person that says why image number `image` of the batch stopped: "its risk had not fallen for 300 iterations"."""
+        """One clause for a person that says why image number `image` of the batch stopped: "its risk had not fallen for
+        300 iterations".
+        """
 
 
 class StoppingCriterion(Recorded, ABC):
-    """The options of a criterion; :meth:`watch` begins to look at a measurement. uses_truth: an oracle, starred in every table."""
+    """The options of a criterion; :meth:`watch` begins to look at a measurement. uses_truth: an oracle, starred in
+    every table.
+    """
 
     uses_truth: bool = False
 
@@ -84,7 +96,8 @@ class StoppingCriterion(Recorded, ABC):
 class Patience:
     """The least value so far and how long ago it was, per image: what most criteria end with.
 
-    patience: stop after so many iterations without a strictly lower value. `improved` and `stopped` are bool [B] after each :meth:`update`.
+    patience: stop after so many iterations without a strictly lower value. `improved` and `stopped` are bool [B] after
+    each :meth:`update`.
     """
 
     def __init__(self, images: int, patience: int, device: torch.device) -> None:
@@ -113,7 +126,9 @@ class Patience:
 
 
 def _state(value: Any) -> Any:
-    """A copy of what an attribute holds, without objects of our own: tensors are cloned, later iterations must not change what was taken."""
+    """A copy of what an attribute holds, without objects of our own: tensors are cloned, later iterations must not
+    change what was taken.
+    """
     if isinstance(value, Patience):
         return {k: _state(v) for k, v in vars(value).items()}
     if isinstance(value, Tensor):
@@ -135,7 +150,9 @@ def _restored(present: Any, value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, list):
-        olds = list(present) if isinstance(present, (list, tuple)) and len(present) == len(value) else [None] * len(value)
+        olds = (
+            list(present) if isinstance(present, (list, tuple)) and len(present) == len(value) else [None] * len(value)
+        )
         return [_restored(old, v, device) for old, v in zip(olds, value, strict=True)]
     if isinstance(value, dict):
         olds = present if isinstance(present, dict) else {}

@@ -9,13 +9,15 @@ from restoration.stopping.base import Patience, StoppingCriterion, Verdict, Watc
 
 
 class ESWMV(StoppingCriterion):
-    """VAR_j = (1 / W) sum_w |f_w - mean f|^2 / N over the last W raw outputs; the answer is where it is least, after `patience` iterations without less.
+    """VAR_j = (1 / W) sum_w |f_w - mean f|^2 / N over the last W raw outputs; the answer is where it is least, after
+    `patience` iterations without less.
 
-    The variance falls while the image appears and rises when noise is fitted. Needs neither sigma nor truth. Kept as running sums in float64 beside a ring of
-    the last W outputs. Wang et al. 2021 (2112.06074), algorithm 1; the signal is judged in [0, 1] units.
+    The variance falls while the image appears and rises when noise is fitted. Needs neither sigma nor truth. Kept as
+    running sums in float64 beside a ring of the last W outputs. Wang et al. 2021 (2112.06074), algorithm 1; the signal
+    is judged in [0, 1] units.
 
-    window: W. patience: iterations. average: answer with the averaged iterate at that iteration (the paper answers with the raw one). ValueError for a window
-    below 2 or a patience below 1.
+    window: W. patience: iterations. average: answer with the averaged iterate at that iteration (the paper answers with
+    the raw one). ValueError for a window below 2 or a patience below 1.
     """
 
     def __init__(self, *, window: int = 100, patience: int = 1000, average: bool = True) -> None:

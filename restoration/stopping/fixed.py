@@ -9,7 +9,8 @@ from restoration.stopping.base import StoppingCriterion, Verdict, Watch
 
 
 class FixedIterations(StoppingCriterion):
-    """The answer is the iterate number `iterations`, 1800 in the paper's denoising of sigma_255 = 25 at 512 x 512 (1711.10925).
+    """The answer is the iterate number `iterations`, 1800 in the paper's denoising of sigma_255 = 25 at 512 x 512
+    (1711.10925).
 
     average: answer with the averaged iterate instead of the raw one. ValueError for less than one iteration.
     """

@@ -16,14 +16,17 @@ _MEDIAN = 0.6744897501960817  # of |N(0, 1)|
 
 
 class MatchedLevel(StoppingCriterion):
-    """Stop at the first iterate with t(s_j) <= t(sigma) - margin T: s_j the level of the residual A f - y, t(.) the time at which a schedule has that level.
+    """Stop at the first iterate with t(s_j) <= t(sigma) - margin T: s_j the level of the residual A f - y, t(.) the
+    time at which a schedule has that level.
 
-    The residual seen as a DDPM's x_t. With the rms as its level this is Morozov's rule with tau = sigma_{t - margin T} / sigma_t, a tau that depends on the
-    noise level through the schedule; and it inherits its fault: the rms falls below sigma where MSE = 2 sigma^2 d, not where the MSE is least.
+    The residual seen as a DDPM's x_t. With the rms as its level this is Morozov's rule with tau = sigma_{t - margin T}
+    / sigma_t, a tau that depends on the noise level through the schedule; and it inherits its fault: the rms falls
+    below sigma where MSE = 2 sigma^2 d, not where the MSE is least.
 
-    schedule: null for Ho's linear one. margin: of the T steps. robust: the level is median |HH| / 0.6745 of the residual's finest diagonal Haar band, which
-    remaining structure hardly enters. sigma_255: of the noise; null for the measurement's, estimated where that is 0. average: judge and answer with the
-    averaged iterate. ValueError for a margin outside [0, 1) or a sigma_255 that is not positive. Unsupported for robust with masks or sides of one pixel.
+    schedule: null for Ho's linear one. margin: of the T steps. robust: the level is median |HH| / 0.6745 of the
+    residual's finest diagonal Haar band, which remaining structure hardly enters. sigma_255: of the noise; null for the
+    measurement's, estimated where that is 0. average: judge and answer with the averaged iterate. ValueError for a
+    margin outside [0, 1) or a sigma_255 that is not positive. Unsupported for robust with masks or sides of one pixel.
     """
 
     def __init__(
@@ -38,11 +41,20 @@ class MatchedLevel(StoppingCriterion):
         if not 0 <= margin < 1:
             raise ValueError(f"margin must lie in [0, 1), got {margin}")
         check_level(sigma_255)
-        self.schedule, self.margin, self.robust, self.sigma_255, self.average = schedule or Linear(), margin, robust, sigma_255, average
+        self.schedule, self.margin, self.robust, self.sigma_255, self.average = (
+            schedule or Linear(),
+            margin,
+            robust,
+            sigma_255,
+            average,
+        )
 
     def check(self, operator: Operator, noise: Noise) -> None:
         if self.robust and (operator.mask is not None or min(operator.output_shape[1:]) < 2):
-            raise Unsupported("a robust level needs a complete picture as measurement: set robust to false, or take another stopping criterion")
+            raise Unsupported(
+                "a robust level needs a complete picture as measurement: set robust to false, or take another stopping"
+                " criterion"
+            )
         check_sigma(operator, noise, self.sigma_255)
 
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
@@ -84,7 +96,9 @@ def _rms(residual: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def haar_level(image: Tensor) -> Tensor:
-    """median |HH| / 0.6745, HH = (a - b - c + d) / 2 over every 2 x 2 block: sigma of white Gaussian noise; the mean over channels, float64 [B]."""
+    """median |HH| / 0.6745, HH = (a - b - c + d) / 2 over every 2 x 2 block: sigma of white Gaussian noise; the mean
+    over channels, float64 [B].
+    """
     height, width = (n // 2 * 2 for n in image.shape[-2:])
     x = image[..., :height, :width].double()
     diagonal = (x[..., ::2, ::2] - x[..., ::2, 1::2] - x[..., 1::2, ::2] + x[..., 1::2, 1::2]) / 2

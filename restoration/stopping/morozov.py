@@ -14,11 +14,13 @@ from restoration.stopping.noise_level import check_level, check_sigma, known_sig
 class Morozov(StoppingCriterion):
     """Stop at the first iterate with mean((A f - y)^2) <= tau^2 sigma^2, over measured values. Morozov 1966.
 
-    Exact only where the iterate has memorised as much noise as it lacks signal (MSE = 2 sigma^2 d); needs sigma to a few per cent.
+    Exact only where the iterate has memorised as much noise as it lacks signal (MSE = 2 sigma^2 d); needs sigma to a
+    few per cent.
 
-    tau: of the threshold; 0.97 suits the averaged iterate, 1 the raw one. sigma_255: of the noise; null for the measurement's, estimated where that is 0.
-    average: judge and answer with the averaged iterate. ValueError for a tau or sigma_255 that is not positive; Unsupported where sigma is unknown and y is no
-    picture that it could be estimated from.
+    tau: of the threshold; 0.97 suits the averaged iterate, 1 the raw one. sigma_255: of the noise; null for the
+    measurement's, estimated where that is 0. average: judge and answer with the averaged iterate. ValueError for a tau
+    or sigma_255 that is not positive; Unsupported where sigma is unknown and y is no picture that it could be estimated
+    from.
     """
 
     def __init__(self, *, tau: float = 0.97, sigma_255: float | None = None, average: bool = True) -> None:
@@ -47,7 +49,11 @@ class _Watch(Watch):
         operator = self.measurement.operator
         square = (operator(average if self.average else output) - self.y).square() / 4
         mask = operator.mask
-        residual = images_mean(square) if mask is None else images_mean(square * mask.to(square)) / images_mean(mask.to(square).expand_as(square))
+        residual = (
+            images_mean(square)
+            if mask is None
+            else images_mean(square * mask.to(square)) / images_mean(mask.to(square).expand_as(square))
+        )
         first = (residual <= self.threshold) & ~self.stopped
         self.stopped = self.stopped | first
         self.values = {self.signal: residual}

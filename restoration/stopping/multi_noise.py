@@ -1,4 +1,6 @@
-"""Ours: fits noisier copies of the measurement first, sees there how much known noise is memorised, and fits the measurement itself for as long as is right."""
+"""Ours: fits noisier copies of the measurement first, sees there how much known noise is memorised, and fits the
+measurement itself for as long as is right.
+"""
 
 import itertools
 
@@ -21,24 +23,29 @@ _SSIM_EVERY = 25  # iterations
 
 
 class MultiNoiseEarlyStopping(StoppingCriterion):
-    """Stage k fits y + s_k eps_k, s_1 > ... > s_K, until its unbiased risk R_k = r_k + 2 (sigma^2 + s_k^2) d_k - (sigma^2 + s_k^2) is least; then y itself.
+    """Stage k fits y + s_k eps_k, s_1 > ... > s_K, until its unbiased risk R_k = r_k + 2 (sigma^2 + s_k^2) d_k -
+    (sigma^2 + s_k^2) is least; then y itself.
 
-    r_k: residual to the noisy target; d_k = mean((A f - y) eps_k) / s_k: the share of the known noise that is memorised. Where the noise's own law has another
-    sigma for every value (shot noise, speckle), sigma^2 d_k is the mean of their products. The targets are those of a diffusion
-    process in variance exploding form (y_t / sqrt(abar_t) with s = sqrt((1 - abar_t) / abar_t)), frozen per stage. The second pass fits y from the first
-    weights for kappa times the best iteration of the last stage, so that the added noise costs nothing but time. Derivation, assumptions and limits:
-    docs/theory/stopping.md; nearest prior art Zhou et al. 2019 (1911.07185).
+    r_k: residual to the noisy target; d_k = mean((A f - y) eps_k) / s_k: the share of the known noise that is
+    memorised. Where the noise's own law has another sigma for every value (shot noise, speckle), sigma^2 d_k is the
+    mean of their products. The targets are those of a diffusion process in variance exploding form (y_t / sqrt(abar_t)
+    with s = sqrt((1 - abar_t) / abar_t)), frozen per stage. The second pass fits y from the first weights for kappa
+    times the best iteration of the last stage, so that the added noise costs nothing but time. Derivation, assumptions
+    and limits: docs/theory/stopping.md; nearest prior art Zhou et al. 2019 (1911.07185).
 
-    levels: s_k as multiples of sigma, largest first; null for half of sigma alone. times: instead of levels, training times of `schedule` (null: Linear),
-    largest first, whose sigmas are the s_k in [-1, 1] units. sigma_255: of the noise; null for the measurement's, estimated where that is 0. patience: of each
-    stage, in iterations. smooth: iterations that the risk is averaged over. carry: a stage goes on from the weights of the one before it; 2 sigma^2
-    times what is left of the earlier stages' noise then is part of the risk. second_pass, kappa
-    (null: from the stages' best iterations, by a line in log(sigma^2 + s^2)): see restoration/stopping/staged.py. leak_limit: a stage ends, too, when d passes
-    it; residual_limit: or when r falls below so many times sigma^2 + s^2; null for never. average: judge and answer with the averaged iterate.
+    levels: s_k as multiples of sigma, largest first; null for half of sigma alone. times: instead of levels, training
+    times of `schedule` (null: Linear), largest first, whose sigmas are the s_k in [-1, 1] units. sigma_255: of the
+    noise; null for the measurement's, estimated where that is 0. patience: of each stage, in iterations. smooth:
+    iterations that the risk is averaged over. carry: a stage goes on from the weights of the one before it; 2 sigma^2
+    times what is left of the earlier stages' noise then is part of the risk. second_pass, kappa (null: from the stages'
+    best iterations, by a line in log(sigma^2 + s^2)): see restoration/stopping/staged.py. leak_limit: a stage ends,
+    too, when d passes it; residual_limit: or when r falls below so many times sigma^2 + s^2; null for never. average:
+    judge and answer with the averaged iterate.
 
-    Monitored: residual, leak, risk, psnr_to_target, ssim_to_target (of 8-bit pictures, every 25 iterations), stage; in the second pass the risk is the least
-    of the last stage, smoothed: what is left of the error of y is a little less.
-    ValueError for options that contradict each other or are out of range; Unsupported where sigma is unknown and y is no picture to estimate it from.
+    Monitored: residual, leak, risk, psnr_to_target, ssim_to_target (of 8-bit pictures, every 25 iterations), stage; in
+    the second pass the risk is the least of the last stage, smoothed: what is left of the error of y is a little less.
+    ValueError for options that contradict each other or are out of range; Unsupported where sigma is unknown and y is
+    no picture to estimate it from.
     """
 
     def __init__(
@@ -58,7 +65,9 @@ class MultiNoiseEarlyStopping(StoppingCriterion):
         average: bool = True,
     ) -> None:
         if (times is None and schedule is not None) or (times is not None and levels is not None):
-            raise ValueError("give either levels, as multiples of sigma, or times, with the schedule that they belong to")
+            raise ValueError(
+                "give either levels, as multiples of sigma, or times, with the schedule that they belong to"
+            )
         self.levels, self.sigmas = list(levels or [0.5]), None
         if times is not None:
             table = (schedule or Linear()).sigmas
@@ -67,13 +76,18 @@ class MultiNoiseEarlyStopping(StoppingCriterion):
             self.sigmas = [float(table[t]) for t in times]
         falling = self.levels if self.sigmas is None else self.sigmas
         if min(falling) <= 0 or any(a <= b for a, b in itertools.pairwise(falling)):
-            raise ValueError(f"levels must be positive, and they and times must fall from the largest to the smallest, got {levels or times}")
+            raise ValueError(
+                "levels must be positive, and they and times must fall from the largest to the smallest, got"
+                f" {levels or times}"
+            )
         check_level(sigma_255)
         for name, limit in (("leak_limit", leak_limit), ("residual_limit", residual_limit)):
             if limit is not None and not 0 < limit < 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {limit}")
         self.sigma_255, self.leak_limit, self.residual_limit = sigma_255, leak_limit, residual_limit
-        self.stages = StageOptions(patience=patience, smooth=smooth, carry=carry, second_pass=second_pass, kappa=kappa, average=average)
+        self.stages = StageOptions(
+            patience=patience, smooth=smooth, carry=carry, second_pass=second_pass, kappa=kappa, average=average
+        )
 
     def check(self, operator: Operator, noise: Noise) -> None:
         check_sigma(operator, noise, self.sigma_255)
@@ -81,10 +95,16 @@ class MultiNoiseEarlyStopping(StoppingCriterion):
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
         sigma, variance = known_sigma(measurement, self.sigma_255), known_variance(measurement, self.sigma_255)
         shape, index = measurement.y.shape[1:], list(measurement.index)
-        levels = [m * sigma for m in self.levels] if self.sigmas is None else [torch.full_like(sigma, s) for s in self.sigmas]
+        levels = (
+            [m * sigma for m in self.levels]
+            if self.sigmas is None
+            else [torch.full_like(sigma, s) for s in self.sigmas]
+        )
         noises = []
         for k, level in enumerate(levels):
-            eps = random.normal_batch(f"injected_{k}", index, [0] * len(index), shape, measurement.y.device).to(measurement.y)
+            eps = random.normal_batch(f"injected_{k}", index, [0] * len(index), shape, measurement.y.device).to(
+                measurement.y
+            )
             noises.append(InjectedNoise(measurement, eps, level, variance))
         return _Watch(measurement, noises, self, iterations)
 
@@ -92,11 +112,15 @@ class MultiNoiseEarlyStopping(StoppingCriterion):
 class _Watch(StagedWatch):
     signal = "risk"
 
-    def __init__(self, measurement: Measurement, noises: list[InjectedNoise], criterion: MultiNoiseEarlyStopping, iterations: int) -> None:
+    def __init__(
+        self, measurement: Measurement, noises: list[InjectedNoise], criterion: MultiNoiseEarlyStopping, iterations: int
+    ) -> None:
         self._noises, self._leak_limit, self._residual_limit = noises, criterion.leak_limit, criterion.residual_limit
         self.told = ("the estimated risk", "a noisier copy" if len(noises) == 1 else "noisier copies")
         targets = [Target(n.y, None, n.variance) for n in noises]
-        super().__init__(measurement, targets, criterion.stages, iterations=iterations, own_variance=noises[0].own_variance)
+        super().__init__(
+            measurement, targets, criterion.stages, iterations=iterations, own_variance=noises[0].own_variance
+        )
         count, device = len(measurement.y), measurement.y.device
         self.ssim = torch.full((count,), torch.nan, dtype=torch.float64, device=device)
         self.looks = 0
@@ -104,20 +128,31 @@ class _Watch(StagedWatch):
     def judge(self, f: Tensor) -> dict[str, Tensor]:
         measured = self.measurement.operator(f)
         found = stacked([n.judge(measured) for n in self._noises])
-        # In the second pass nothing of the known noise is in the target: the residual is that of y, and the leak, of the last stage's noise, is about 0.
+        # In the second pass nothing of the known noise is in the target: the residual is that of y, and the leak, of
+        # the last stage's noise, is about 0.
         own = self._noises[0].mean((measured - self.measurement.y).square()) / 4
         residual = self.of_stage([*found["residual"], own])
         risks = found["risk"]
         if self._options.carry:
             # What is left of the targets before holds n as well: E mean((A f - A x) n) = sigma^2 (d_1 + ... + d_k).
-            before = [torch.stack(found["memorised"][:k]).sum(0) if k else torch.zeros_like(risks[0]) for k in range(self.count)]
+            before = [
+                torch.stack(found["memorised"][:k]).sum(0) if k else torch.zeros_like(risks[0])
+                for k in range(self.count)
+            ]
             risks = [risk + 2 * memorised for risk, memorised in zip(risks, before, strict=True)]
         leak, risk = (self.of_stage([*column, column[-1]]) for column in (found["leak"], risks))
         if self.looks % _SSIM_EVERY == 0 and measured.shape[1] in (1, 3) and measured.ndim == 4:
             self.ssim = ssim(to_uint8(measured), to_uint8(self.y))
         self.looks += 1
         psnr = -10 * residual.clamp(min=1e-10).log10()
-        return {"residual": residual, "leak": leak, "risk": risk, "psnr_to_target": psnr, "ssim_to_target": self.ssim, "stage": self.stage.double()}
+        return {
+            "residual": residual,
+            "leak": leak,
+            "risk": risk,
+            "psnr_to_target": psnr,
+            "ssim_to_target": self.ssim,
+            "stage": self.stage.double(),
+        }
 
     def ends(self, values: dict[str, Tensor]) -> Tensor | None:
         ended = None

@@ -14,12 +14,14 @@ _LEAST = 0.5 / 127.5  # what divides by sigma must not divide by 0
 _MEDIAN = 0.6744897501960817  # of |N(0, 1)|
 _DAUBECHIES = tuple(t / 32**0.5 for t in (1 - 3**0.5, 3**0.5 - 3, 3 + 3**0.5, -1 - 3**0.5))  # two vanishing moments
 _HAAR = (0.5**0.5, -(0.5**0.5))
-#: (filter down, filter right) and how many complete windows a median needs: smooth parts vanish best under the first, the last needs but two neighbours.
+#: (filter down, filter right) and how many complete windows a median needs: smooth parts vanish best under the first,
+#: the last needs but two neighbours.
 _FILTERS = ((((_DAUBECHIES, _DAUBECHIES),), 200), (((_HAAR, _HAAR),), 100), (((_HAAR, (1.0,)), ((1.0,), _HAAR)), 16))
 
 
 def known_sigma(measurement: Measurement, sigma_255: float | None = None) -> Tensor:
-    """sigma [B], float64 in [-1, 1] units: sigma_255 where it is given, else the rms that the measurement's noise says, else :func:`estimate_sigma`.
+    """sigma [B], float64 in [-1, 1] units: sigma_255 where it is given, else the rms that the measurement's noise says,
+    else :func:`estimate_sigma`.
 
     A noise of sigma 0 counts as unknown. At least half a grey level, unless given.
     """
@@ -32,8 +34,8 @@ def known_sigma(measurement: Measurement, sigma_255: float | None = None) -> Ten
 
 
 def known_variance(measurement: Measurement, sigma_255: float | None = None) -> Tensor:
-    """The variance of every value's noise, in [-1, 1]^2 units, to be broadcast to y: the noise's own law, which says it for dark and bright values, where
-    :func:`known_sigma` asks it; else the square of what that says, [B, 1, 1, 1].
+    """The variance of every value's noise, in [-1, 1]^2 units, to be broadcast to y: the noise's own law, which says it
+    for dark and bright values, where :func:`known_sigma` asks it; else the square of what that says, [B, 1, 1, 1].
     """
     y = measurement.y
     if sigma_255 is None and measurement.sigma > 0:
@@ -45,8 +47,9 @@ def check_sigma(operator: Operator, noise: Noise, sigma_255: float | None) -> No
     """Raise Unsupported where a criterion needs sigma, nobody says it and it cannot be estimated."""
     if sigma_255 is None and not noise.sigma > 0 and not _is_picture(operator.output_shape):
         raise Unsupported(
-            f"sigma_255: the noise level is not known and cannot be estimated from measurements of shape {tuple(operator.output_shape)}: "
-            "give sigma_255, or take a stopping criterion that needs none (ESWMV, HeldOutPixels)"
+            "sigma_255: the noise level is not known and cannot be estimated from measurements of shape"
+            f" {tuple(operator.output_shape)}: give sigma_255, or take a stopping criterion that needs none (ESWMV,"
+            " HeldOutPixels)"
         )
 
 
@@ -57,7 +60,8 @@ def check_level(sigma_255: float | None) -> None:
 
 
 def estimate_sigma(measurement: Measurement) -> Tensor:
-    """:func:`sigma_of_picture` of every measurement y, measured pixels alone: float64 [B] in [-1, 1] units; 0 for what is no picture or has a side below 8.
+    """:func:`sigma_of_picture` of every measurement y, measured pixels alone: float64 [B] in [-1, 1] units; 0 for what
+    is no picture or has a side below 8.
 
     The noise of y, not of x: what super-resolution estimates from a small picture holds much of its detail.
     """
@@ -65,23 +69,30 @@ def estimate_sigma(measurement: Measurement) -> Tensor:
     if not _is_picture(tuple(y.shape[1:])):
         return torch.zeros(len(y), dtype=torch.float64)
     known = [None] * len(y) if mask is None else mask.expand(len(y), 1, *y.shape[-2:])
-    return torch.tensor([sigma_of_picture(image, kept) for image, kept in zip(y, known, strict=True)], dtype=torch.float64)
+    return torch.tensor(
+        [sigma_of_picture(image, kept) for image, kept in zip(y, known, strict=True)], dtype=torch.float64
+    )
 
 
 def sigma_of_picture(image: Tensor, known: Tensor | None = None) -> float:
-    """sigma = median |(g g^T * x)| / 0.6745 over windows of known pixels, the mean over channels, g the high-pass filter of Daubechies' wavelet with two
-    vanishing moments.
+    """sigma = median |(g g^T * x)| / 0.6745 over windows of known pixels, the mean over channels, g the high-pass
+    filter of Daubechies' wavelet with two vanishing moments.
 
-    image: [C, H, W], any units. known: [1, H, W], 1 or 0; None for all. Where fewer than 200 windows of 4 x 4 are known Haar's of 2 x 2 are taken, and where
-    of those fewer than 100 are, differences of two neighbours; 0 below 16 of them. Donoho and Johnstone 1994, as scikit-image's estimate_sigma has it,
-    but at every place instead of every second, on known pixels alone, and zeros count: a digit on black has no noise, and leaving zeros out finds 16 of 255.
-    It assumes white noise and little detail at the finest scale: texture reads as noise (by 2 to 4 of 255 in photographs of 64 pixels, differences of
-    neighbours by up to 5), and noise that was clipped reads low.
+    image: [C, H, W], any units. known: [1, H, W], 1 or 0; None for all. Where fewer than 200 windows of 4 x 4 are known
+    Haar's of 2 x 2 are taken, and where of those fewer than 100 are, differences of two neighbours; 0 below 16 of them.
+    Donoho and Johnstone 1994, as scikit-image's estimate_sigma has it, but at every place instead of every second, on
+    known pixels alone, and zeros count: a digit on black has no noise, and leaving zeros out finds 16 of 255. It
+    assumes white noise and little detail at the finest scale: texture reads as noise (by 2 to 4 of 255 in photographs
+    of 64 pixels, differences of neighbours by up to 5), and noise that was clipped reads low.
     """
     image = image.detach().double().cpu()
     mask = torch.ones_like(image[:1]) if known is None else known.detach().double().cpu()
     for filters, enough in _FILTERS:
-        windows = [_windows(image, mask, down, right) for down, right in filters if image.shape[1] >= len(down) and image.shape[2] >= len(right)]
+        windows = [
+            _windows(image, mask, down, right)
+            for down, right in filters
+            if image.shape[1] >= len(down) and image.shape[2] >= len(right)
+        ]
         found = torch.cat([w.abs() for w in windows], 1) if windows else image.new_zeros(len(image), 0)
         if found.shape[1] >= enough:
             return float(found.median(1).values.mean()) / _MEDIAN

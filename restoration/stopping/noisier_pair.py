@@ -13,14 +13,17 @@ from restoration.stopping.staged import StagedWatch, StageOptions, Target
 
 
 class NoisierPair(StoppingCriterion):
-    """Fit y + s e_1, judge by V = mean((A f - y - s e_2)^2): a negative control, whose mean is the error + sigma^2 + s^2 - 2 sigma^2 d, and not without d.
+    """Fit y + s e_1, judge by V = mean((A f - y - s e_2)^2): a negative control, whose mean is the error + sigma^2 +
+    s^2 - 2 sigma^2 d, and not without d.
 
-    Both copies hold the same n, so memorising it lowers V, by 2 sigma^2 d with d the share that is memorised: V is least too late, or never rises. corrected:
-    add 2 sigma^2 d with d = mean((A f - y) e_1) / s, which makes it unbiased for Gaussian n, the risk of :class:`MultiNoiseEarlyStopping` in other words
-    (with the noise of e_2 besides). :class:`RecorruptedPair` scales the second noise so that nothing is shared.
+    Both copies hold the same n, so memorising it lowers V, by 2 sigma^2 d with d the share that is memorised: V is
+    least too late, or never rises. corrected: add 2 sigma^2 d with d = mean((A f - y) e_1) / s, which makes it unbiased
+    for Gaussian n, the risk of :class:`MultiNoiseEarlyStopping` in other words (with the noise of e_2 besides).
+    :class:`RecorruptedPair` scales the second noise so that nothing is shared.
 
-    level: s as a multiple of sigma. sigma_255: of the noise; null for the measurement's, estimated where that is 0. second_pass: afterwards fit y itself for
-    kappa times the best iteration. The other options: see restoration/stopping/staged.py. ValueError for a level or sigma_255 that is not positive.
+    level: s as a multiple of sigma. sigma_255: of the noise; null for the measurement's, estimated where that is 0.
+    second_pass: afterwards fit y itself for kappa times the best iteration. The other options: see
+    restoration/stopping/staged.py. ValueError for a level or sigma_255 that is not positive.
     """
 
     def __init__(
@@ -39,7 +42,9 @@ class NoisierPair(StoppingCriterion):
             raise ValueError(f"level must be positive, got {level}")
         check_level(sigma_255)
         self.level, self.corrected, self.sigma_255 = level, corrected, sigma_255
-        self.stages = StageOptions(patience=patience, smooth=smooth, second_pass=second_pass, kappa=kappa, average=average)
+        self.stages = StageOptions(
+            patience=patience, smooth=smooth, second_pass=second_pass, kappa=kappa, average=average
+        )
 
     def check(self, operator: Operator, noise: Noise) -> None:
         check_sigma(operator, noise, self.sigma_255)
@@ -48,7 +53,12 @@ class NoisierPair(StoppingCriterion):
         sigma, variance = known_sigma(measurement, self.sigma_255), known_variance(measurement, self.sigma_255)
         y, index = measurement.y, list(measurement.index)
         fitted, judge = (
-            InjectedNoise(measurement, random.normal_batch(stream, index, [0] * len(index), y.shape[1:], y.device).to(y), self.level * sigma, variance)
+            InjectedNoise(
+                measurement,
+                random.normal_batch(stream, index, [0] * len(index), y.shape[1:], y.device).to(y),
+                self.level * sigma,
+                variance,
+            )
             for stream in ("noisier_fitted", "noisier_judge")
         )
         return _Watch(measurement, fitted, judge, self.corrected, self.stages, iterations)
@@ -58,11 +68,23 @@ class _Watch(StagedWatch):
     signal = "error_to_other_copy"
     told = ("the error to the other noisier copy", "one noisier copy")
 
-    def __init__(self, measurement: Measurement, fitted: InjectedNoise, judge: InjectedNoise, corrected: bool, options: StageOptions, iterations: int) -> None:
+    def __init__(
+        self,
+        measurement: Measurement,
+        fitted: InjectedNoise,
+        judge: InjectedNoise,
+        corrected: bool,
+        options: StageOptions,
+        iterations: int,
+    ) -> None:
         self._fitted, self._judge, self._corrected = fitted, judge, corrected
         super().__init__(
-            measurement, [Target(fitted.y, None, fitted.variance)], options, iterations=iterations, own_variance=fitted.own_variance
-        )  # fmt: skip
+            measurement,
+            [Target(fitted.y, None, fitted.variance)],
+            options,
+            iterations=iterations,
+            own_variance=fitted.own_variance,
+        )
 
     def judge(self, f: Tensor) -> dict[str, Tensor]:
         measured = self.measurement.operator(f)

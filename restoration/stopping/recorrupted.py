@@ -1,4 +1,6 @@
-"""Fit one noisier copy of the measurement and judge by another whose noise is independent: recorrupted-to-recorrupted."""
+"""Fit one noisier copy of the measurement and judge by another whose noise is independent:
+recorrupted-to-recorrupted.
+"""
 
 from torch import Tensor
 
@@ -13,14 +15,17 @@ from restoration.stopping.staged import StagedWatch, StageOptions, Target
 
 
 class RecorruptedPair(StoppingCriterion):
-    """Fit y + alpha sigma w, judge by V = mean((A f - (y - sigma w / alpha))^2), whose mean is the error + sigma^2 (1 + alpha^-2): stop at its least.
+    """Fit y + alpha sigma w, judge by V = mean((A f - (y - sigma w / alpha))^2), whose mean is the error + sigma^2 (1 +
+    alpha^-2): stop at its least.
 
-    For Gaussian noise of variance sigma^2 the noises of the two copies are independent (Pang et al. 2021, recorrupted-to-recorrupted). A sigma that is too
-    small leaves them correlated and stops late. Where the noise's own law has another sigma_i for every value, the copies are y + s w and y - sigma_i^2 w / s,
-    s = alpha times the rms of sigma_i. With level alpha and the same w, V is the risk of :class:`SURE` up to a constant.
+    For Gaussian noise of variance sigma^2 the noises of the two copies are independent (Pang et al. 2021,
+    recorrupted-to-recorrupted). A sigma that is too small leaves them correlated and stops late. Where the noise's own
+    law has another sigma_i for every value, the copies are y + s w and y - sigma_i^2 w / s, s = alpha times the rms of
+    sigma_i. With level alpha and the same w, V is the risk of :class:`SURE` up to a constant.
 
-    alpha: of the added noise. sigma_255: of the noise; null for the measurement's, estimated where that is 0. second_pass: afterwards fit y itself for kappa
-    times the best iteration. The other options: see restoration/stopping/staged.py. ValueError for an alpha or sigma_255 that is not positive.
+    alpha: of the added noise. sigma_255: of the noise; null for the measurement's, estimated where that is 0.
+    second_pass: afterwards fit y itself for kappa times the best iteration. The other options: see
+    restoration/stopping/staged.py. ValueError for an alpha or sigma_255 that is not positive.
     """
 
     def __init__(
@@ -38,7 +43,9 @@ class RecorruptedPair(StoppingCriterion):
             raise ValueError(f"alpha must be positive, got {alpha}")
         check_level(sigma_255)
         self.alpha, self.sigma_255 = alpha, sigma_255
-        self.stages = StageOptions(patience=patience, smooth=smooth, second_pass=second_pass, kappa=kappa, average=average)
+        self.stages = StageOptions(
+            patience=patience, smooth=smooth, second_pass=second_pass, kappa=kappa, average=average
+        )
 
     def check(self, operator: Operator, noise: Noise) -> None:
         check_sigma(operator, noise, self.sigma_255)
@@ -60,8 +67,12 @@ class _Watch(StagedWatch):
         level = noise.level.to(measurement.y).view(-1, *[1] * (measurement.y.ndim - 1))
         self._other = measurement.y - noise.sigma2 / level * noise.eps
         super().__init__(
-            measurement, [Target(noise.y, None, noise.variance)], options, iterations=iterations, own_variance=noise.own_variance
-        )  # fmt: skip
+            measurement,
+            [Target(noise.y, None, noise.variance)],
+            options,
+            iterations=iterations,
+            own_variance=noise.own_variance,
+        )
 
     def judge(self, f: Tensor) -> dict[str, Tensor]:
         square = (self.measurement.operator(f) - self._other).square() / 4

@@ -1,4 +1,6 @@
-"""Stop where the output's blurriness over its sharpness has settled: the rule of Shi et al., made for networks that cannot fit noise."""
+"""Stop where the output's blurriness over its sharpness has settled: the rule of Shi et al., made for networks that
+cannot fit noise.
+"""
 
 import torch
 from torch import Tensor
@@ -18,14 +20,16 @@ _GREY = (0.299, 0.587, 0.114)
 
 
 class SpectralBias(StoppingCriterion):
-    """q = blurriness(f) / sharpness(f) of the raw output; stop where |mean of the last `window` q - mean of the `window` before| < tolerance.
+    """q = blurriness(f) / sharpness(f) of the raw output; stop where |mean of the last `window` q - mean of the
+    `window` before| < tolerance.
 
-    Blurriness rises and sharpness falls with the share of high frequencies, so q falls while they are learned. Shi et al. 2021 (2107.01125), equation 8, with
-    the constants of their release. Theirs is a network with Lipschitz-normalised layers and Gaussian upsampling, in which high frequencies come to an end;
-    in an ordinary one q goes on falling while noise is fitted, and the rule stops late or never. Needs neither sigma nor truth.
+    Blurriness rises and sharpness falls with the share of high frequencies, so q falls while they are learned. Shi et
+    al. 2021 (2107.01125), equation 8, with the constants of their release. Theirs is a network with
+    Lipschitz-normalised layers and Gaussian upsampling, in which high frequencies come to an end; in an ordinary one q
+    goes on falling while noise is fitted, and the rule stops late or never. Needs neither sigma nor truth.
 
-    average: answer with the averaged iterate at that iteration (the paper answers with the raw one). ValueError for a window below 1 or a tolerance that is not
-    positive. Unsupported for images with a side below 16 pixels.
+    average: answer with the averaged iterate at that iteration (the paper answers with the raw one). ValueError for a
+    window below 1 or a tolerance that is not positive. Unsupported for images with a side below 16 pixels.
     """
 
     def __init__(self, *, window: int = 100, tolerance: float = 0.01, average: bool = True) -> None:
@@ -35,7 +39,9 @@ class SpectralBias(StoppingCriterion):
 
     def check(self, operator: Operator, noise: Noise) -> None:
         if min(operator.input_shape[1:]) < _LEAST:
-            raise Unsupported(f"spectral bias needs images of at least {_LEAST} pixels a side: take another stopping criterion")
+            raise Unsupported(
+                f"spectral bias needs images of at least {_LEAST} pixels a side: take another stopping criterion"
+            )
 
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
         del random, iterations
@@ -64,7 +70,10 @@ class _Watch(Watch):
         return Verdict(improved=settled, stop=self.stopped)
 
     def reason(self, image: int) -> str:
-        return f"blurriness over sharpness of the output had settled to {self._tolerance:g} between one {self._window} iterations and the next"
+        return (
+            f"blurriness over sharpness of the output had settled to {self._tolerance:g} between one {self._window}"
+            " iterations and the next"
+        )
 
 
 def grey(image: Tensor) -> Tensor:
@@ -75,9 +84,11 @@ def grey(image: Tensor) -> Tensor:
 
 
 def crete_blurriness(image: Tensor) -> Tensor:
-    """max over both directions of 1 - sum (|D v| - |D v'|)_+ / sum |D v|: how little of its variation a picture loses when blurred once more, in [0, 1]; [B].
+    """max over both directions of 1 - sum (|D v| - |D v'|)_+ / sum |D v|: how little of its variation a picture loses
+    when blurred once more, in [0, 1]; [B].
 
-    image: [B, H, W]. D: differences of neighbours; v': v blurred by a box of 9 taps in the direction of D. 1 for a constant picture. Crete et al. 2007.
+    image: [B, H, W]. D: differences of neighbours; v': v blurred by a box of 9 taps in the direction of D. 1 for a
+    constant picture. Crete et al. 2007.
     """
     return torch.maximum(_blurriness_along_rows(image), _blurriness_along_rows(image.mT))
 
@@ -93,12 +104,15 @@ def _blurriness_along_rows(image: Tensor) -> Tensor:
 
 
 def mlv_sharpness(image: Tensor) -> Tensor:
-    """sqrt(mean over ranks r = 1 .. 1000 of (exp(-0.01 r) m_r)^2), m_1 >= m_2 >= ... the largest rises from a pixel to one of its 8 neighbours; [B].
+    """sqrt(mean over ranks r = 1 .. 1000 of (exp(-0.01 r) m_r)^2), m_1 >= m_2 >= ... the largest rises from a pixel to
+    one of its 8 neighbours; [B].
 
-    image: [B, H, W] in [0, 1]. Maximum local variation, Bahrami and Kot 2014, with signed rises as in the release of Shi et al. (theirs begins at rank 3).
+    image: [B, H, W] in [0, 1]. Maximum local variation, Bahrami and Kot 2014, with signed rises as in the release of
+    Shi et al. (theirs begins at rank 3).
     """
     centre = image[:, 1:-1, 1:-1]
-    rise = F.max_pool2d(image[:, None], 3, 1)[:, 0] - centre  # the centre itself is among the nine: 0 where no neighbour is higher
+    # the centre itself is among the nine: 0 where no neighbour is higher
+    rise = F.max_pool2d(image[:, None], 3, 1)[:, 0] - centre
     strongest = rise.flatten(1).topk(min(_STRONGEST, rise[0].numel()), dim=1).values
     rank = torch.arange(1, strongest.shape[1] + 1, dtype=image.dtype, device=image.device)
     return (strongest * (-_DECAY * rank).exp()).square().mean(1).sqrt()

@@ -1,4 +1,6 @@
-"""Criteria that fit something other than the measurement first: stages on targets of their own, and at last, if asked for, the measurement itself."""
+"""Criteria that fit something other than the measurement first: stages on targets of their own, and at last, if asked
+for, the measurement itself.
+"""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -12,7 +14,9 @@ from restoration.stopping.base import Patience, Verdict, Watch
 
 @dataclass(frozen=True)
 class Target:
-    """What one stage fits. y: like the measurement's. weight: broadcasts to y, 0 where a value is held out; None for all ones. variance: of its noise, [B]."""
+    """What one stage fits. y: like the measurement's. weight: broadcasts to y, 0 where a value is held out; None for
+    all ones. variance: of its noise, [B].
+    """
 
     y: Tensor
     weight: Tensor | None
@@ -21,10 +25,11 @@ class Target:
 
 @dataclass(frozen=True)
 class StageOptions:
-    """How stages end. patience: iterations without a lower signal. smooth: the signal is averaged over so many iterations, and its minimum taken in their
-    middle. carry: a stage goes on from the weights of the one before, instead of beginning again. second_pass: at last fit the measurement itself from the
-    first weights for j iterations; kappa: j over the best iteration of the last stage; null to extrapolate from the stages (two at least, without carry).
-    average: judge and answer with the averaged iterate. ValueError for numbers out of range.
+    """How stages end. patience: iterations without a lower signal. smooth: the signal is averaged over so many
+    iterations, and its minimum taken in their middle. carry: a stage goes on from the weights of the one before,
+    instead of beginning again. second_pass: at last fit the measurement itself from the first weights for j iterations;
+    kappa: j over the best iteration of the last stage; null to extrapolate from the stages (two at least, without
+    carry). average: judge and answer with the averaged iterate. ValueError for numbers out of range.
     """
 
     patience: int = 200
@@ -41,22 +46,32 @@ class StageOptions:
             raise ValueError(f"kappa must lie between 0.5 and 3, got {self.kappa}")
 
 
-#: An extrapolated second pass is between so many times the last stage: two noisy numbers of iterations can say anything.
+#: An extrapolated second pass is between so many times the last stage: two noisy numbers of iterations can say
+#: anything.
 LEAST_RATIO, MOST_RATIO = 1.0, 1.5
 
 
 class StagedWatch(Watch):
     """Fits the targets one after the other; each stage ends where the smoothed signal has been least for a while.
 
-    The signal is an estimate of the error to the truth, up to a constant, that a leaf computes from the present iterate. It means nothing for the second
-    pass, in which `values` holds its minimum in the last stage. Images are in stages of their own. Where the iterations that are left just do for the second
-    pass, it begins at once, whatever stage it is, for as long as the longest stage so far asks for. told: what the signal is, and what the stages fit, for
-    :meth:`reason`.
+    The signal is an estimate of the error to the truth, up to a constant, that a leaf computes from the present
+    iterate. It means nothing for the second pass, in which `values` holds its minimum in the last stage. Images are in
+    stages of their own. Where the iterations that are left just do for the second pass, it begins at once, whatever
+    stage it is, for as long as the longest stage so far asks for. told: what the signal is, and what the stages fit,
+    for :meth:`reason`.
     """
 
     told: tuple[str, str] = ("the estimated error", "a first target")
 
-    def __init__(self, measurement: Measurement, targets: list[Target], options: StageOptions, *, iterations: int, own_variance: Tensor) -> None:
+    def __init__(
+        self,
+        measurement: Measurement,
+        targets: list[Target],
+        options: StageOptions,
+        *,
+        iterations: int,
+        own_variance: Tensor,
+    ) -> None:
         super().__init__(measurement)
         images, device = len(measurement.y), measurement.y.device
         self.average, self.limit, self.count = options.average, iterations, len(targets)
@@ -64,10 +79,12 @@ class StagedWatch(Watch):
         self._own = Target(measurement.y, None, own_variance)
         self.stage = torch.zeros(images, dtype=torch.long, device=device)
         self.begun = torch.zeros_like(self.stage)
-        self.best = torch.zeros(images, self.count, dtype=torch.long, device=device)  # the best iteration of each stage, from its beginning
+        # the best iteration of each stage, from its beginning
+        self.best = torch.zeros(images, self.count, dtype=torch.long, device=device)
         self.length = torch.zeros_like(self.stage)  # of the second pass
         self.done = torch.zeros(images, dtype=torch.bool, device=device)
-        self.lowest = torch.full((images,), torch.nan, dtype=torch.float64, device=device)  # the signal at the best of the newest stage that has ended
+        # the signal at the best of the newest stage that has ended
+        self.lowest = torch.full((images,), torch.nan, dtype=torch.float64, device=device)
         self.hurried = self.done.clone()  # whether the limit cut the stages short
         self.age = torch.zeros_like(self.stage)  # iterations since the present stage began
         self.ring = torch.zeros(images, options.smooth, dtype=torch.float64, device=device)
@@ -105,7 +122,8 @@ class StagedWatch(Watch):
             ended = ended | (judged & also)
         hurried = torch.zeros_like(ended)
         if options.second_pass:
-            # Less noise takes longer, so a stage whose own best is not known yet asks for what those before it ask for, or for its age.
+            # Less noise takes longer, so a stage whose own best is not known yet asks for what those before it ask for,
+            # or for its age.
             longest = torch.where(known, best, self.age)
             longest = longest if options.carry else torch.maximum(longest, self.best.amax(1))
             needed = self._pass_length(self._with_best(longest))
@@ -130,7 +148,10 @@ class StagedWatch(Watch):
         signal, fitted = self.told
         fits = "fit" if self.count == 1 else "fits"
         if bool(self.hurried[image]):
-            return f"the limit left the given image no more than {int(self.length[image])} iterations after the {fits} of {fitted}"
+            return (
+                f"the limit left the given image no more than {int(self.length[image])} iterations after the {fits} of"
+                f" {fitted}"
+            )
         levels = ", ".join(str(int(b)) for b in self.best[image])
         which = f"{signal} was least at iteration{'s' if self.count > 1 else ''} {levels} of the {fits} of {fitted}"
         if not self._options.second_pass:
@@ -169,12 +190,14 @@ class StagedWatch(Watch):
         seen = (columns <= present).double()
         filled = best.clamp(min=1).double()
         if self._options.carry:
-            # Earlier stages brought the weights where the last one began; what they fitted beyond their best was unlearned again.
+            # Earlier stages brought the weights where the last one began; what they fitted beyond their best was
+            # unlearned again.
             return ((self._options.kappa or 1.0) * (filled * seen).sum(1)).round().clamp(min=1).long()
         last = filled.gather(1, present)[:, 0]
         if self._options.kappa is not None or self.count < 2:
             return ((self._options.kappa or 1.0) * last).round().clamp(min=1).long()
-        # log j = a + b log(variance of the target's noise), least squares over the stages there were, at the measurement's own variance.
+        # log j = a + b log(variance of the target's noise), least squares over the stages there were, at the
+        # measurement's own variance.
         x = torch.stack([t.variance.double().log() for t in self._targets], 1)
         z = filled.log()
         count = seen.sum(1, keepdim=True)

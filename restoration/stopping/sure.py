@@ -9,18 +9,28 @@ from restoration.stopping.multi_noise import MultiNoiseEarlyStopping
 
 
 class SURE(StoppingCriterion):
-    """Fit y + s eps and stop where R = r + 2 (sigma^2 + s^2) d - (sigma^2 + s^2) is least; the answer is of that fit, so the added noise is paid for.
+    """Fit y + s eps and stop where R = r + 2 (sigma^2 + s^2) d - (sigma^2 + s^2) is least; the answer is of that fit,
+    so the added noise is paid for.
 
-    The divergence of Stein 1981 is read off the noise that was added, d = mean((A f - y) eps) / s; through a deep image prior's own optimisation there is no
-    other cheap way to it. :class:`MultiNoiseEarlyStopping` with one level and without its second pass.
+    The divergence of Stein 1981 is read off the noise that was added, d = mean((A f - y) eps) / s; through a deep image
+    prior's own optimisation there is no other cheap way to it. :class:`MultiNoiseEarlyStopping` with one level and
+    without its second pass.
 
     level: s as a multiple of sigma. The other options: see there.
     """
 
-    def __init__(self, *, level: float = 0.5, sigma_255: float | None = None, patience: int = 200, smooth: int = 20, average: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        level: float = 0.5,
+        sigma_255: float | None = None,
+        patience: int = 200,
+        smooth: int = 20,
+        average: bool = True,
+    ) -> None:
         self._criterion = MultiNoiseEarlyStopping(
             levels=[level], sigma_255=sigma_255, patience=patience, smooth=smooth, second_pass=False, average=average
-        )  # fmt: skip
+        )
 
     def check(self, operator: Operator, noise: Noise) -> None:
         self._criterion.check(operator, noise)

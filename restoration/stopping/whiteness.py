@@ -13,23 +13,47 @@ from restoration.stopping.base import Patience, StoppingCriterion, Verdict, Watc
 
 
 class ResidualWhiteness(StoppingCriterion):
-    """W = sum over 0 < |D|_inf <= lag of rho_D^2, rho the normalised autocorrelation of the residual A f - y; stop where it is least.
+    """W = sum over 0 < |D|_inf <= lag of rho_D^2, rho the normalised autocorrelation of the residual A f - y; stop
+    where it is least.
 
-    Early the residual holds structure (positive correlations), late it has lost its low frequencies (negative ones). Needs no sigma, but white noise; judged on
-    the raw iterate, whose residual crosses from one to the other. The mean over channels.
+    Early the residual holds structure (positive correlations), late it has lost its low frequencies (negative ones).
+    Needs no sigma, but white noise; judged on the raw iterate, whose residual crosses from one to the other. The mean
+    over channels.
 
-    lag: the largest shift. smooth: iterations that W is averaged over. average: answer with the averaged iterate. average_residual: judge its residual (fails,
-    for comparison). ValueError for a lag or patience below 1. Unsupported for measurements that are no pictures or have masks.
+    lag: the largest shift. smooth: iterations that W is averaged over. average: answer with the averaged iterate.
+    average_residual: judge its residual (fails, for comparison). ValueError for a lag or patience below 1. Unsupported
+    for measurements that are no pictures or have masks.
     """
 
-    def __init__(self, *, lag: int = 4, patience: int = 300, smooth: int = 20, average: bool = True, average_residual: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        lag: int = 4,
+        patience: int = 300,
+        smooth: int = 20,
+        average: bool = True,
+        average_residual: bool = False,
+    ) -> None:
         if lag < 1 or patience < 1 or smooth < 1:
             raise ValueError(f"lag, patience and smooth must be at least 1, got {lag}, {patience} and {smooth}")
-        self.lag, self.patience, self.smooth, self.average, self.average_residual = lag, patience, smooth, average, average_residual
+        self.lag, self.patience, self.smooth, self.average, self.average_residual = (
+            lag,
+            patience,
+            smooth,
+            average,
+            average_residual,
+        )
 
     def check(self, operator: Operator, noise: Noise) -> None:
-        if operator.mask is not None or len(operator.output_shape) != 3 or min(operator.output_shape[1:]) <= 2 * self.lag:
-            raise Unsupported(f"whiteness needs a complete picture of more than {2 * self.lag} pixels a side as measurement: take another stopping criterion")
+        if (
+            operator.mask is not None
+            or len(operator.output_shape) != 3
+            or min(operator.output_shape[1:]) <= 2 * self.lag
+        ):
+            raise Unsupported(
+                f"whiteness needs a complete picture of more than {2 * self.lag} pixels a side as measurement: take"
+                " another stopping criterion"
+            )
 
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
         del random, iterations
@@ -59,7 +83,9 @@ class _Watch(Watch):
 
 
 def correlation(e: Tensor, lag: int) -> Tensor:
-    """sum over 0 < |D|_inf <= lag of rho_D^2 of e [B, C, H, W], the mean over channels: float64 [B]; about ((2 lag + 1)^2 - 1) / N for white noise."""
+    """sum over 0 < |D|_inf <= lag of rho_D^2 of e [B, C, H, W], the mean over channels: float64 [B]; about ((2 lag +
+    1)^2 - 1) / N for white noise.
+    """
     e = e.double() - e.double().mean((2, 3), keepdim=True)
     height, width = e.shape[-2:]
     spectrum = torch.fft.rfft2(F.pad(e, (0, lag, 0, lag)))

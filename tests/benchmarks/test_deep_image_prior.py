@@ -12,14 +12,22 @@ pytest.importorskip("deepinv")
 
 
 def test_the_published_network_is_ours():
-    for recipe in (SkipArchitecture(preset="small"), SkipArchitecture(preset="denoising", channels=[8, 8], skip=[4, 4])):
+    for recipe in (
+        SkipArchitecture(preset="small"),
+        SkipArchitecture(preset="denoising", channels=[8, 8], skip=[4, 4]),
+    ):
         network = published_network(recipe)  # raises where it is another function
-        assert sum(p.numel() for p in network.parameters()) == sum(p.numel() for p in recipe.build(outputs=3).parameters())
+        assert sum(p.numel() for p in network.parameters()) == sum(
+            p.numel() for p in recipe.build(outputs=3).parameters()
+        )
 
 
 def test_equal_flops():
     decoder, z_size, channels = conv_decoder(64, 360_000_000)
-    assert count_flops(lambda: decoder(torch.randn(1, *z_size))) == pytest.approx(360_000_000, rel=0.35) and channels % 8 == 0
+    assert (
+        count_flops(lambda: decoder(torch.randn(1, *z_size))) == pytest.approx(360_000_000, rel=0.35)
+        and channels % 8 == 0
+    )
 
 
 def test_pictures_differ_and_are_always_the_same():

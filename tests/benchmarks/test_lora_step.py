@@ -9,5 +9,11 @@ def test_quick(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lora_step", "--quick"])
     lora_step.main()
     out = capsys.readouterr().out
-    for name in ("frozen / adapter", "frozen / peft", "adapter / all weights", "prior / merged", "packed prior / packed merged"):
+    for name in (
+        "frozen / adapter",
+        "frozen / peft",
+        "adapter / all weights",
+        "prior / merged",
+        "packed prior / packed merged",
+    ):
         assert name in out

@@ -9,5 +9,13 @@ def test_quick(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["training_step", "--quick"])
     training_step.main()
     out = capsys.readouterr().out
-    for name in ("fused / foreach", "fused / tensor", "foreach / tensor", "one / two", "train.py / bare loop", "with health", "with finite_loss"):
+    for name in (
+        "fused / foreach",
+        "fused / tensor",
+        "foreach / tensor",
+        "one / two",
+        "train.py / bare loop",
+        "with health",
+        "with finite_loss",
+    ):
         assert name in out

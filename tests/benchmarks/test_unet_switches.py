@@ -1,4 +1,6 @@
-"""The comparison of the network's switches runs, and a switch changes how long the network takes, not what it computes."""
+"""The comparison of the network's switches runs, and a switch changes how long the network takes, not what
+it computes.
+"""
 
 import torch
 from helpers import call

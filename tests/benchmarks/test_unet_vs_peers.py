@@ -19,4 +19,8 @@ def test_equal_flops():
 def test_the_command():
     result = call("-m", "benchmarks.unet_vs_peers", "--quick", "--markdown")
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("| ours |") == 8 and result.stdout.count("| diffusers |") == 8 and "measured peak in bfloat16" in result.stdout
+    assert (
+        result.stdout.count("| ours |") == 8
+        and result.stdout.count("| diffusers |") == 8
+        and "measured peak in bfloat16" in result.stdout
+    )

@@ -1,4 +1,6 @@
-"""The callbacks of a deep image prior do nothing to a model that is trained, and nothing where they are switched off."""
+"""The callbacks of a deep image prior do nothing to a model that is trained, and nothing where they are
+switched off.
+"""
 
 import torch
 from dip_worlds import fitted, tiny_pictures, tiny_prior
@@ -20,7 +22,9 @@ def test_harmless_for_a_model_that_is_trained(tmp_path):
 
 def test_switched_off(tmp_path, capsys):
     module = tiny_prior(iterations=4)
-    trainer = fitted(tmp_path, module, tiny_pictures(1), callbacks=[EarlyStopping(verbose=False), RestoredPictures(enabled=False)])
+    trainer = fitted(
+        tmp_path, module, tiny_pictures(1), callbacks=[EarlyStopping(verbose=False), RestoredPictures(enabled=False)]
+    )
     assert module.complete and trainer.global_step == 4 and not (tmp_path / "restored").exists()
     assert "stopped after" not in capsys.readouterr().out
 

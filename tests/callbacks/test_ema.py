@@ -1,4 +1,6 @@
-"""EMA in a real run: what validation sees, what a checkpoint written in the middle of validation holds, accumulation of gradients."""
+"""EMA in a real run: what validation sees, what a checkpoint written in the middle of validation holds, accumulation of
+gradients.
+"""
 
 import lightning.pytorch as pl
 import pytest
@@ -60,14 +62,20 @@ def test_test_and_predict_look_through_the_average_of_a_checkpoint(tmp_path):
             seen["predict"] = {k: v.clone() for k, v in pl_module.network.state_dict().items()}
 
     fresh = tiny_module()
-    tiny_trainer(tmp_path, EMA(), Look()).test(fresh, datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True, verbose=False)
-    tiny_trainer(tmp_path, EMA(), Look()).predict(tiny_module(), datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    tiny_trainer(tmp_path, EMA(), Look()).test(
+        fresh, datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True, verbose=False
+    )
+    tiny_trainer(tmp_path, EMA(), Look()).predict(
+        tiny_module(), datamodule=data, ckpt_path=tmp_path / "a.ckpt", weights_only=True
+    )
     assert equal(seen["test"], watch.average) and equal(seen["predict"], watch.average)
 
 
 def test_accumulated_gradients_count_as_one_update(tmp_path):
     model = tiny_module()
-    tiny_trainer(tmp_path, EMA(), max_steps=2, accumulate_grad_batches=2, limit_val_batches=0).fit(model, datamodule=tiny_digits(batch_size=8))
+    tiny_trainer(tmp_path, EMA(), max_steps=2, accumulate_grad_batches=2, limit_val_batches=0).fit(
+        model, datamodule=tiny_digits(batch_size=8)
+    )
     assert model.average.updates == 2 and model.images_seen == 32
 
 
@@ -90,13 +98,17 @@ class History(pl.Callback):
         self.steps = []
 
     def on_train_batch_end(self, trainer, pl_module, *_):
-        self.steps.append((pl_module.images_seen, {k: v.double().clone() for k, v in pl_module.network.named_parameters()}))
+        self.steps.append(
+            (pl_module.images_seen, {k: v.double().clone() for k, v in pl_module.network.named_parameters()})
+        )
 
 
 def test_a_power_average_is_the_integral_of_its_profile_over_the_run(tmp_path):
     """Computed again from all weights of the run with the closed-form shares t_k^(gamma+1) - t_(k-1)^(gamma+1)."""
     history, model = History(), tiny_module()
-    tiny_trainer(tmp_path, power(), history, max_steps=6, limit_val_batches=0).fit(model, datamodule=tiny_digits(batch_size=8))
+    tiny_trainer(tmp_path, power(), history, max_steps=6, limit_val_batches=0).fit(
+        model, datamodule=tiny_digits(batch_size=8)
+    )
     end = history.steps[-1][0]
     for which, width in enumerate((0.05, 0.1)):
         exponent, before = gamma_of(width) + 1, 0
@@ -111,7 +123,9 @@ def test_a_power_average_is_the_integral_of_its_profile_over_the_run(tmp_path):
 
 
 def test_snapshots_are_written_at_their_images_and_at_the_end(tmp_path):
-    tiny_trainer(tmp_path, power(), max_steps=7, limit_val_batches=0).fit(tiny_module(), datamodule=tiny_digits(batch_size=8))
+    tiny_trainer(tmp_path, power(), max_steps=7, limit_val_batches=0).fit(
+        tiny_module(), datamodule=tiny_digits(batch_size=8)
+    )
     found = list(read_snapshots(tmp_path / "ema").values())
     # 8 images a step, a snapshot where another 24 are full, and the end.
     assert [(s.images, s.step, s.width) for s in found] == [(i, i // 8, w) for i in (24, 48, 56) for w in (0.05, 0.1)]
@@ -122,7 +136,9 @@ def test_a_resumed_run_keeps_all_averages_exactly_and_its_snapshots_too(tmp_path
     def run(folder, steps, checkpoint=None):
         model = tiny_module()
         trainer = tiny_trainer(folder, power(), max_steps=steps, limit_val_batches=0)
-        trainer.fit(model, datamodule=tiny_digits(batch_size=8), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+        trainer.fit(
+            model, datamodule=tiny_digits(batch_size=8), ckpt_path=checkpoint, weights_only=True if checkpoint else None
+        )
         trainer.save_checkpoint(folder / "last.ckpt")
         return model
 
@@ -153,7 +169,9 @@ def test_a_checkpoint_with_other_averages_is_refused(tmp_path):
     trainer.fit(tiny_module(), datamodule=tiny_digits())
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     with pytest.raises(UserError, match=r"holds one exponential average, not power average of width 0\.05"):
-        tiny_trainer(tmp_path, power()).test(tiny_module(), datamodule=tiny_digits(), ckpt_path=tmp_path / "a.ckpt", weights_only=True, verbose=False)
+        tiny_trainer(tmp_path, power()).test(
+            tiny_module(), datamodule=tiny_digits(), ckpt_path=tmp_path / "a.ckpt", weights_only=True, verbose=False
+        )
 
 
 @pytest.mark.parametrize(

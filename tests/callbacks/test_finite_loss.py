@@ -32,8 +32,15 @@ class Spoil(pl.Callback):
 def fit(folder, spoil, module=None, data=None, **options):
     """The error of a run, and the module; checkpoints are written after every step."""
     module = module or tiny_module()
-    trainer = tiny_trainer(folder, EMA(), FiniteLoss(), spoil, RunCheckpoint(every_n_steps=1), plugins=[AtomicCheckpointIO()],
-                           **{"max_steps": 6, "limit_val_batches": 0, "enable_checkpointing": True, **options})  # fmt: skip
+    trainer = tiny_trainer(
+        folder,
+        EMA(),
+        FiniteLoss(),
+        spoil,
+        RunCheckpoint(every_n_steps=1),
+        plugins=[AtomicCheckpointIO()],
+        **{"max_steps": 6, "limit_val_batches": 0, "enable_checkpointing": True, **options},
+    )
     with pytest.raises(UserError) as error:
         trainer.fit(module, datamodule=data or tiny_digits())
     return str(error.value), module
@@ -49,7 +56,6 @@ def set_weight(name: str, value: float):
             module.network.get_parameter(name).view(-1)[0] = value
 
     return action
-
 
 
 def a_weight() -> str:
@@ -114,12 +120,19 @@ def test_a_gradient_that_is_not_a_number_never_reaches_the_weights(fused, tmp_pa
 
 
 def test_accumulated_parts_are_looked_at_one_by_one(tmp_path):
-    message, _ = fit(tmp_path, Spoil(2, set_weight(a_weight(), float("nan"))), data=tiny_digits(batch_size=4), accumulate_grad_batches=2)
+    message, _ = fit(
+        tmp_path,
+        Spoil(2, set_weight(a_weight(), float("nan"))),
+        data=tiny_digits(batch_size=4),
+        accumulate_grad_batches=2,
+    )
     assert "at step 3" in message and last(tmp_path)["global_step"] == 2
 
 
 def test_a_later_look_finds_the_step_and_layer_all_the_same(tmp_path, monkeypatch):
-    """As on an accelerator, where a look waits for the device: four steps later the network is still as it was, and the step can be repeated."""
+    """As on an accelerator, where a look waits for the device: four steps later the network is still as it was, and the
+    step can be repeated.
+    """
     layer = a_weight().rsplit(".", 1)[0]
     original, looks = FiniteLoss._look, []
 
@@ -179,6 +192,7 @@ def test_a_scaled_gradient_that_overflows_is_not_a_mistake(tmp_path):
     trainer = tiny_trainer(tmp_path, max_steps=1, limit_val_batches=0)
     trainer.fit(module, datamodule=tiny_digits())
     look = FiniteLoss()
+
     def part():
         return _Part(None, 0, step=1, loss=torch.tensor(0.5), norm=torch.tensor(float("inf")))
 
@@ -219,7 +233,11 @@ def test_two_processes_of_which_one_sees_it_stop_together(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     env = {**environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    result = subprocess.run([sys.executable, str(script), str(tmp_path)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+    result = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600
+    )
     assert result.returncode == 2, result.stderr[-3000:]
-    assert "training loss is nan at step 3, in the loss itself" in result.stderr and "Traceback" not in result.stderr, result.stderr[-3000:]
+    assert "training loss is nan at step 3, in the loss itself" in result.stderr and "Traceback" not in result.stderr, (
+        result.stderr[-3000:]
+    )
     assert last(tmp_path)["global_step"] == 2

@@ -29,18 +29,28 @@ def classifier(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = ResNet(in_channels=1, channels=[8, 6], groups=2)
     path = tmp_path / "tiny.safetensors"
-    write_safetensors(path, network, describe_classifier(network, shape=(1, 8, 8), data="Digits"), dtype=torch.float32, key="classifier")
+    write_safetensors(
+        path,
+        network,
+        describe_classifier(network, shape=(1, 8, 8), data="Digits"),
+        dtype=torch.float32,
+        key="classifier",
+    )
     return str(path)
 
 
 def test_it_measures_what_the_averaged_prior_draws(tmp_path, classifier):
     model, data, logger = tiny_module(), tiny_digits(), MetricsCSV(tmp_path)
     callback = GenerationQuality(features=classifier, num_images=24, batch_size=5)
-    trainer = tiny_trainer(tmp_path, EMA(half_life_images=100), callback, logger=logger, max_steps=3, limit_val_batches=0)
+    trainer = tiny_trainer(
+        tmp_path, EMA(half_life_images=100), callback, logger=logger, max_steps=3, limit_val_batches=0
+    )
     trainer.fit(model, datamodule=data)
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     row = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))
-    assert row["step"] == "3" and float(row["quality/fid_low"]) < float(row["quality/fid"]) < float(row["quality/fid_high"])
+    assert row["step"] == "3" and float(row["quality/fid_low"]) < float(row["quality/fid"]) < float(
+        row["quality/fid_high"]
+    )
     network = ClassifierFeatures(path=classifier)
     with model.average.swapped():
         drawn = network.of_all(to_uint8(model.generate(list(range(24)))))
@@ -54,7 +64,9 @@ def test_it_is_measured_now_and_then_and_at_the_end(tmp_path, classifier):
     steps = []
     callback = GenerationQuality(features=classifier, num_images=4, every_n_steps=2)
     callback._measure = lambda trainer, module: steps.append(trainer.global_step)
-    tiny_trainer(tmp_path, EMA(), callback, max_steps=5, limit_val_batches=0).fit(tiny_module(), datamodule=tiny_digits())
+    tiny_trainer(tmp_path, EMA(), callback, max_steps=5, limit_val_batches=0).fit(
+        tiny_module(), datamodule=tiny_digits()
+    )
     assert steps == [2, 4, 5]
 
 
@@ -63,10 +75,16 @@ def test_reference_features_are_kept_by_pixels_and_network(tmp_path, classifier)
     seen = []
     first = reference_features(images, network, on_progress=lambda done, total: seen.append((done, total)))
     again = reference_features(images, network, on_progress=lambda *_: pytest.fail("it was kept"))
-    assert seen == [(64, 64)] and torch.equal(first.features, again.features) and torch.equal(first.probabilities, again.probabilities)
+    assert (
+        seen == [(64, 64)]
+        and torch.equal(first.features, again.features)
+        and torch.equal(first.probabilities, again.probabilities)
+    )
     fewer = reference_features(images, network, limit=10)
     torch.testing.assert_close(fewer.features, first.features[:10], atol=1e-5, rtol=0)
-    torch.testing.assert_close(first.features, network.of_all(images.get(shuffled(64)).image).features, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        first.features, network.of_all(images.get(shuffled(64)).image).features, atol=1e-5, rtol=0
+    )
 
 
 def test_reference_images_of_a_sorted_set_are_a_fair_sample(classifier):
@@ -99,8 +117,14 @@ def test_what_cannot_be_measured_is_refused_before_training(tmp_path, classifier
     with pytest.raises(UserError, match="needs quality"):
         GenerationQuality(num_images=100)
     with pytest.raises(UserError, match="no classifier at"):
-        tiny_trainer(tmp_path, GenerationQuality(features="nowhere.safetensors", num_images=9)).fit(tiny_module(), datamodule=tiny_digits())
+        tiny_trainer(tmp_path, GenerationQuality(features="nowhere.safetensors", num_images=9)).fit(
+            tiny_module(), datamodule=tiny_digits()
+        )
     family = GaussianBlur(steps=4, taps=3, std=1.0)
-    restorer = ColdDiffusion(network=UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, groups=4), family=family, data_shape=[1, 8, 8])
+    restorer = ColdDiffusion(
+        network=UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, groups=4),
+        family=family,
+        data_shape=[1, 8, 8],
+    )
     with pytest.raises(UserError, match="start is null, so that nothing can be drawn"):
         GenerationQuality(features=classifier, num_images=9).setup(tiny_trainer(tmp_path), restorer, "fit")

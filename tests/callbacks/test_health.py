@@ -71,7 +71,9 @@ class Busy(pl.Callback):
 def rows(folder, *callbacks, data=None, module=None, **options):
     recorder = Recorder(folder)
     options = {"max_steps": 6, "limit_val_batches": 0, "log_every_n_steps": 2, **options}
-    tiny_trainer(folder, EMA(), *callbacks, logger=recorder, **options).fit(module or tiny_module(), datamodule=data or tiny_digits(batch_size=8))
+    tiny_trainer(folder, EMA(), *callbacks, logger=recorder, **options).fit(
+        module or tiny_module(), datamodule=data or tiny_digits(batch_size=8)
+    )
     return recorder.rows
 
 
@@ -80,9 +82,18 @@ def test_names_and_steps(tmp_path):
     assert [step for step, _ in found] == [1, 3, 5]
     names = {"images_per_second", "images_per_second_per_device", "peak_share", "data_wait_share"}
     for _, row in found:
-        assert {f"throughput/{n}" for n in names} | {"memory/process_gib", "train/grad_norm", "train/loss", "images"} <= set(row)
+        assert {f"throughput/{n}" for n in names} | {
+            "memory/process_gib",
+            "train/grad_norm",
+            "train/loss",
+            "images",
+        } <= set(row)
         assert row["throughput/images_per_second"] == row["throughput/images_per_second_per_device"] > 0
-        assert 0 <= row["throughput/data_wait_share"] <= 1 and 0 < row["throughput/peak_share"] < 1 and 0.05 < row["memory/process_gib"] < 100
+        assert (
+            0 <= row["throughput/data_wait_share"] <= 1
+            and 0 < row["throughput/peak_share"] < 1
+            and 0.05 < row["memory/process_gib"] < 100
+        )
 
 
 def test_waiting_for_data_is_a_share_of_the_time_and_validation_is_left_out(tmp_path, monkeypatch):
@@ -115,13 +126,20 @@ def test_watching_changes_no_weight(tmp_path):
 
 
 def test_switched_off(tmp_path):
-    assert not any(k.startswith(("throughput/", "memory/")) for _, row in rows(tmp_path, Health(enabled=False)) for k in row)
+    assert not any(
+        k.startswith(("throughput/", "memory/")) for _, row in rows(tmp_path, Health(enabled=False)) for k in row
+    )
 
 
 def test_the_progress_line_shows_speed_and_waiting(tmp_path, capsys):
     rows(tmp_path, Health(), ProgressLine(every_seconds=0.0))
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
-    assert len(lines) == 6 and "images/s" in lines[0] and "waiting for data" not in lines[0] and "% waiting for data)" in lines[-1]
+    assert (
+        len(lines) == 6
+        and "images/s" in lines[0]
+        and "waiting for data" not in lines[0]
+        and "% waiting for data)" in lines[-1]
+    )
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])

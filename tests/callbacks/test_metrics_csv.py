@@ -26,4 +26,10 @@ def test_a_continued_run_states_every_step_once(tmp_path):
     second = MetricsCSV(tmp_path)
     second.resume_at(4)
     second.log_metrics({"train/loss": 40.0}, step=4)
-    assert [(r["step"], r["train/loss"]) for r in rows(first.path)] == [("0", "0"), ("1", "1"), ("2", "2"), ("3", "3"), ("4", "40")]
+    assert [(r["step"], r["train/loss"]) for r in rows(first.path)] == [
+        ("0", "0"),
+        ("1", "1"),
+        ("2", "2"),
+        ("3", "3"),
+        ("4", "40"),
+    ]

@@ -23,7 +23,9 @@ def test_a_signal_in_the_middle_of_a_step_saves_after_it(number, code, tmp_path)
     model.losses = losses
     before = signal.getsignal(number)
     with pytest.raises(Preempted) as end:
-        tiny_trainer(tmp_path, EMA(), Preemption(), max_steps=6, limit_val_batches=0).fit(model, datamodule=tiny_digits())
+        tiny_trainer(tmp_path, EMA(), Preemption(), max_steps=6, limit_val_batches=0).fit(
+            model, datamodule=tiny_digits()
+        )
     assert end.value.code == code
     stored = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert stored["global_step"] == 3 and stored["images_seen"] == 48
@@ -33,7 +35,9 @@ def test_a_signal_in_the_middle_of_a_step_saves_after_it(number, code, tmp_path)
 
 @pytest.mark.parametrize("part", [4, 5, 6])
 def test_a_stop_inside_an_accumulation_waits_for_its_step(part, tmp_path):
-    """A checkpoint holds no gradients: 6 steps of two parts each, stopped in either part, end with the weights of a run that was never stopped."""
+    """A checkpoint holds no gradients: 6 steps of two parts each, stopped in either part, end with the weights of a run
+    that was never stopped.
+    """
 
     def train(folder, stop_at: int | None = None, ckpt_path=None):
         model, parts = tiny_module(), []

@@ -1,4 +1,6 @@
-"""A denoiser named by its file is the denoiser in it; and it is a term of a deep image prior by config, through train.py's module as through the method."""
+"""A denoiser named by its file is the denoiser in it; and it is a term of a deep image prior by config, through
+train.py's module as through the method.
+"""
 
 from pathlib import Path
 
@@ -28,7 +30,10 @@ def prior(tmp_path) -> Path:
 def term(path: Path, **options: object) -> Term:
     """As a config gives it."""
     inner = {"class_path": "checkpoints.denoiser_file.DenoiserFile", "init_args": {"path": str(path)}}
-    spec = {"class_path": "restoration.deep_image_prior.terms.denoiser.DenoiserTerm", "init_args": {"prior": inner, "weight": 0.5, **LEVELS, **options}}
+    spec = {
+        "class_path": "restoration.deep_image_prior.terms.denoiser.DenoiserTerm",
+        "init_args": {"prior": inner, "weight": 0.5, **LEVELS, **options},
+    }
     return build(spec, Term, where="terms")
 
 
@@ -36,7 +41,11 @@ def test_it_is_the_denoiser_of_the_file(prior):
     found, expected = DenoiserFile(path=str(prior)), tiny_denoiser((1, 16, 16))
     x, sigma = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([0.3, 2.0])
     torch.testing.assert_close(found.predict(x, sigma).x0, expected.predict(x, sigma).x0)
-    assert (found.data_shape, found.sigma_min, found.sigma_max) == (expected.data_shape, expected.sigma_min, expected.sigma_max)
+    assert (found.data_shape, found.sigma_min, found.sigma_max) == (
+        expected.data_shape,
+        expected.sigma_min,
+        expected.sigma_max,
+    )
     assert not any(p.requires_grad for p in found.parameters()) and not found.training
     assert build(found.spec, Denoiser, where="prior").fingerprint == found.fingerprint
     with pytest.raises(UserError, match="there is no prior at"):
@@ -63,13 +72,17 @@ def test_a_run_with_a_prior_goes_on_where_it_was(prior, tmp_path):
     """refresh: what the denoiser said last is part of the state."""
     whole, late = (tiny_prior(terms=[term(prior, refresh=4, add_noise=False)]) for _ in range(2))
     fitted(tmp_path / "whole", whole, tiny_pictures(1))
-    fitted(tmp_path / "parts", tiny_prior(terms=[term(prior, refresh=4, add_noise=False)]), tiny_pictures(1), max_steps=10)
+    fitted(
+        tmp_path / "parts", tiny_prior(terms=[term(prior, refresh=4, add_noise=False)]), tiny_pictures(1), max_steps=10
+    )
     fitted(tmp_path / "parts", late, tiny_pictures(1), ckpt=tmp_path / "parts/checkpoints/last.ckpt")
     assert torch.equal(whole.groups[0].fit.answer, late.groups[0].fit.answer)
 
 
 def test_pictures_that_do_not_suit_the_prior(tmp_path):
-    """Other channels are refused, another size too unless it is asked for: before the first iteration, in one sentence."""
+    """Other channels are refused, another size too unless it is asked for: before the first iteration, in one
+    sentence.
+    """
     colour = term(write_tiny_prior(tmp_path / "colour.safetensors", (3, 16, 16)))
     with pytest.raises(UserError, match=r"the prior knows pictures of 3 channels, and these have 1"):
         fitted(tmp_path / "a", tiny_prior(terms=[colour]), tiny_pictures(1))
@@ -82,4 +95,6 @@ def test_pictures_that_do_not_suit_the_prior(tmp_path):
     method = DIPWithPrior(prior=tiny_denoiser((1, 8, 8)), weight=0.5, **LEVELS)
     method.check(tiny_pictures(1).measurement([0]).operator, tiny_pictures(1).noise)
     with pytest.raises(Unsupported, match="channels"):
-        DenoiserTerm(prior=tiny_denoiser((3, 16, 16)), weight=0.5, **LEVELS).check(tiny_pictures(1).measurement([0]).operator, tiny_pictures(1).noise)
+        DenoiserTerm(prior=tiny_denoiser((3, 16, 16)), weight=0.5, **LEVELS).check(
+            tiny_pictures(1).measurement([0]).operator, tiny_pictures(1).noise
+        )

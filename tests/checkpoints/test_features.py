@@ -37,7 +37,11 @@ def inception(tmp_path, monkeypatch):
 def test_classifier_features_are_the_networks_on_the_saved_pixels(tmp_path):
     network = ResNet(in_channels=1, channels=[8, 16], groups=4).eval()
     write_safetensors(
-        tmp_path / "tiny.safetensors", network, describe_classifier(network, shape=(1, 8, 8), data="Digits"), dtype=torch.float32, key="classifier"
+        tmp_path / "tiny.safetensors",
+        network,
+        describe_classifier(network, shape=(1, 8, 8), data="Digits"),
+        dtype=torch.float32,
+        key="classifier",
     )
     features = ClassifierFeatures(path=str(tmp_path / "tiny.safetensors"))
     pixels = torch.randint(0, 256, (7, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -61,7 +65,9 @@ def test_inception_gets_three_channels_of_299_pixels(inception):
     edge = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
     edge[..., 4:] = 255
     resized = _resized(edge[0])
-    assert resized.shape == (3, 299, 299) and resized.min() == 0 and resized.max() == 255, "the overshoot of the bicubic kernel is clipped"
+    assert resized.shape == (3, 299, 299) and resized.min() == 0 and resized.max() == 255, (
+        "the overshoot of the bicubic kernel is clipped"
+    )
     with pytest.raises(UserError, match="2 channels"):
         inception.check((2, 8, 8))
 

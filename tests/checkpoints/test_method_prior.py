@@ -45,7 +45,9 @@ def test_a_hot_restorer_serves_a_method_that_wants_a_denoiser(tmp_path):
 
 def test_the_wrong_kind_is_refused_both_ways(tmp_path):
     blur, _ = write(tmp_path / "blur.safetensors", GaussianBlur(steps=6, taps=3))
-    with pytest.raises(UserError, match=r"methods\.m: DPS needs a denoiser.*undoes Gaussian blur.*lightning_modules\.ddpm\.DDPM"):
+    with pytest.raises(
+        UserError, match=r"methods\.m: DPS needs a denoiser.*undoes Gaussian blur.*lightning_modules\.ddpm\.DDPM"
+    ):
         prior_for(DPS, blur, where="methods.m")
     with pytest.raises(UserError, match=r"is a denoiser, and a cold restorer is needed.*ColdDiffusion"):
         prior_for(ColdSampling, write_tiny_prior(tmp_path / "ddpm.safetensors"))

@@ -32,7 +32,10 @@ def tracked(theta: torch.Tensor, width: float) -> list[torch.Tensor]:
     return out
 
 
-@pytest.mark.parametrize(("width", "bound"), [(0.05, 1e-9), (0.1, 1e-9), (0.04, 3e-4), (0.07, 1e-4), (0.085, 5e-5), (0.15, 2e-4), (0.2, 2e-3)])
+@pytest.mark.parametrize(
+    ("width", "bound"),
+    [(0.05, 1e-9), (0.1, 1e-9), (0.04, 3e-4), (0.07, 1e-4), (0.085, 5e-5), (0.15, 2e-4), (0.2, 2e-3)],
+)
 def test_a_width_that_was_not_kept_comes_out_as_if_it_had_been(width, bound):
     """Relative to the spread of the walk over training; float64, 32 snapshots of the widths 0.05 and 0.10."""
     theta = walk()
@@ -40,7 +43,9 @@ def test_a_width_that_was_not_kept_comes_out_as_if_it_had_been(width, bound):
     steps = range(EVERY, STEPS + 1, EVERY)
     profiles = [Profile(BATCH * k, gamma_of(w)) for k in steps for w in kept]
     found = combine(profiles, Profile(BATCH * STEPS, gamma_of(width)))
-    made = sum(f * kept[w][k - 1] for f, (k, w) in zip(found.weights, [(k, w) for k in steps for w in kept], strict=True))
+    made = sum(
+        f * kept[w][k - 1] for f, (k, w) in zip(found.weights, [(k, w) for k in steps for w in kept], strict=True)
+    )
     error = (made - tracked(theta, width)[-1]).norm() / theta.std(0).norm()
     assert error < bound, float(error)
     nearest = min((made - kept[w][-1]).norm() for w in kept) / theta.std(0).norm()
@@ -74,7 +79,9 @@ def run_folder(folder: Path, dtype: str = "float32") -> dict[float, dict[str, to
         if k % 4 == 0:
             for which, width in enumerate(widths[:2]):
                 snapshot = Snapshot(width=width, gamma=gamma_of(width), images=16 * k, step=k)
-                write_snapshot(snapshot_path(folder / "ema", snapshot), snapshot, average.weights(which), description, dtype=dtype)
+                write_snapshot(
+                    snapshot_path(folder / "ema", snapshot), snapshot, average.weights(which), description, dtype=dtype
+                )
     return {w: average.weights(i) for i, w in enumerate(widths)}
 
 
@@ -94,11 +101,22 @@ def test_the_command_writes_a_prior_of_any_width(tmp_path, monkeypatch):
     made = prior.denoiser.network.state_dict()
     # 64 steps are few: the integral stands for a sum. Still far nearer than the widths beside it.
     assert distance(made, kept[0.07]) < 0.1 * min(distance(kept[0.05], kept[0.07]), distance(kept[0.1], kept[0.07]))
-    assert prior.description["weights"] == "power_ema" and prior.description["width"] == 0.07 and prior.description["residual"] < 0.01
-    call_main(monkeypatch, tmp_path / "run", "--widths", "0.05,0.15", "--output", tmp_path / "several", "--dtype", "float32")
-    assert sorted(p.name for p in (tmp_path / "several").iterdir()) == ["width_0.05.safetensors", "width_0.15.safetensors"]
+    assert (
+        prior.description["weights"] == "power_ema"
+        and prior.description["width"] == 0.07
+        and prior.description["residual"] < 0.01
+    )
+    call_main(
+        monkeypatch, tmp_path / "run", "--widths", "0.05,0.15", "--output", tmp_path / "several", "--dtype", "float32"
+    )
+    assert sorted(p.name for p in (tmp_path / "several").iterdir()) == [
+        "width_0.05.safetensors",
+        "width_0.15.safetensors",
+    ]
     same = load_prior(tmp_path / "several" / "width_0.05.safetensors").denoiser.network.state_dict()
-    assert distance(same, kept[0.05]) < 2e-3 * torch.cat([v.flatten() for v in same.values()]).norm(), "a width that was kept: rounding of float16 alone"
+    assert distance(same, kept[0.05]) < 2e-3 * torch.cat([v.flatten() for v in same.values()]).norm(), (
+        "a width that was kept: rounding of float16 alone"
+    )
 
 
 def test_an_earlier_time_of_training(tmp_path):

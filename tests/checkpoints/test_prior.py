@@ -30,7 +30,9 @@ def checkpoint(denoiser, **changes) -> dict:
 def test_both_sets_of_weights_are_read(denoiser, tmp_path):
     torch.save(checkpoint(denoiser), tmp_path / "a.ckpt")
     raw, ema = load_prior(tmp_path / "a.ckpt", weights="raw"), load_prior(tmp_path / "a.ckpt")
-    for p, r, e in zip(denoiser.network.parameters(), raw.denoiser.network.parameters(), ema.denoiser.network.parameters(), strict=True):
+    for p, r, e in zip(
+        denoiser.network.parameters(), raw.denoiser.network.parameters(), ema.denoiser.network.parameters(), strict=True
+    ):
         assert torch.equal(p, r) and torch.equal(p + 1, e) and not e.requires_grad
     assert not raw.denoiser.training and raw.denoiser.data_shape == (1, 8, 8) and raw.denoiser.prediction == "v"
 
@@ -118,11 +120,19 @@ def broken(tmp_path, denoiser, name: str):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("absent", "no prior at"), ("text", "text.ckpt"), ("empty", "cannot be read"), ("torn", "cannot be read"), ("foreign", "no key 'prior'"),
-        ("tensor", "foreign"), ("future", "format"), ("incomplete", "schedule"), ("missing_key", "head.weight"), ("shape", "head.weight"),
+        ("absent", "no prior at"),
+        ("text", "text.ckpt"),
+        ("empty", "cannot be read"),
+        ("torn", "cannot be read"),
+        ("foreign", "no key 'prior'"),
+        ("tensor", "foreign"),
+        ("future", "format"),
+        ("incomplete", "schedule"),
+        ("missing_key", "head.weight"),
+        ("shape", "head.weight"),
         ("nan", "not finite"),
     ],
-)  # fmt: skip
+)
 def test_files_that_are_no_priors(name, words, tmp_path, denoiser):
     path = broken(tmp_path, denoiser, name)
     with pytest.raises(UserError, match=words) as error:
@@ -132,7 +142,9 @@ def test_files_that_are_no_priors(name, words, tmp_path, denoiser):
 
 def test_safetensors_that_are_no_priors(tmp_path):
     safetensors.torch.save_file({"a": torch.zeros(2)}, tmp_path / "plain.safetensors")
-    safetensors.torch.save_file({"a": torch.zeros(2)}, tmp_path / "list.safetensors", metadata={"prior": json.dumps([1])})
+    safetensors.torch.save_file(
+        {"a": torch.zeros(2)}, tmp_path / "list.safetensors", metadata={"prior": json.dumps([1])}
+    )
     (tmp_path / "text.safetensors").write_text("hello, this is text")
     for name in ("plain", "list", "text"):
         with pytest.raises(UserError, match=f"{name}.safetensors"):

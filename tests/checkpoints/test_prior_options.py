@@ -26,9 +26,14 @@ def adapter(seed=0) -> Adapter:
     """Of the tiny network: a change that one sees in 8 bits."""
     generator = torch.Generator().manual_seed(seed)
     weight = tiny_denoiser().network.get_submodule("down.0.blocks.0.conv1").weight
-    down, up = 0.5 * torch.randn(2, *weight.shape[1:], generator=generator), 0.5 * torch.randn(weight.shape[0], 2, 1, 1, generator=generator)
+    down, up = (
+        0.5 * torch.randn(2, *weight.shape[1:], generator=generator),
+        0.5 * torch.randn(weight.shape[0], 2, 1, 1, generator=generator),
+    )
     layer = "down.0.blocks.0.conv1"
-    return Adapter(LoRASettings(layers=(layer,), rank=2, alpha=2.0), {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up})
+    return Adapter(
+        LoRASettings(layers=(layer,), rank=2, alpha=2.0), {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
+    )
 
 
 @pytest.fixture
@@ -46,7 +51,12 @@ def parsed(*words, **options) -> argparse.Namespace:
 def test_paths_and_scales(tmp_path):
     (tmp_path / "a=0.5").mkdir()
     found = adapters_of(["x/adapter", "x/adapter=0.5", "x=1/adapter=-2", str(tmp_path / "a=0.5")])
-    assert found == (AdapterEntry("x/adapter"), AdapterEntry("x/adapter", 0.5), AdapterEntry("x=1/adapter", -2.0), AdapterEntry(str(tmp_path / "a=0.5")))
+    assert found == (
+        AdapterEntry("x/adapter"),
+        AdapterEntry("x/adapter", 0.5),
+        AdapterEntry("x=1/adapter", -2.0),
+        AdapterEntry(str(tmp_path / "a=0.5")),
+    )
     for wrong in ("x=", "x=nan", "x=half", "=1"):
         with pytest.raises(UserError, match=r"PATH=SCALE"):
             adapters_of([wrong])
@@ -60,7 +70,9 @@ def test_the_adapters_are_in_the_weights_and_in_the_fingerprint(files):
     assert weights_hash(found.denoiser.network.state_dict()) == weights_hash(expected)
     plain = prior_of_options(parsed("--prior", prior))
     assert weights_hash(plain.denoiser.network.state_dict()) == weights_hash(base)
-    fingerprints = {prior_of_options(parsed("--prior", prior, "--adapter", f"{one}={c}")).fingerprint for c in (0, 0.5, 1)}
+    fingerprints = {
+        prior_of_options(parsed("--prior", prior, "--adapter", f"{one}={c}")).fingerprint for c in (0, 0.5, 1)
+    }
     assert len({plain.fingerprint, found.fingerprint, *fingerprints}) == 5
     with pytest.raises(UserError, match=r"'ffhq_256' is for a \.pt file of guided-diffusion"):
         prior_of_options(parsed("--prior", prior, "--preset", "ffhq_256"))
@@ -70,11 +82,15 @@ def test_beside_a_cold_restorer_too(files, tmp_path):
     _, one, _ = files
     network = tiny_denoiser().network
     restorer = ColdRestorer(network=network, family=Pixelation(data="mnist"), data_shape=(1, 8, 8))
-    write_safetensors(tmp_path / "cold.safetensors", network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32)
+    write_safetensors(
+        tmp_path / "cold.safetensors", network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32
+    )
     args = parsed("--prior", tmp_path / "cold.safetensors", "--adapter", f"{one}=2", restorer=True)
     assert not hasattr(args, "preset")
     found = restorer_of_options(args)
-    assert weights_hash(found.restorer.network.state_dict()) == weights_hash(merged(network.state_dict(), [(adapter(), 2.0)], where="it"))
+    assert weights_hash(found.restorer.network.state_dict()) == weights_hash(
+        merged(network.state_dict(), [(adapter(), 2.0)], where="it")
+    )
     assert "+2*" in found.fingerprint
 
 
@@ -90,7 +106,9 @@ def test_restore_scales_an_adapter(files, tmp_path, monkeypatch, capsys):
         return outcome.value.code, capsys.readouterr().err
 
     def answer(*adapters) -> bytes:
-        code, err = run("--method", "sdedit", "--method.steps=3", "--prior", prior, *(w for a in adapters for w in ("--adapter", a)))
+        code, err = run(
+            "--method", "sdedit", "--method.steps=3", "--prior", prior, *(w for a in adapters for w in ("--adapter", a))
+        )
         assert code == 0, err
         return np.array(Image.open(tmp_path / "out" / "restored.png")).tobytes()
 

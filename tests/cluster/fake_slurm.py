@@ -1,4 +1,6 @@
-"""sbatch, srun and scontrol as files to put first in PATH: enough of them to run configs/cluster/slurm.sh for real, with processes of this machine."""
+"""sbatch, srun and scontrol as files to put first in PATH: enough of them to run configs/cluster/slurm.sh for real,
+with processes of this machine.
+"""
 
 from pathlib import Path
 

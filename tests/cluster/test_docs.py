@@ -27,7 +27,11 @@ def test_commands_parse(monkeypatch):
     monkeypatch.chdir(ROOT)
     trained = 0
     for words in commands():
-        starts = [k for k, word in enumerate(words) if word == "train.py" or (word.startswith("configs/cluster/") and word.endswith(".sh"))]
+        starts = [
+            k
+            for k, word in enumerate(words)
+            if word == "train.py" or (word.startswith("configs/cluster/") and word.endswith(".sh"))
+        ]
         if not starts:
             continue
         assert Path(words[starts[0]]).is_file(), words

@@ -1,4 +1,6 @@
-"""Real training on two processes through the shipped scripts: stopped, queued again, continued on another number of processes, refused."""
+"""Real training on two processes through the shipped scripts: stopped, queued again, continued on another number of
+processes, refused.
+"""
 
 import os
 import random
@@ -24,9 +26,14 @@ def checkpoint(run: Path) -> dict:
 def start(*command: object, **env: str) -> subprocess.Popen:
     # A group of its own, so that whatever a failed test leaves behind can be ended.
     return subprocess.Popen(
-        [str(c) for c in command], cwd=ROOT, env={**environment(), "PYTHON": sys.executable, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+        [str(c) for c in command],
+        cwd=ROOT,
+        env={**environment(), "PYTHON": sys.executable, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def end(process: subprocess.Popen) -> str:
@@ -134,8 +141,12 @@ def test_torchrun_ends_all_its_processes_and_one_process_goes_on_where_two_stopp
 
 
 def test_a_stop_before_training_is_a_stop(tmp_path):
-    """While libraries and data are read nothing is lost: 75, not death by the signal, after which a job would not be queued again."""
-    process = start(sys.executable, "train.py", "fit", "--config", write_config(tmp_path, tiny_config()), "--run", tmp_path / "run")
+    """While libraries and data are read nothing is lost: 75, not death by the signal, after which a job would not be
+    queued again.
+    """
+    process = start(
+        sys.executable, "train.py", "fit", "--config", write_config(tmp_path, tiny_config()), "--run", tmp_path / "run"
+    )
     bit, deadline = 1 << (signal.SIGUSR1 - 1), time.monotonic() + 120
     while not int(Path(f"/proc/{process.pid}/status").read_text().split("SigCgt:")[1].split()[0], 16) & bit:
         assert process.poll() is None and time.monotonic() < deadline, end(process)
@@ -148,7 +159,9 @@ def test_a_stop_before_training_is_a_stop(tmp_path):
 def test_prepare_lists_what_is_there_and_leaves_nothing(tmp_path):
     config = write_config(tmp_path, tiny_config(devices=64, num_nodes=2))
     run = tmp_path / "run"
-    result = call("train.py", "fit", "--config", config, "--run", run, "--prepare", "--data.batch_size", 256, timeout=600)
+    result = call(
+        "train.py", "fit", "--config", config, "--run", run, "--prepare", "--data.batch_size", 256, timeout=600
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     assert "96 training and 21 validation images" in result.stdout and "2 on each of the 128 processes" in result.stdout
     assert "disabled: metrics.csv only" in result.stdout and result.stdout.endswith("ready: submit it\n")
@@ -156,5 +169,9 @@ def test_prepare_lists_what_is_there_and_leaves_nothing(tmp_path):
     wrong += ["--quality.num_images", 700, "--quality.features", "nix"]
     result = call("train.py", "fit", "--config", config, "--run", run, "--prepare", *wrong, timeout=600)
     one_sentence(result, "network, measures, batch: missing or refused")
-    assert "there is no classifier at 'nix'" in result.stdout and "divided by 128" in result.stdout and "[1, 8, 8]" in result.stdout
+    assert (
+        "there is no classifier at 'nix'" in result.stdout
+        and "divided by 128" in result.stdout
+        and "[1, 8, 8]" in result.stdout
+    )
     assert not run.exists()

@@ -1,4 +1,6 @@
-"""16-mixed as far as a CPU runs it: a step that overflows moves the clocks and nothing else, and the scale is part of a checkpoint."""
+"""16-mixed as far as a CPU runs it: a step that overflows moves the clocks and nothing else, and the scale is part of a
+checkpoint.
+"""
 
 import itertools
 
@@ -34,9 +36,19 @@ def train(folder, fused: bool, ckpt_path=None):
         return inner(batch, generator) * (1e37 if module.images_seen == OVERFLOWS * 16 else 1.0)
 
     module.losses = losses
-    precision = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3))
-    options = {"plugins": [precision, AtomicCheckpointIO()], "max_steps": 7, "limit_val_batches": 0, "gradient_clip_val": 1.0, "enable_checkpointing": True}
-    trainer = tiny_trainer(folder, EMA(), FiniteLoss(), watch, RunCheckpoint(every_n_steps=100, keep_every_n_steps=4), **options)
+    precision = MixedPrecision(
+        "16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+    )
+    options = {
+        "plugins": [precision, AtomicCheckpointIO()],
+        "max_steps": 7,
+        "limit_val_batches": 0,
+        "gradient_clip_val": 1.0,
+        "enable_checkpointing": True,
+    }
+    trainer = tiny_trainer(
+        folder, EMA(), FiniteLoss(), watch, RunCheckpoint(every_n_steps=100, keep_every_n_steps=4), **options
+    )
     trainer.fit(module, datamodule=tiny_digits(), ckpt_path=ckpt_path)
     return watch.rows
 

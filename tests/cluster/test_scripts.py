@@ -40,7 +40,16 @@ def test_slurm_queues_again_on_75_alone(code, tmp_path):
     python = fake_python(tmp_path, f'echo "$@" >> {tmp_path}/calls; exit {code}')
     env = {**environment(), **install(slurm, job=4242), "PYTHON": python}
     env["PATH"] = f"{slurm}{os.pathsep}{env['PATH']}"
-    command = ["sbatch", "--nodes=2", "--ntasks-per-node=3", "configs/cluster/slurm.sh", "--config", "a b.yaml", "--run", "runs/x"]
+    command = [
+        "sbatch",
+        "--nodes=2",
+        "--ntasks-per-node=3",
+        "configs/cluster/slurm.sh",
+        "--config",
+        "a b.yaml",
+        "--run",
+        "runs/x",
+    ]
     result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert result.returncode == code, result.stderr
     assert requeued(slurm) == (["requeue 4242"] if code == 75 else [])
@@ -51,12 +60,19 @@ def test_slurm_queues_again_on_75_alone(code, tmp_path):
 def test_slurm_asks_for_the_signal_where_the_handlers_are():
     text = (ROOT / "configs" / "cluster" / "slurm.sh").read_text()
     asked = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
-    assert {"--requeue", "--signal=USR1@300", "--open-mode=append"} <= set(asked), "without B: the signal goes to the tasks"
+    assert {"--requeue", "--signal=USR1@300", "--open-mode=append"} <= set(asked), (
+        "without B: the signal goes to the tasks"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "marker", "expected"),
-    [("exit 0", False, 0), ("exit 1", False, 1), ('touch "$RUN/preempted.json"; exit 1', False, 75), ("exit 1", True, 1)],
+    [
+        ("exit 0", False, 0),
+        ("exit 1", False, 1),
+        ('touch "$RUN/preempted.json"; exit 1', False, 75),
+        ("exit 1", True, 1),
+    ],
 )
 def test_torchrun_finds_the_code_in_the_run_folder(text, marker, expected, tmp_path):
     """torchrun makes 1 of every code; what an earlier stop left behind does not count."""
@@ -72,7 +88,13 @@ def test_torchrun_finds_the_code_in_the_run_folder(text, marker, expected, tmp_p
 
 def test_torchrun_wants_a_run_folder_and_a_number_of_processes():
     for env, word in (({"GPUS": "2"}, "--run"), ({"GPUS": "0"}, "GPUS")):
-        result = subprocess.run(["configs/cluster/torchrun.sh", "--config", "x"], cwd=ROOT, env={**environment(), **env}, capture_output=True, text=True)
+        result = subprocess.run(
+            ["configs/cluster/torchrun.sh", "--config", "x"],
+            cwd=ROOT,
+            env={**environment(), **env},
+            capture_output=True,
+            text=True,
+        )
         assert result.returncode == 2 and result.stderr.startswith("error: ") and word in result.stderr
 
 

@@ -64,6 +64,9 @@ def test_the_average_of_a_low_precision_network_stays_in_float32():
 
 def test_state_round_trip():
     average = WeightAverage(module(1.0))
-    state = {"weights": {"weight": torch.full((1, 2), 7.0), "bias": torch.zeros(1), "steps": torch.tensor(3)}, "updates": 4}
+    state = {
+        "weights": {"weight": torch.full((1, 2), 7.0), "bias": torch.zeros(1), "steps": torch.tensor(3)},
+        "updates": 4,
+    }
     average.load_state_dict(state)
     assert average.state_dict()["weights"]["weight"].eq(7).all() and average.updates == 4

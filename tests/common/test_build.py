@@ -10,7 +10,9 @@ from networks.unet import UNet
 
 
 def test_builds_what_the_config_names():
-    noise = build({"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_255": 10}}, Noise, where="tasks.a.noise")
+    noise = build(
+        {"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_255": 10}}, Noise, where="tasks.a.noise"
+    )
     assert isinstance(noise, GaussianNoise) and noise.sigma == pytest.approx(10 / 127.5)
 
 
@@ -19,7 +21,10 @@ def test_builds_what_the_config_names():
     [
         ({"class_path": "degradations.noise.GaussianNois"}, ["did you mean 'GaussianNoise'"]),
         ({"class_path": "degradations.nose.GaussianNoise"}, ["no module", "degradations.noise"]),
-        ({"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_25": 1}}, ["no option 'sigma_25'", "sigma_255"]),
+        (
+            {"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_25": 1}},
+            ["no option 'sigma_25'", "sigma_255"],
+        ),
         ({"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma": "loud"}}, ["sigma", "loud"]),
         ({"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma": -1}}, ["sigma", "-1"]),
         ({"class_path": "degradations.noise.GaussianNoise", "init_arg": {}}, ["init_arg"]),
@@ -43,10 +48,15 @@ def test_a_checkpoint_builds_own_classes_only(path):
 
 @pytest.mark.parametrize("form", ["{}", "{{class_path: {}}}", '{{"class_path": "{}"}}', "[{}]"])
 def test_a_checkpoint_imports_no_foreign_module_that_a_string_names(form, tmp_path, monkeypatch):
-    """The parser takes a bare path, and YAML, where a nested object is expected, and imports what it names before it looks at the class."""
+    """The parser takes a bare path, and YAML, where a nested object is expected, and imports what it names before it
+    looks at the class.
+    """
     (tmp_path / "foreign_module.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
-    spec = {"class_path": "diffusion.schedules.ZeroTerminalSNR", "init_args": {"schedule": form.format("foreign_module.Class")}}
+    spec = {
+        "class_path": "diffusion.schedules.ZeroTerminalSNR",
+        "init_args": {"schedule": form.format("foreign_module.Class")},
+    }
     with pytest.raises(UserError, match="not one of this project's own"):
         build(spec, Schedule, where="checkpoint", project_only=True)
     assert not (tmp_path / "ran").exists()

@@ -23,7 +23,9 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
     assert ended(main, capsys) == (2, "error: the mask 'a.png' is too small\n")
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")]
+)
 def test_the_disk_says_what_to_do(number, words, capsys):
     def main():
         raise OSError(number, "x", "results/rows.csv")
@@ -68,6 +70,16 @@ run_cli(main)
 
 
 def test_one_of_several_processes_leaves_with_its_own_exit_code(tmp_path):
-    """Without Python's teardown, in which open threads of torch.distributed now and then call abort(); what was registered still runs."""
-    result = subprocess.run([sys.executable, "-c", DISTRIBUTED, str(tmp_path / "store")], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert (result.returncode, result.stdout) == (2, "registered\n") and result.stderr.endswith("error: the loss is nan\n"), result.stderr
+    """Without Python's teardown, in which open threads of torch.distributed now and then call abort(); what was
+    registered still runs.
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", DISTRIBUTED, str(tmp_path / "store")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (result.returncode, result.stdout) == (2, "registered\n") and result.stderr.endswith(
+        "error: the loss is nan\n"
+    ), result.stderr

@@ -26,7 +26,11 @@ def test_what_is_not_an_image_is_refused():
 
 
 def test_the_three_units_of_noise_agree():
-    assert sigma_from(sigma_255=12.75) == pytest.approx(sigma_from(sigma_unit=0.05)) == pytest.approx(sigma_from(sigma=0.1))
+    assert (
+        sigma_from(sigma_255=12.75)
+        == pytest.approx(sigma_from(sigma_unit=0.05))
+        == pytest.approx(sigma_from(sigma=0.1))
+    )
     assert sigma_to_255(sigma_from(sigma_255=25)) == pytest.approx(25)
     for wrong in ({}, {"sigma": 1, "sigma_255": 2}, {"sigma": -1}, {"sigma_unit": float("inf")}):
         with pytest.raises(ValueError):

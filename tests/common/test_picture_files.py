@@ -25,7 +25,12 @@ def test_eight_bits(tmp_path):
     colour, grey = pixels(6, 5, 3), pixels(6, 5)
     Image.fromarray(grey).save(tmp_path / "grey.png")
     found = read_picture(tmp_path / "grey.png")
-    assert torch.equal(found.image[0], to_float(torch.from_numpy(grey))) and found.alpha is None and found.bits == 8 and found.visible is None
+    assert (
+        torch.equal(found.image[0], to_float(torch.from_numpy(grey)))
+        and found.alpha is None
+        and found.bits == 8
+        and found.visible is None
+    )
     palette = Image.fromarray(colour).quantize(16)
     palette.save(tmp_path / "palette.png")
     assert np.array_equal(eight(tmp_path / "palette.png"), np.array(palette.convert("RGB")).transpose(2, 0, 1))
@@ -41,7 +46,12 @@ def test_a_turned_camera(tmp_path, orientation):
     exif[0x0112] = orientation
     Image.fromarray(grey).save(tmp_path / "turned.png", exif=exif)
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png", exif=exif)
-    tifffile.imwrite(tmp_path / "deep.tif", grey.astype(np.uint16) * 257, photometric="minisblack", extratags=[(274, 3, 1, orientation, True)])
+    tifffile.imwrite(
+        tmp_path / "deep.tif",
+        grey.astype(np.uint16) * 257,
+        photometric="minisblack",
+        extratags=[(274, 3, 1, orientation, True)],
+    )
     expected = read_picture(tmp_path / "turned.png").image
     for name in ("deep.png", "deep.tif"):
         assert torch.allclose(read_picture(tmp_path / name).image, expected, atol=1e-6), name
@@ -57,7 +67,11 @@ def test_there_and_back_in_kind(tmp_path, bits, channels):
     else:
         Image.fromarray(array[..., 0] if channels == 1 else array).save(tmp_path / "in.png")
     picture = read_picture(tmp_path / "in.png")
-    assert picture.bits == bits and picture.image.shape == (1 if channels < 3 else 3, 7, 5) and (picture.alpha is not None) == (channels in (2, 4))
+    assert (
+        picture.bits == bits
+        and picture.image.shape == (1 if channels < 3 else 3, 7, 5)
+        and (picture.alpha is not None) == (channels in (2, 4))
+    )
     write_picture(tmp_path / "out.png", picture)
     if bits == 16:
         assert np.array_equal(png16.decode((tmp_path / "out.png").read_bytes()), array)
@@ -81,7 +95,11 @@ def test_levels_are_the_same_at_both_depths(tmp_path):
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_tiff_of_16_bits_and_floating_point(tmp_path, shape, planar, order):
     array = pixels(*shape, top=65536)
-    options = {"photometric": "rgb" if len(shape) == 3 else "minisblack", "byteorder": order, **({"extrasamples": ["unassalpha"]} if shape[2:] == (4,) else {})}
+    options = {
+        "photometric": "rgb" if len(shape) == 3 else "minisblack",
+        "byteorder": order,
+        **({"extrasamples": ["unassalpha"]} if shape[2:] == (4,) else {}),
+    }
     if len(shape) == 3 and planar:
         stored, options["planarconfig"] = array.transpose(2, 0, 1), "separate"
     else:
@@ -100,29 +118,42 @@ def test_tiff_of_16_bits_and_floating_point(tmp_path, shape, planar, order):
 def test_tiff_where_white_is_zero(tmp_path):
     array = pixels(6, 5, top=65536)
     tifffile.imwrite(tmp_path / "white.tif", array, photometric="miniswhite")
-    assert torch.allclose(read_picture(tmp_path / "white.tif").image[0], 1 - torch.from_numpy(array.astype(np.float32)) / 32767.5, atol=1e-6)
+    assert torch.allclose(
+        read_picture(tmp_path / "white.tif").image[0],
+        1 - torch.from_numpy(array.astype(np.float32)) / 32767.5,
+        atol=1e-6,
+    )
 
 
 def test_tiff_of_8_bits(tmp_path):
     array = pixels(6, 5, 3)
     tifffile.imwrite(tmp_path / "8.tif", array, photometric="rgb")
-    assert read_picture(tmp_path / "8.tif").bits == 8 and np.array_equal(eight(tmp_path / "8.tif"), array.transpose(2, 0, 1))
+    assert read_picture(tmp_path / "8.tif").bits == 8 and np.array_equal(
+        eight(tmp_path / "8.tif"), array.transpose(2, 0, 1)
+    )
 
 
 def test_alpha(tmp_path):
-    """Colours under an alpha channel are as they are; fully transparent pixels are not visible; a palette's transparent colour counts."""
+    """Colours under an alpha channel are as they are; fully transparent pixels are not visible; a palette's transparent
+    colour counts.
+    """
     rgba = pixels(6, 5, 4)
     rgba[..., 3] = 200
     rgba[2, 3, 3] = 0
     Image.fromarray(rgba).save(tmp_path / "a.png")
     found = read_picture(tmp_path / "a.png")
     assert np.array_equal(eight(tmp_path / "a.png"), rgba[..., :3].transpose(2, 0, 1))
-    assert float(found.alpha[0, 0, 0]) == pytest.approx(200 / 255) and torch.nonzero(~found.visible).tolist() == [[0, 2, 3]]
+    assert float(found.alpha[0, 0, 0]) == pytest.approx(200 / 255) and torch.nonzero(~found.visible).tolist() == [
+        [0, 2, 3]
+    ]
     palette = Image.fromarray(rgba[..., :3]).quantize(4)
     palette.save(tmp_path / "p.png", transparency=palette.getpixel((0, 0)))
     assert not bool(read_picture(tmp_path / "p.png").visible[0, 0, 0])
     Image.fromarray(np.full((4, 4, 2), 255, np.uint8)).save(tmp_path / "opaque.png")
-    assert read_picture(tmp_path / "opaque.png").visible is None and read_picture(tmp_path / "opaque.png").alpha is not None
+    assert (
+        read_picture(tmp_path / "opaque.png").visible is None
+        and read_picture(tmp_path / "opaque.png").alpha is not None
+    )
 
 
 def test_only_opaque_ones(tmp_path):

@@ -13,7 +13,9 @@ def test_grid_enlarges_small_images_and_leaves_gaps():
     picture = grid(x, columns=2, at_least=64)
     gap = 4
     assert picture.shape == (2 * (64 + gap) + gap, 2 * (64 + gap) + gap) and picture.dtype == np.uint8
-    assert (picture[gap : gap + 64, gap : gap + 64] == 0).all() and (picture[gap : gap + 64, 2 * gap + 64 : 2 * gap + 128] == 255).all()
+    assert (picture[gap : gap + 64, gap : gap + 64] == 0).all() and (
+        picture[gap : gap + 64, 2 * gap + 64 : 2 * gap + 128] == 255
+    ).all()
     assert (picture[:gap] == 128).all() and (picture[-20:, -20:] == 128).all()
 
 

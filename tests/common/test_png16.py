@@ -38,7 +38,14 @@ def by_hand(pixels: np.ndarray, kinds: list[int], extra: bytes = b"", interlaced
     header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, interlaced)
     packed = zlib.compress(bytes(data))
     middle = len(packed) // 2  # data may be cut into chunks anywhere
-    return png16.SIGNATURE + chunk(b"IHDR", header) + extra + chunk(b"IDAT", packed[:middle]) + chunk(b"IDAT", packed[middle:]) + chunk(b"IEND", b"")
+    return (
+        png16.SIGNATURE
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", packed[:middle])
+        + chunk(b"IDAT", packed[middle:])
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -1,4 +1,6 @@
-"""Power-function profiles: the paper's numbers, the recursion against the integral, combinations against a direct minimisation."""
+"""Power-function profiles: the paper's numbers, the recursion against the integral, combinations against a direct
+minimisation.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ def test_the_exponent_of_a_width(width, gamma):
 
 @pytest.mark.parametrize("width", [0.001, 0.01, 0.05, 0.123, 0.2, 0.28])
 def test_the_width_is_the_standard_deviation_of_the_profile(width):
-    """E and E of the square of tau / t under (gamma + 1) u^gamma are (gamma + 1) / (gamma + 2) and (gamma + 1) / (gamma + 3)."""
+    """E and E of the square of tau / t under (gamma + 1) u^gamma are (gamma + 1) / (gamma + 2) and (gamma + 1) / (gamma
+    + 3).
+    """
     g = gamma_of(width)
     assert width_of(g) == pytest.approx(width, rel=1e-12)
     assert ((g + 1) / (g + 3) - ((g + 1) / (g + 2)) ** 2) ** 0.5 == pytest.approx(width, rel=1e-6)
@@ -29,7 +33,9 @@ def test_widths_that_no_profile_has(width):
 
 
 def test_the_recursion_is_the_integral_of_the_profile():
-    """Whatever the steps, the weight of step k at the end is the integral of p over its images; the first update leaves nothing of the start."""
+    """Whatever the steps, the weight of step k at the end is the integral of p over its images; the first update leaves
+    nothing of the start.
+    """
     rng = np.random.default_rng(0)
     for width in TABLE:
         gamma = gamma_of(width)
@@ -72,7 +78,9 @@ def test_the_combination_minimises_the_distance_of_the_profiles():
     tau = (np.arange(200_000) + 0.5) / 200
 
     def p(profile):
-        return np.where(tau <= profile.images, (profile.gamma + 1) * (tau / profile.images) ** profile.gamma / profile.images, 0)
+        return np.where(
+            tau <= profile.images, (profile.gamma + 1) * (tau / profile.images) ** profile.gamma / profile.images, 0
+        )
 
     columns = np.stack([p(s) for s in snapshots], 1)
     direct = np.linalg.lstsq(columns, p(target), rcond=None)[0]
@@ -84,7 +92,10 @@ def test_the_combination_minimises_the_distance_of_the_profiles():
 
 def test_more_snapshots_reach_further():
     def residual(count: int, width: float) -> float:
-        return combine([Profile(1000.0 * (k + 1) / count, gamma_of(w)) for k in range(count) for w in (0.05, 0.1)], Profile(1000.0, gamma_of(width))).residual
+        return combine(
+            [Profile(1000.0 * (k + 1) / count, gamma_of(w)) for k in range(count) for w in (0.05, 0.1)],
+            Profile(1000.0, gamma_of(width)),
+        ).residual
 
     for width in (0.03, 0.07, 0.2):
         assert residual(64, width) < residual(16, width) < residual(4, width)

@@ -9,7 +9,12 @@ def test_a_key_gives_the_same_values_always_and_other_keys_others():
     r = RandomStreams(3)
     a = r.normal("s", 5, 1, (2, 4))
     assert torch.equal(a, RandomStreams(3).normal("s", 5, 1, (2, 4)))
-    for other in (r.normal("t", 5, 1, (2, 4)), r.normal("s", 6, 1, (2, 4)), r.normal("s", 5, 2, (2, 4)), RandomStreams(4).normal("s", 5, 1, (2, 4))):
+    for other in (
+        r.normal("t", 5, 1, (2, 4)),
+        r.normal("s", 6, 1, (2, 4)),
+        r.normal("s", 5, 2, (2, 4)),
+        RandomStreams(4).normal("s", 5, 1, (2, 4)),
+    ):
         assert not torch.equal(a, other)
 
 
@@ -26,7 +31,9 @@ def test_the_global_generators_are_neither_read_nor_moved():
 def test_a_batch_is_its_rows_in_any_order():
     r = RandomStreams(0)
     batch = r.normal_batch("s", [4, 2, 4], [0, 0, 1], (3,))
-    assert torch.equal(batch, torch.stack([r.normal("s", 4, 0, (3,)), r.normal("s", 2, 0, (3,)), r.normal("s", 4, 1, (3,))]))
+    assert torch.equal(
+        batch, torch.stack([r.normal("s", 4, 0, (3,)), r.normal("s", 2, 0, (3,)), r.normal("s", 4, 1, (3,))])
+    )
     assert torch.equal(r.normal_batch("s", torch.tensor([2]), [0], (3,))[0], batch[1])
 
 

@@ -100,7 +100,8 @@ def test_the_mark_of_a_stop_is_gone_when_the_run_goes_on(tmp_path):
         ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
         ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),  # started by Lightning inside a batch script
         ({"SLURM_PROCID": "3"}, False),
-        ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "1"}, True),  # torchrun gives its own numbers to the tasks of SLURM
+        # torchrun gives its own numbers to the tasks of SLURM
+        ({"RANK": "0", "LOCAL_RANK": "0", "SLURM_PROCID": "1"}, True),
         ({"RANK": "8", "LOCAL_RANK": "0", "SLURM_PROCID": "0"}, False),
     ],
 )

@@ -84,7 +84,9 @@ def test_the_base_is_abstract():
 def test_held_out_rows_partition():
     held, rest = held_out_rows(50, 7, 0, "a")
     assert len(held) == 7 and sorted(held.tolist() + rest.tolist()) == list(range(50))
-    assert not torch.equal(held, held_out_rows(50, 7, 1, "a")[0]) and not torch.equal(held, held_out_rows(50, 7, 0, "b")[0])
+    assert not torch.equal(held, held_out_rows(50, 7, 1, "a")[0]) and not torch.equal(
+        held, held_out_rows(50, 7, 0, "b")[0]
+    )
 
 
 def test_a_new_name_moves_at_most_one_other():
@@ -98,16 +100,22 @@ def test_a_new_name_moves_at_most_one_other():
 def attached(data: ImageDataModule, device: str = "cpu", rank: int = 0, world_size: int = 1) -> ImageDataModule:
     progress = SimpleNamespace(current=SimpleNamespace(ready=0, processed=0))
     data.trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=torch.device(device)), global_rank=rank, world_size=world_size, limit_train_batches=1.0,
+        strategy=SimpleNamespace(root_device=torch.device(device)),
+        global_rank=rank,
+        world_size=world_size,
+        limit_train_batches=1.0,
         fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
-    )  # fmt: skip
+    )
     return data
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_batches_are_shared_by_any_number_of_processes(world_size):
     one = [b.index.tolist() for b in attached(Digits(batch_size=64, limit=300)).train_dataloader()]
-    loaders = [attached(Digits(batch_size=64, limit=300), rank=rank, world_size=world_size).train_dataloader() for rank in range(world_size)]
+    loaders = [
+        attached(Digits(batch_size=64, limit=300), rank=rank, world_size=world_size).train_dataloader()
+        for rank in range(world_size)
+    ]
     several = [[b.index for b in loader] for loader in loaders]
     assert len(one) == 4 and [torch.cat(parts).tolist() for parts in zip(*several, strict=True)] == one
 
@@ -121,7 +129,8 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_the_nearest_that_can():
 
 
 def test_pixels_move_to_the_accelerator_once_for_all_splits():
-    data = attached(Digits(keep_on_device=True), "meta")  # "meta" stands in for an accelerator: it has shapes, no memory
+    # "meta" stands in for an accelerator: it has shapes, no memory
+    data = attached(Digits(keep_on_device=True), "meta")
     train, validation = (data._placed(data.images(s)) for s in ("train", "validation"))
     assert train.store is validation.store and train.store.pixels.device.type == "meta" == train.positions.device.type
     assert data.images("train").store.pixels.device.type == "cpu", "plain access stays on the CPU"

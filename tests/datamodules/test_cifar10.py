@@ -18,7 +18,10 @@ def fill(root, names: dict[str, str]) -> None:
 
 
 def test_number_in_the_name_is_the_index(tmp_path):
-    fill(tmp_path / "cifar10" / "test", {"00007.png": "cat", "00000.png": "truck", "00012.png": "airplane", "00003.png": "cat"})
+    fill(
+        tmp_path / "cifar10" / "test",
+        {"00007.png": "cat", "00000.png": "truck", "00012.png": "airplane", "00003.png": "cat"},
+    )
     images = CIFAR10(data_dir=str(tmp_path)).images("test")
     batch = images.get([0, 1, 2, 3])
     assert batch.index.tolist() == [0, 3, 7, 12] and batch.label.tolist() == [9, 3, 3, 0]

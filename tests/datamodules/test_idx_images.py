@@ -44,7 +44,9 @@ def test_read_only_folder_in_either_form(tmp_path, packed):
         data.setup("fit")
         test = data.images("test")
         assert torch.equal(test.get([0, 6]).image[:, 0], torch.from_numpy(pixels[[0, 6]]))
-        assert test.get([6]).label.item() == 6 and len(data.images("train")) == 26 and len(data.images("validation")) == 4
+        assert (
+            test.get([6]).label.item() == 6 and len(data.images("train")) == 26 and len(data.images("validation")) == 4
+        )
         assert sorted(os.listdir(raw)) == before
     finally:
         for path in [tmp_path, raw]:
@@ -58,7 +60,9 @@ def test_missing_and_no_network(tmp_path, kind, monkeypatch):
 
     monkeypatch.setattr("socket.getaddrinfo", no_network)
     begin = time.perf_counter()
-    with pytest.raises(UserError, match=rf"train-images-idx3-ubyte\.gz.*'{tmp_path}/{kind.__name__}/raw'.*download failed") as error:
+    with pytest.raises(
+        UserError, match=rf"train-images-idx3-ubyte\.gz.*'{tmp_path}/{kind.__name__}/raw'.*download failed"
+    ) as error:
         kind(data_dir=str(tmp_path)).prepare_data()
     assert time.perf_counter() - begin < 10 and "\n" not in str(error.value)
 
@@ -66,7 +70,9 @@ def test_missing_and_no_network(tmp_path, kind, monkeypatch):
 def test_missing_without_download_names_the_file(tmp_path):
     data = MNIST(data_dir=str(tmp_path), download=False)
     data.prepare_data()
-    with pytest.raises(UserError, match=rf"'{tmp_path}/MNIST/raw/t10k-images-idx3-ubyte' \(or 't10k-images-idx3-ubyte.gz'\) is missing"):
+    with pytest.raises(
+        UserError, match=rf"'{tmp_path}/MNIST/raw/t10k-images-idx3-ubyte' \(or 't10k-images-idx3-ubyte.gz'\) is missing"
+    ):
         data.setup("test")
 
 
@@ -98,7 +104,10 @@ def test_unwritable_data_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("kind", "train", "test"),
-    [(MNIST, [5, 0, 4, 1, 9, 2, 1, 3], [7, 2, 1, 0, 4, 1, 4, 9]), (FashionMNIST, [9, 0, 0, 3, 0, 2, 7, 2], [9, 2, 1, 1, 6, 1, 4, 6])],
+    [
+        (MNIST, [5, 0, 4, 1, 9, 2, 1, 3], [7, 2, 1, 0, 4, 1, 4, 9]),
+        (FashionMNIST, [9, 0, 0, 3, 0, 2, 7, 2], [9, 2, 1, 1, 6, 1, 4, 6]),
+    ],
 )
 def test_real_files(real_data, kind, train, test):
     data = kind(validation=0)

@@ -85,7 +85,10 @@ def test_random_crop_is_a_function_of_seed_epoch_and_index(tmp_path):
 def test_decoding_when_needed_gives_the_same_pixels(tmp_path):
     fill(tmp_path, 12)
     for options in ({}, {"crop": "random", "size": 8}, {"size": None}, {"size": 8, "crop": "none"}):
-        ready, lazy = data(tmp_path, test_images="all", **options), data(tmp_path, test_images="all", memory_limit_mb=0, **options)
+        ready, lazy = (
+            data(tmp_path, test_images="all", **options),
+            data(tmp_path, test_images="all", memory_limit_mb=0, **options),
+        )
         assert torch.equal(all_of(ready.images("test")), all_of(lazy.images("test")))
         batches = [[b.image for b in ImageFolder.test_dataloader(d)] for d in (ready, lazy)]
         assert all(torch.equal(a, b) for a, b in zip(*batches, strict=True))
@@ -125,7 +128,9 @@ def test_broken_files_are_named_and_left_out(tmp_path, memory_limit_mb):
     assert "3.png" in text and "text.jpg" in text and ("2 of 9 pictures" in text or memory_limit_mb == 0)
     assert seen <= {0, 1, 2, 4, 5, 6, 7} and len(seen) >= 6
     with pytest.raises(UserError, match=r"'.*3\.png' cannot be read"):
-        list(data(tmp_path, test_images=0, memory_limit_mb=memory_limit_mb, batch_size=9, strict=True).train_dataloader())
+        list(
+            data(tmp_path, test_images=0, memory_limit_mb=memory_limit_mb, batch_size=9, strict=True).train_dataloader()
+        )
 
 
 def test_a_broken_file_decoded_by_a_worker_stops_a_strict_run_in_one_sentence(tmp_path):
@@ -164,12 +169,18 @@ def test_missing_and_empty_folders(tmp_path):
 def test_modes(tmp_path):
     fill(tmp_path / "c", 4)
     (tmp_path / "g").mkdir()
-    for k, picture in enumerate([Image.new("L", (20, 20)), Image.new("1", (20, 20)), Image.fromarray(np.zeros((20, 20), np.uint16))]):
+    for k, picture in enumerate(
+        [Image.new("L", (20, 20)), Image.new("1", (20, 20)), Image.fromarray(np.zeros((20, 20), np.uint16))]
+    ):
         picture.save(tmp_path / "g" / f"{k}.png")
     grey_palette = Image.new("P", (20, 20), 3)
     grey_palette.putpalette([v for k in range(256) for v in (k, k, k)])
     grey_palette.save(tmp_path / "g" / "palette.png")
-    assert data(tmp_path / "c", mode="auto").shape == (3, 16, 16) and data(tmp_path / "g", mode="auto").shape == (1, 16, 16)
+    assert data(tmp_path / "c", mode="auto").shape == (3, 16, 16) and data(tmp_path / "g", mode="auto").shape == (
+        1,
+        16,
+        16,
+    )
     assert data(tmp_path / "c", mode="grey").images("train").get([0]).image.shape == (1, 1, 16, 16)
     assert all_of(data(tmp_path / "g").images("test")).shape[1] == 3
 

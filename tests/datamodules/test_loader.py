@@ -12,7 +12,9 @@ from datamodules.store import MemoryStore, everything
 
 
 def numbers(n: int):
-    return everything(MemoryStore(torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 2, 2).contiguous()))
+    return everything(
+        MemoryStore(torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 2, 2).contiguous())
+    )
 
 
 def loader(n=23, **options) -> ResumableLoader:

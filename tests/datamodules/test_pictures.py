@@ -37,7 +37,9 @@ def test_lossless_formats(tmp_path, name):
 def test_sixteen_bits_are_rounded_to_eight(tmp_path):
     values = np.array([[0, 128, 129, 257], [32768, 65535, 65407, 65406]], np.uint16)
     for name in ("a.png", "a.tif"):
-        assert (decode(saved(tmp_path, Image.fromarray(values), name), "grey", Fit())[0].numpy() == np.round(values / 257)).all()
+        assert (
+            decode(saved(tmp_path, Image.fromarray(values), name), "grey", Fit())[0].numpy() == np.round(values / 257)
+        ).all()
 
 
 def test_transparency_lies_on_white(tmp_path):
@@ -109,7 +111,14 @@ def test_listing_is_natural_nested_and_without_hidden_files(tmp_path):
     for name in ("10.png", "2.png", "1.PNG", "b/3.jpg", "B/1.tiff", "A.webp", *hidden):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert [p.as_posix() for p in find_pictures(tmp_path)] == ["1.PNG", "2.png", "10.png", "A.webp", "B/1.tiff", "b/3.jpg"]
+    assert [p.as_posix() for p in find_pictures(tmp_path)] == [
+        "1.PNG",
+        "2.png",
+        "10.png",
+        "A.webp",
+        "B/1.tiff",
+        "b/3.jpg",
+    ]
 
 
 def test_decoded_pixels_are_contiguous_uint8(tmp_path):

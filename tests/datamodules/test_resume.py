@@ -57,14 +57,31 @@ class Recorder(pl.LightningModule):
 
 
 def run(
-    folder, steps: int, *, ckpt_path=None, callbacks: list[Callback] | None = None, fail_at: int = -1, data=None, **options
+    folder,
+    steps: int,
+    *,
+    ckpt_path=None,
+    callbacks: list[Callback] | None = None,
+    fail_at: int = -1,
+    data=None,
+    **options,
 ) -> Recorder:
     module = Recorder(fail_at)
     trainer = pl.Trainer(
-        accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, default_root_dir=folder, callbacks=callbacks, logger=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, enable_checkpointing=callbacks is not None,
-        num_sanity_val_steps=0, **options,
-    )  # fmt: skip
+        accelerator="cpu",
+        devices=1,
+        max_steps=steps,
+        max_epochs=-1,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        enable_checkpointing=callbacks is not None,
+        num_sanity_val_steps=0,
+        **options,
+    )
     trainer.fit(module, data or Numbers(batch_size=4, validation=2, horizontal_flip=True, seed=3), ckpt_path=ckpt_path)
     return module
 
@@ -121,14 +138,26 @@ def test_validation_in_mid_epoch_neither_moves_nor_flips(tmp_path):
 
 def test_checkpoint_at_the_end_of_an_epoch(tmp_path):
     whole = run(tmp_path, 12)
-    run(tmp_path, 5, callbacks=[ModelCheckpoint(dirpath=tmp_path, filename="end", save_on_train_epoch_end=True, every_n_epochs=1)])
+    run(
+        tmp_path,
+        5,
+        callbacks=[ModelCheckpoint(dirpath=tmp_path, filename="end", save_on_train_epoch_end=True, every_n_epochs=1)],
+    )
     assert run(tmp_path, 12, ckpt_path=tmp_path / "end.ckpt").seen == whole.seen[5:]
 
 
 def test_worker_processes_that_decode_ahead_do_not_move_the_position(tmp_path):
     for k in range(22):
         Image.new("L", (8, 8), k).save(tmp_path / f"{k}.png")
-    options = {"folder": str(tmp_path), "size": 4, "resize": 0, "crop": "random", "mode": "grey", "batch_size": 4, "horizontal_flip": True}
+    options = {
+        "folder": str(tmp_path),
+        "size": 4,
+        "resize": 0,
+        "crop": "random",
+        "mode": "grey",
+        "batch_size": 4,
+        "horizontal_flip": True,
+    }
     lazy = {"memory_limit_mb": 0, "test_images": 2, **options}
     whole = run(tmp_path, 9, data=ImageFolder(**lazy | {"memory_limit_mb": 2048}))
     first = run(tmp_path, 3, data=ImageFolder(workers=2, **lazy), callbacks=[saving(tmp_path)])

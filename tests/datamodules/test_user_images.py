@@ -1,4 +1,6 @@
-"""Pictures to be restored: their measurements are keyed by the picture, masks and truths lie beside them, mistakes are one sentence."""
+"""Pictures to be restored: their measurements are keyed by the picture, masks and truths lie beside them, mistakes are
+one sentence.
+"""
 
 from pathlib import Path
 
@@ -39,14 +41,22 @@ def folder(tmp_path) -> Path:
 
 def test_a_folder_in_natural_order_each_picture_alone_as_beside_others(folder):
     data = UserImages(path=str(folder), noise=NOISE, seed=5)
-    assert data.names == ["a", "b2", "b10"] and [data.shape(k) for k in range(3)] == [(3, 20, 24), (1, 16, 16), (3, 20, 24)]
+    assert data.names == ["a", "b2", "b10"] and [data.shape(k) for k in range(3)] == [
+        (3, 20, 24),
+        (1, 16, 16),
+        (3, 20, 24),
+    ]
     both = data.measurement([0, 2])
     assert both.index == (0, 2) and both.sigma == NOISE.sigma
     for row, k in ((0, 0), (2, 1)):
-        assert torch.equal(data.measurement([row]).y[0], both.y[k]) and torch.equal(data.measurement([row]).truth[0], both.truth[k])
+        assert torch.equal(data.measurement([row]).y[0], both.y[k]) and torch.equal(
+            data.measurement([row]).truth[0], both.truth[k]
+        )
     clean = torch.from_numpy(np.array(Image.open(folder / "b10.png"))).permute(2, 0, 1).float() / 127.5 - 1
     torch.testing.assert_close(both.truth[1], clean)
-    assert torch.equal(both.y[1], both.truth[1] + NOISE.sigma * RandomStreams(5).normal("measurement", 2, 0, (3, 20, 24)))
+    assert torch.equal(
+        both.y[1], both.truth[1] + NOISE.sigma * RandomStreams(5).normal("measurement", 2, 0, (3, 20, 24))
+    )
     assert "3 pictures of [1, 16, 16], [3, 20, 24]" in data.contents() and data.batch_per_process(2) == 2
     with pytest.raises(UserError, match=r"3 pictures for 4 processes.*at most 3"):
         data.batch_per_process(4)
@@ -98,7 +108,9 @@ def test_images_of_a_data_set_are_keyed_by_their_index():
     data = DegradedImages(source=source, rows=[7, 2], degradation=BoxMask(size=4), noise=NOISE, size=16, seed=3)
     found = data.measurement([1])
     image = source.images("test").get([2])
-    assert data.names == ["00007", "00002"] and found.index == (int(image.index[0]),) and found.y.shape == (1, 1, 16, 16)
+    assert (
+        data.names == ["00007", "00002"] and found.index == (int(image.index[0]),) and found.y.shape == (1, 1, 16, 16)
+    )
     again = measure(found.truth, degradation=BoxMask(size=4), noise=NOISE, index=found.index, random=RandomStreams(3))
     assert torch.equal(again.y, found.y)
     exact = DegradedImages(source=source, count=2).measurement([0, 1])

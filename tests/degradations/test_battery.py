@@ -1,4 +1,6 @@
-"""The battery of reference 1.7: what every linear operator satisfies, in float64, at several shapes, with several images in a batch."""
+"""The battery of reference 1.7: what every linear operator satisfies, in float64, at several shapes, with several
+images in a batch.
+"""
 
 from collections.abc import Callable
 
@@ -34,7 +36,9 @@ def _from(degradation) -> Make:
 
 
 def _kernels(shape: Shape, index: list[int]) -> Operator:
-    """One kernel per image, not symmetric, with negative weights and an even side: what the circular operator must bear."""
+    """One kernel per image, not symmetric, with negative weights and an even side: what the circular operator must
+    bear.
+    """
     kernels = torch.randn(len(index), 4, 3, generator=_generator(1), dtype=torch.float64)
     return CircularBlur(kernels, shape, threshold=0.5)
 
@@ -80,7 +84,10 @@ OPERATORS: dict[str, tuple[Make, list[Shape]]] = {
     "lanczos_4": (_from(Lanczos(factor=4)), [(3, 8, 8), (1, 28, 28), (3, 12, 20)]),
     "lanczos_4_pixel": (_from(Lanczos(factor=4, lobes=3, phase=0)), [(1, 8, 8), (1, 28, 28), (3, 12, 20)]),
     "severity_blur": (_from(AtSeverity(family=GaussianBlur(taps=5), severity=2)), [(1, 8, 8), (3, 12, 20), (3, 7, 5)]),
-    "severity_blur_reflect": (_from(AtSeverity(family=GaussianBlur(data="cifar10", taps=7), severity=9)), [(1, 8, 8), (1, 9, 15)]),
+    "severity_blur_reflect": (
+        _from(AtSeverity(family=GaussianBlur(data="cifar10", taps=7), severity=9)),
+        [(1, 8, 8), (1, 9, 15)],
+    ),
     "severity_blur_all": (_from(AtSeverity(family=GaussianBlur(taps=7))), [(1, 8, 8)]),
     "severity_mask": (_from(AtSeverity(family=GaussianMask(), severity=30)), [(1, 8, 8), (3, 7, 5)]),
     "severity_mask_centre": (_from(AtSeverity(family=GaussianMask(data="celeba_64"), severity=5)), [(3, 12, 20)]),
@@ -93,7 +100,9 @@ OPERATORS: dict[str, tuple[Make, list[Shape]]] = {
     "grey_signed": (_from(Grey(weights=[-1.0, 0.5, 0.0])), [(3, 8, 8)]),
 }
 CASES = [
-    pytest.param(make, shape, id=f"{name}-{'x'.join(map(str, shape))}") for name, (make, shapes) in OPERATORS.items() for shape in shapes
+    pytest.param(make, shape, id=f"{name}-{'x'.join(map(str, shape))}")
+    for name, (make, shapes) in OPERATORS.items()
+    for shape in shapes
 ]
 SMALL = [
     pytest.param(make, shape, id=f"{name}-{shape[0]}")
@@ -105,7 +114,9 @@ SMALL = [
 DC = [
     case
     for case in CASES
-    if case.id.startswith(("circular_0", "circular_1", "circular_3", "reflecting", "pool", "bicubic", "lanczos", "grey_mean", "grey_luma"))
+    if case.id.startswith(
+        ("circular_0", "circular_1", "circular_3", "reflecting", "pool", "bicubic", "lanczos", "grey_mean", "grey_luma")
+    )
 ]
 each = pytest.mark.parametrize(("make", "shape"), CASES)
 small = pytest.mark.parametrize(("make", "shape"), SMALL)
@@ -155,14 +166,19 @@ def test_shapes_dtype_and_description(make: Make, shape: Shape):
         assert svd.vt(x).shape == svd.ut(y).shape == (3, x[0].numel())
         assert svd.v(svd.vt(x)).shape == x.shape and svd.u(svd.ut(y)).shape == y.shape
         assert svd.v(svd.vt(x)).dtype == svd.u(svd.ut(y)).dtype == dtype
-        assert svd.singular_values.dtype == torch.float64 and svd.singular_values.shape in [(x[0].numel(),), (3, x[0].numel())]
+        assert svd.singular_values.dtype == torch.float64 and svd.singular_values.shape in [
+            (x[0].numel(),),
+            (3, x[0].numel()),
+        ]
     assert operator.linear and operator.description
 
 
 @each
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_adjoint(make: Make, shape: Shape, dtype: torch.dtype, tolerance: float):
-    """<A x, y> = <x, A^T y> for 12 pairs, relative to ||A|| ||x|| ||y|| where A x is nearly orthogonal to everything."""
+    """<A x, y> = <x, A^T y> for 12 pairs, relative to ||A|| ||x|| ||y|| where A x is nearly orthogonal to
+    everything.
+    """
     operator = make(shape, INDEX)
     for seed in range(4):
         x = _normal(seed, 3, *shape, dtype=dtype)
@@ -192,7 +208,9 @@ def test_moore_penrose(make: Make, shape: Shape):
     assert _relative(inverse(truncated(inverse(y))), inverse(y)) < 1e-8
     scale = y.norm() * y2.norm()
     assert (_inner(truncated(inverse(y)), y2) - _inner(y, truncated(inverse(y2)))).abs().max() < 1e-8 * scale
-    assert (_inner(inverse(truncated(x)), x2) - _inner(x, inverse(truncated(x2)))).abs().max() < 1e-8 * x.norm() * x2.norm()
+    assert (
+        _inner(inverse(truncated(x)), x2) - _inner(x, inverse(truncated(x2)))
+    ).abs().max() < 1e-8 * x.norm() * x2.norm()
 
 
 @each
@@ -208,7 +226,11 @@ def test_truncation_is_below_the_threshold(make: Make, shape: Shape):
 def test_svd(make: Make, shape: Shape):
     operator = make(shape, INDEX)
     svd = operator.svd
-    x, y, c = _normal(1, 3, *shape), _normal(2, 3, *operator.output_shape), _normal(3, 3, x_size := shape[0] * shape[1] * shape[2])
+    x, y, c = (
+        _normal(1, 3, *shape),
+        _normal(2, 3, *operator.output_shape),
+        _normal(3, 3, x_size := shape[0] * shape[1] * shape[2]),
+    )
     assert x_size == svd.singular_values.shape[-1]
     torch.testing.assert_close(svd.v(svd.vt(x)), x, rtol=0, atol=1e-11)  # V V^T = I
     torch.testing.assert_close(svd.vt(svd.v(c)), c, rtol=0, atol=1e-11)  # V^T V = I
@@ -216,7 +238,8 @@ def test_svd(make: Make, shape: Shape):
     on_range = torch.where(lost, 0.0, c)
     torch.testing.assert_close(svd.ut(svd.u(on_range)), on_range, rtol=0, atol=1e-11)  # U^T U = I on the range
     assert (svd.ut(y)[lost] == 0).all()
-    torch.testing.assert_close(_inner(svd.u(on_range), y), _inner(on_range, svd.ut(y)), rtol=0, atol=1e-9)  # U^T is the adjoint of U
+    # U^T is the adjoint of U
+    torch.testing.assert_close(_inner(svd.u(on_range), y), _inner(on_range, svd.ut(y)), rtol=0, atol=1e-9)
     torch.testing.assert_close(_inner(svd.v(c), x), _inner(c, svd.vt(x)), rtol=0, atol=1e-9)
     torch.testing.assert_close(svd.u(svd.singular_values * svd.vt(x)), operator(x), rtol=0, atol=1e-11)  # A = U S V^T
     torch.testing.assert_close(svd.v(svd.singular_values * svd.ut(y)), operator.adjoint(y), rtol=0, atol=1e-11)
@@ -285,10 +308,13 @@ def test_images_are_independent_and_calls_are_equal(make: Make, shape: Shape):
     before = x.clone()
     assert torch.equal(together(x), together(x)) and torch.equal(together(x), make(shape, INDEX)(x))
     assert torch.equal(x, before)
-    for row, index in enumerate(INDEX if make is not _kernels else []):  # those kernels are drawn by the test for the whole batch
+    # those kernels are drawn by the test for the whole batch
+    for row, index in enumerate(INDEX if make is not _kernels else []):
         alone = make(shape, [index])
         torch.testing.assert_close(alone(x[row : row + 1])[0], together(x)[row], rtol=0, atol=1e-13)
-        torch.testing.assert_close(alone.pseudo_inverse(y[row : row + 1])[0], together.pseudo_inverse(y)[row], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(
+            alone.pseudo_inverse(y[row : row + 1])[0], together.pseudo_inverse(y)[row], rtol=1e-10, atol=1e-12
+        )
 
 
 @each

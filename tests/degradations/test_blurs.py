@@ -56,7 +56,9 @@ def test_spectrum_of_the_reference(side: int, std: float, least: float | None, b
 @pytest.mark.parametrize("side", [8, 9, 28, 5])
 @pytest.mark.parametrize("std", [0.5, 1.0, 3.0])
 def test_reflecting_blur_is_diagonal_in_the_cosine_basis(side: int, std: float):
-    """R = D^T diag(sum_o k[o] cos(pi m o / side)) D with the DCT-II D: a closed form of the whole matrix, at any radius."""
+    """R = D^T diag(sum_o k[o] cos(pi m o / side)) D with the DCT-II D: a closed form of the whole matrix, at any
+    radius.
+    """
     axis, taps = gaussian_axis(side, std), gaussian_taps(std)
     m, i = torch.arange(side).double()[:, None], torch.arange(side).double()
     basis = torch.cos(math.pi * m * (2 * i + 1) / (2 * side)) * (2 / side) ** 0.5
@@ -65,7 +67,8 @@ def test_reflecting_blur_is_diagonal_in_the_cosine_basis(side: int, std: float):
     values = (taps * torch.cos(math.pi * m * offsets / side)).sum(1)
     torch.testing.assert_close(basis.mT @ (values[:, None] * basis), axis.matrix, rtol=0, atol=1e-13)
     torch.testing.assert_close(axis.s, values.abs().sort(descending=True).values, rtol=0, atol=1e-13)
-    torch.testing.assert_close(axis.matrix.sum(0), torch.ones(side).double(), rtol=0, atol=1e-13)  # light is neither lost nor made
+    # light is neither lost nor made
+    torch.testing.assert_close(axis.matrix.sum(0), torch.ones(side).double(), rtol=0, atol=1e-13)
 
 
 def test_reflected_repeats_the_border_pixel():
@@ -85,7 +88,9 @@ def test_single_pixel_gives_the_kernel(shape: tuple[int, int, int]):
 
 
 def test_circular_blur_wraps_and_convolves():
-    """A kernel of one tap at (k // 2 + 1, l // 2) moves the picture down by one pixel, and around: convolution, not correlation."""
+    """A kernel of one tap at (k // 2 + 1, l // 2) moves the picture down by one pixel, and around: convolution, not
+    correlation.
+    """
     kernel = torch.zeros(4, 4).double()
     kernel[3, 2] = 1
     x = torch.arange(20.0).double().view(1, 1, 4, 5)
@@ -111,7 +116,14 @@ def test_pseudo_inverse_restores_a_gentle_blur():
 @pytest.mark.parametrize("blur", [CircularGaussianBlur, ReflectingGaussianBlur])
 @pytest.mark.parametrize(
     "options",
-    [{"std": 0.0}, {"std": -1.0}, {"std": math.inf}, {"std": math.nan}, {"std": 1.0, "threshold": -0.1}, {"std": 1.0, "threshold": 1.0}],
+    [
+        {"std": 0.0},
+        {"std": -1.0},
+        {"std": math.inf},
+        {"std": math.nan},
+        {"std": 1.0, "threshold": -0.1},
+        {"std": 1.0, "threshold": 1.0},
+    ],
 )
 def test_refuses_options(blur: type, options: dict):
     with pytest.raises(UserError, match=r"std must be|threshold must be"):

@@ -1,4 +1,6 @@
-"""The operators of single severities that are no leaf of a config: soft masks, a scale, a fading colour. The battery has them too."""
+"""The operators of single severities that are no leaf of a config: soft masks, a scale, a fading colour. The battery
+has them too.
+"""
 
 import pytest
 import torch
@@ -19,7 +21,10 @@ def _weights(*shape: int) -> torch.Tensor:
 def test_a_soft_mask_is_a_diagonal_matrix(shape):
     """Against dense matrices, with weights that are shared by images or channels, or not."""
     weights = _weights(*shape)
-    operator, x = Diagonal(weights, channels=3), torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    operator, x = (
+        Diagonal(weights, channels=3),
+        torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+    )
     matrix = torch.diag_embed(weights.expand(2, 3, 4, 5).flatten(1))
     inverse = torch.linalg.pinv(matrix, atol=operator.threshold, rtol=0.0)
     torch.testing.assert_close(operator(x).flatten(1), (matrix @ x.flatten(1)[..., None])[..., 0])
@@ -41,7 +46,8 @@ def test_a_pseudo_inverse_takes_small_gains_for_zero():
     grey = x.mean(1, keepdim=True).expand_as(x)
     torch.testing.assert_close(ColourMix(0.02, (3, 4, 5)).pseudo_inverse(x), grey)
     torch.testing.assert_close(ColourMix(0.5, (3, 4, 5)).pseudo_inverse(x), grey + 2 * (x - grey))
-    torch.testing.assert_close(Scaled(1e-3, (3, 4, 5)).pseudo_inverse(x), 1000 * x)  # one gain for all: nothing is lost, however small it is
+    # one gain for all: nothing is lost, however small it is
+    torch.testing.assert_close(Scaled(1e-3, (3, 4, 5)).pseudo_inverse(x), 1000 * x)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ def test_basis_is_orthonormal_in_every_direction(weights: list[float]):
     operator = Grey(weights=weights).operator_for((3, 1, 1), [0], RANDOM)
     basis = operator.svd.vt(torch.eye(3, dtype=torch.float64).view(3, 3, 1, 1)).mT
     torch.testing.assert_close(basis @ basis.mT, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-14)
-    torch.testing.assert_close(basis[0] * operator.norm(), torch.tensor(weights, dtype=torch.float64), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        basis[0] * operator.norm(), torch.tensor(weights, dtype=torch.float64), rtol=0, atol=1e-14
+    )
 
 
 def test_refuses():

@@ -19,7 +19,9 @@ def _kernel(factor: int, lobes: int, phase: float) -> torch.Tensor:
     taps = []
     for k in range(side):
         d = abs(k - (side - 1) / 2) / factor
-        taps.append(1.0 if d == 0 else lobes * math.sin(math.pi * d) * math.sin(math.pi * d / lobes) / (math.pi * d) ** 2)
+        taps.append(
+            1.0 if d == 0 else lobes * math.sin(math.pi * d) * math.sin(math.pi * d / lobes) / (math.pi * d) ** 2
+        )
     line = torch.tensor(taps, dtype=torch.float64)
     return torch.outer(line, line) / line.sum() ** 2
 
@@ -27,7 +29,9 @@ def _kernel(factor: int, lobes: int, phase: float) -> torch.Tensor:
 @pytest.mark.parametrize("phase", [0.5, 0.0])
 @pytest.mark.parametrize(("factor", "lobes", "pad"), [(4, 2, 6), (8, 2, 12), (4, 3, 10), (2, 2, 3)])
 def test_equals_the_published_convolution(factor: int, lobes: int, pad: int, phase: float):
-    """Replicated border of (side - f) / 2 pixels, stride f: 6, 12 and 10 pixels for kernels of 16, 32 and 24 taps; with phase 0 one tap more at the end."""
+    """Replicated border of (side - f) / 2 pixels, stride f: 6, 12 and 10 pixels for kernels of 16, 32 and 24 taps; with
+    phase 0 one tap more at the end.
+    """
     x = torch.rand(2, 3, 48, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
     kernel = _kernel(factor, lobes, phase)
     after = len(kernel) - factor - pad
@@ -49,7 +53,9 @@ def test_ramp_is_sampled_at_the_block_centres(factor: int):
 
 def test_window_and_normalisation():
     assert lanczos(torch.tensor([0.0, 1.0, 2.0, -1.0, 5.0]), 2).tolist() == pytest.approx([1, 0, 0, 0, 0], abs=1e-7)
-    assert float(lanczos(torch.tensor(0.5, dtype=torch.float64), 2)) == pytest.approx((2 / math.pi) * (math.sqrt(8) / math.pi), abs=1e-12)
+    assert float(lanczos(torch.tensor(0.5, dtype=torch.float64), 2)) == pytest.approx(
+        (2 / math.pi) * (math.sqrt(8) / math.pi), abs=1e-12
+    )
     matrix = lanczos_axis(32, 4, 2, 0.5).matrix
     torch.testing.assert_close(matrix.sum(1), torch.ones(8).double(), rtol=0, atol=1e-14)
     torch.testing.assert_close(matrix, matrix.flip(0, 1), rtol=0, atol=1e-15)
@@ -64,6 +70,10 @@ def test_factor_one_is_the_identity_and_clean_shape():
 def test_refuses():
     with pytest.raises(UserError, match="factor=8 does not divide the image of 28x28"):
         Lanczos(factor=8).operator_for((1, 28, 28), [0], RANDOM)
-    for options, word in (({"factor": 0}, "factor"), ({"factor": 2, "lobes": 4}, "lobes"), ({"factor": 2, "phase": 0.25}, "phase")):
+    for options, word in (
+        ({"factor": 0}, "factor"),
+        ({"factor": 2, "lobes": 4}, "lobes"),
+        ({"factor": 2, "phase": 0.25}, "phase"),
+    ):
         with pytest.raises(UserError, match=word):
             Lanczos(**options)

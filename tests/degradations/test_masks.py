@@ -136,7 +136,9 @@ def test_box_refuses_options(options: dict, message: str):
         BoxMask(**options)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"size": 29}, "at most 28"), ({"size": 20, "margin": 5}, "at most 4")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"size": 29}, "at most 28"), ({"size": 20, "margin": 5}, "at most 4")]
+)
 def test_box_refuses_what_does_not_fit(options: dict, message: str):
     with pytest.raises(UserError, match=message):
         BoxMask(**options).operator_for((1, 28, 28), [0], RandomStreams(0))

@@ -19,12 +19,18 @@ def _images(count: int, *shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-@pytest.mark.parametrize(("unit", "value", "std"), [("sigma", 0.1, 0.1), ("sigma_unit", 0.05, 0.1), ("sigma_255", 12.75, 0.1)])
+@pytest.mark.parametrize(
+    ("unit", "value", "std"), [("sigma", 0.1, 0.1), ("sigma_unit", 0.05, 0.1), ("sigma_255", 12.75, 0.1)]
+)
 @pytest.mark.parametrize("degradation", [Identity(), CircularGaussianBlur(std=1.0), AveragePool(factor=2)])
 def test_noise_has_the_declared_level(degradation, unit: str, value: float, std: float):
-    """Over a million values, within 1 %: in [-1, 1] units, whatever unit the option had; white, and independent of the image."""
+    """Over a million values, within 1 %: in [-1, 1] units, whatever unit the option had; white, and independent of the
+    image.
+    """
     x = _images(90 if isinstance(degradation, AveragePool) else 23, 3, 128, 128)
-    measurement = measure(x, degradation=degradation, noise=GaussianNoise(**{unit: value}), index=range(len(x)), random=RANDOM)
+    measurement = measure(
+        x, degradation=degradation, noise=GaussianNoise(**{unit: value}), index=range(len(x)), random=RANDOM
+    )
     noise = (measurement.y - measurement.operator(x)).double()
     assert noise.numel() > 1_000_000
     assert measurement.sigma == pytest.approx(std) and float(noise.std()) == pytest.approx(std, rel=0.01)
@@ -46,7 +52,9 @@ def test_measurement_is_a_function_of_seed_and_index(degradation):
     x, index, noise = _images(5, 1, 28, 28), [8, 3, 5, 0, 9], GaussianNoise(sigma=0.1)
     together = measure(x, degradation=degradation, noise=noise, index=index, random=RandomStreams(7)).y
     order = [3, 0, 4, 1, 2]
-    permuted = measure(x[order], degradation=degradation, noise=noise, index=[index[i] for i in order], random=RandomStreams(7)).y
+    permuted = measure(
+        x[order], degradation=degradation, noise=noise, index=[index[i] for i in order], random=RandomStreams(7)
+    ).y
     torch.testing.assert_close(permuted, together[order], rtol=0, atol=1e-6)
     for row, i in enumerate(index):
         alone = measure(x[row : row + 1], degradation=degradation, noise=noise, index=[i], random=RandomStreams(7)).y
@@ -62,7 +70,9 @@ def test_measurement_is_a_function_of_seed_and_index(degradation):
 def test_no_noise():
     x = _images(2, 1, 8, 8)
     m = measure(x, degradation=Identity(), noise=GaussianNoise(sigma=0), index=[0, 1], random=RANDOM)
-    assert torch.equal(m.y, x) and m.truth is x and m.without_truth().truth is None and torch.equal(m.without_truth().y, x)
+    assert (
+        torch.equal(m.y, x) and m.truth is x and m.without_truth().truth is None and torch.equal(m.without_truth().y, x)
+    )
 
 
 def test_refuses_what_does_not_fit_and_warns_about_ranges():

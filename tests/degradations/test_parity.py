@@ -27,7 +27,9 @@ def _images(*shape: int) -> torch.Tensor:
 def test_reflecting_blur_is_scipys_reflect(shape: tuple[int, int, int], std: float):
     ndimage = pytest.importorskip("scipy.ndimage")
     x = _images(2, *shape)
-    expected = ndimage.gaussian_filter1d(ndimage.gaussian_filter1d(x.numpy(), std, axis=-2, mode="reflect"), std, axis=-1, mode="reflect")
+    expected = ndimage.gaussian_filter1d(
+        ndimage.gaussian_filter1d(x.numpy(), std, axis=-2, mode="reflect"), std, axis=-1, mode="reflect"
+    )
     found = ReflectingGaussianBlur(std=std).operator_for(shape, [0, 1], RANDOM)(x)
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-13)
 
@@ -66,7 +68,9 @@ def test_bicubic_border_is_pillows_on_the_reflected_image(factor: int):
     x = _images(1, 1, 16, 24)
     pad = 4 * factor
     picture = Image.fromarray(np.pad(x[0, 0].float().numpy(), pad, mode="symmetric"))
-    expected = np.asarray(picture.resize((picture.width // factor, picture.height // factor), Image.Resampling.BICUBIC))[4:-4, 4:-4]
+    expected = np.asarray(
+        picture.resize((picture.width // factor, picture.height // factor), Image.Resampling.BICUBIC)
+    )[4:-4, 4:-4]
     found = Bicubic(factor=factor).operator_for((1, 16, 24), [0], RANDOM)(x)[0, 0].numpy()
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -74,11 +78,15 @@ def test_bicubic_border_is_pillows_on_the_reflected_image(factor: int):
 def test_pooling_is_the_mean_of_blocks():
     x = _images(2, 3, 12, 20)
     expected = x.numpy().reshape(2, 3, 3, 4, 5, 4).mean((3, 5))
-    np.testing.assert_allclose(AveragePool(factor=4).operator_for((3, 12, 20), [0, 1], RANDOM)(x).numpy(), expected, atol=1e-15)
+    np.testing.assert_allclose(
+        AveragePool(factor=4).operator_for((3, 12, 20), [0, 1], RANDOM)(x).numpy(), expected, atol=1e-15
+    )
 
 
 def test_deepinv():
-    """deepinv 0.5: circular and reflecting blur, pooling, inpainting, grey, with their adjoints; pseudo-inverse of the circular blur."""
+    """deepinv 0.5: circular and reflecting blur, pooling, inpainting, grey, with their adjoints; pseudo-inverse of the
+    circular blur.
+    """
     dinv = pytest.importorskip("deepinv")
     x = _images(2, 3, 21, 34)
     taps = gaussian_taps(1.0)
@@ -92,7 +100,9 @@ def test_deepinv():
         torch.testing.assert_close(ours.adjoint(x), theirs.A_adjoint(x), rtol=0, atol=1e-12)
 
     theirs = dinv.physics.Blur(filter=kernel[None, None], padding="circular").to(torch.float64)
-    torch.testing.assert_close(CircularGaussianBlur(std=1.0).operator_for((3, 21, 34), [0, 1], RANDOM)(x), theirs.A(x), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        CircularGaussianBlur(std=1.0).operator_for((3, 21, 34), [0, 1], RANDOM)(x), theirs.A(x), rtol=0, atol=1e-12
+    )
 
     operator = RandomMask(removed=0.6).operator_for((3, 21, 34), [0, 1], RANDOM)
     theirs = dinv.physics.Inpainting(img_size=(3, 21, 34), mask=operator.mask.expand(-1, 3, -1, -1).double())

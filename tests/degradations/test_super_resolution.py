@@ -21,7 +21,8 @@ def test_ramp_is_sampled_at_the_block_centres(degradation: type, shape: tuple[in
     rows = (torch.arange(height // factor).double() + 0.5) * factor - 0.5
     columns = (torch.arange(width // factor).double() + 0.5) * factor - 0.5
     expected = 0.03 * rows[:, None] - 0.02 * columns
-    cut = slice(None) if degradation is AveragePool else slice(2, -2)  # bicubic: two output pixels feel the reflected border
+    # bicubic: two output pixels feel the reflected border
+    cut = slice(None) if degradation is AveragePool else slice(2, -2)
     torch.testing.assert_close(y[0, 0][cut, cut], expected[cut, cut], rtol=0, atol=1e-12)
 
 
@@ -30,7 +31,8 @@ def test_bicubic_is_symmetric_and_sums_to_one(factor: int):
     matrix = bicubic_axis(12 * factor, factor).matrix
     torch.testing.assert_close(matrix, matrix.flip(0, 1), rtol=0, atol=1e-15)
     torch.testing.assert_close(matrix.sum(1), torch.ones(12).double(), rtol=0, atol=1e-15)
-    torch.testing.assert_close(matrix[5, factor:], matrix[4, :-factor], rtol=0, atol=1e-15)  # inside, all rows are the same kernel, moved
+    # inside, all rows are the same kernel, moved
+    torch.testing.assert_close(matrix[5, factor:], matrix[4, :-factor], rtol=0, atol=1e-15)
     assert int((matrix[5].abs() > 1e-12).sum()) == {2: 8, 3: 9, 4: 16}[factor]  # 4 f; odd: the cubic's zeros
 
 
@@ -66,7 +68,9 @@ def test_bicubic_overshoots_and_says_so():
 
 @pytest.mark.parametrize("degradation", [AveragePool, Bicubic])
 def test_refuses(degradation: type):
-    with pytest.raises(UserError, match=r"factor=8 does not divide the image of 28x28 pixels: choose one of \[2, 4, 7, 14, 28\]"):
+    with pytest.raises(
+        UserError, match=r"factor=8 does not divide the image of 28x28 pixels: choose one of \[2, 4, 7, 14, 28\]"
+    ):
         degradation(factor=8).operator_for((1, 28, 28), [0], RANDOM)
     with pytest.raises(UserError, match=r"factor=4 does not divide the image of 28x30 pixels: choose one of \[2\]"):
         degradation(factor=4).operator_for((1, 28, 30), [0], RANDOM)

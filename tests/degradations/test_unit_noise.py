@@ -1,4 +1,6 @@
-"""Shot, impulse, speckle and clipped Gaussian noise: their laws by moments, their keys, their nominal levels, the published noisy F16."""
+"""Shot, impulse, speckle and clipped Gaussian noise: their laws by moments, their keys, their nominal levels, the
+published noisy F16.
+"""
 
 import math
 import os
@@ -56,7 +58,9 @@ def test_poisson_has_the_mean_the_variance_and_the_third_moment_of_counts(scale:
     mean = scale * unit
     assert float(k.mean()) == pytest.approx(mean, abs=5 * (mean / n) ** 0.5)
     assert float((k - mean).square().mean()) == pytest.approx(mean, abs=5 * ((mean + 2 * mean**2) / n) ** 0.5)
-    assert float((k - mean).pow(3).mean()) == pytest.approx(mean, abs=5 * ((15 * mean**3 + 25 * mean**2 + mean) / n) ** 0.5)
+    assert float((k - mean).pow(3).mean()) == pytest.approx(
+        mean, abs=5 * ((15 * mean**3 + 25 * mean**2 + mean) / n) ** 0.5
+    )
 
 
 def test_poisson_inverts_the_distribution_function():
@@ -70,7 +74,9 @@ def test_poisson_inverts_the_distribution_function():
 
 
 def test_poisson_does_not_follow_rounding_errors():
-    """Another device, or another batch size, may compute A x with other rounding: a handful of counts change, the others do not move."""
+    """Another device, or another batch size, may compute A x with other rounding: a handful of counts change, the
+    others do not move.
+    """
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     noise = PoissonNoise(scale=25)
     changed = noise.add(x, [0], RANDOM) != noise.add(x * (1 + 1e-6), [0], RANDOM)
@@ -82,14 +88,20 @@ def test_impulses_have_their_share_and_their_values(p: float):
     n = 2 * 300 * 300
     v = _unit(ImpulseNoise(probability=p), 0.4)
     for value, share in ((0.0, p / 2), (1.0, p / 2), (0.4, 1 - p)):
-        assert float((v == value if value != 0.4 else (v - 0.4).abs() < 1e-12).double().mean()) == pytest.approx(share, abs=4 * 0.5 / n**0.5)
+        assert float((v == value if value != 0.4 else (v - 0.4).abs() < 1e-12).double().mean()) == pytest.approx(
+            share, abs=4 * 0.5 / n**0.5
+        )
     for kind, value in (("salt", 1.0), ("pepper", 0.0)):
-        assert float((_unit(ImpulseNoise(probability=p, kind=kind), 0.4) == value).double().mean()) == pytest.approx(p, abs=4 * 0.5 / n**0.5)
+        assert float((_unit(ImpulseNoise(probability=p, kind=kind), 0.4) == value).double().mean()) == pytest.approx(
+            p, abs=4 * 0.5 / n**0.5
+        )
     v = _unit(ImpulseNoise(probability=p, kind="uniform"), 0.4)
     lost = (v - 0.4).abs() > 1e-12
     assert float(lost.double().mean()) == pytest.approx(p, abs=4 * 0.5 / n**0.5)
     if p > 0:
-        assert float(v[lost].mean()) == pytest.approx(0.5, abs=0.005) and float(v[lost].var()) == pytest.approx(1 / 12, abs=0.001)
+        assert float(v[lost].mean()) == pytest.approx(0.5, abs=0.005) and float(v[lost].var()) == pytest.approx(
+            1 / 12, abs=0.001
+        )
 
 
 def test_impulses_fall_on_channels_independently():
@@ -106,26 +118,43 @@ def test_speckle_is_proportional_to_the_light(unit: float):
     assert float(v.std()) == pytest.approx(0.2 * unit, rel=0.005)
 
 
-@pytest.mark.parametrize("noise", [PoissonNoise(scale=200), ImpulseNoise(probability=0.3), ImpulseNoise(probability=0.4, kind="uniform"),
-                                   SpeckleNoise(sigma_unit=0.2), ClippedGaussianNoise(sigma_unit=0.1)])  # fmt: skip
+@pytest.mark.parametrize(
+    "noise",
+    [
+        PoissonNoise(scale=200),
+        ImpulseNoise(probability=0.3),
+        ImpulseNoise(probability=0.4, kind="uniform"),
+        SpeckleNoise(sigma_unit=0.2),
+        ClippedGaussianNoise(sigma_unit=0.1),
+    ],
+)
 def test_nominal_sigma_is_the_rms_error_of_mid_grey(noise: Noise):
     y = noise.add(_constant(0.5, 2, 1, 300, 300), [0, 1], RANDOM)
     assert float(y.square().mean().sqrt()) == pytest.approx(noise.sigma, rel=0.01)
 
 
 def test_clipped_values_are_those_of_a_picture_file():
-    for noise in (PoissonNoise(scale=5, clip=True), SpeckleNoise(sigma_unit=0.45, clip=True), ClippedGaussianNoise(sigma_unit=0.26)):
+    for noise in (
+        PoissonNoise(scale=5, clip=True),
+        SpeckleNoise(sigma_unit=0.45, clip=True),
+        ClippedGaussianNoise(sigma_unit=0.26),
+    ):
         y = noise.add(torch.rand(2, 3, 32, 32) * 2 - 1, [0, 1], RANDOM)
         assert y.dtype == torch.float32 and torch.equal(to_float(to_uint8(y)), y) and y.max() == 1 and y.min() == -1
     free, kept = PoissonNoise(scale=5), PoissonNoise(scale=5, clip=True)
     x = torch.rand(1, 3, 32, 32) * 2 - 1
     assert torch.equal(to_float(to_uint8(free.add(x, [2], RANDOM))), kept.add(x, [2], RANDOM))
     gaussian = GaussianNoise(sigma_255=30).add(x, [2], RANDOM)
-    assert float((ClippedGaussianNoise(sigma_255=30).add(x, [2], RANDOM) - gaussian.clamp(-1, 1)).abs().max()) <= 1 / 255 + 1e-6
+    assert (
+        float((ClippedGaussianNoise(sigma_255=30).add(x, [2], RANDOM) - gaussian.clamp(-1, 1)).abs().max())
+        <= 1 / 255 + 1e-6
+    )
 
 
 @each
-@pytest.mark.parametrize("degradation", [Identity(), RandomMask(removed=0.5), AveragePool(factor=2)], ids=["identity", "mask", "pool"])
+@pytest.mark.parametrize(
+    "degradation", [Identity(), RandomMask(removed=0.5), AveragePool(factor=2)], ids=["identity", "mask", "pool"]
+)
 def test_measurement_is_a_function_of_seed_and_index(noise: Noise, degradation):
     x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     index = [8, 3, 5, 0]
@@ -133,7 +162,9 @@ def test_measurement_is_a_function_of_seed_and_index(noise: Noise, degradation):
     together = measure(x, degradation=degradation, noise=noise, index=index, random=RandomStreams(7))
     assert torch.equal(state, torch.get_rng_state())
     order = [3, 0, 1, 2]
-    permuted = measure(x[order], degradation=degradation, noise=noise, index=[index[i] for i in order], random=RandomStreams(7)).y
+    permuted = measure(
+        x[order], degradation=degradation, noise=noise, index=[index[i] for i in order], random=RandomStreams(7)
+    ).y
     assert torch.equal(permuted, together.y[order])
     for row, i in enumerate(index):
         alone = measure(x[row : row + 1], degradation=degradation, noise=noise, index=[i], random=RandomStreams(7)).y
@@ -146,7 +177,11 @@ def test_measurement_is_a_function_of_seed_and_index(noise: Noise, degradation):
         assert (together.y * (1 - mask) == 0).all()
 
 
-@pytest.mark.parametrize("noise", [PoissonNoise(scale=s) for s in (1, 5, 25, 1000)] + [SpeckleNoise(sigma_unit=0.45), *NOISES.values()], ids=repr)
+@pytest.mark.parametrize(
+    "noise",
+    [PoissonNoise(scale=s) for s in (1, 5, 25, 1000)] + [SpeckleNoise(sigma_unit=0.45), *NOISES.values()],
+    ids=repr,
+)
 @pytest.mark.parametrize("degradation", [Identity(), Grey(weights=[0.1, 0.1, 0.1])], ids=["identity", "narrow"])
 def test_bright_pictures_are_not_warned_about(noise: Noise, degradation):
     with warnings.catch_warnings():
@@ -162,11 +197,15 @@ def test_darker_than_black_gives_no_light():
 @pytest.mark.parametrize(
     ("noise", "options", "word"),
     [
-        (PoissonNoise, {"scale": 0}, "scale"), (PoissonNoise, {"scale": math.nan}, "scale"), (ImpulseNoise, {"probability": 1.1}, "probability"),
-        (ImpulseNoise, {"probability": 0.1, "kind": "sugar"}, "kind"), (SpeckleNoise, {"sigma_unit": -1}, "sigma_unit"),
-        (ClippedGaussianNoise, {}, "exactly one"), (ClippedGaussianNoise, {"sigma": 1, "sigma_255": 3}, "exactly one"),
+        (PoissonNoise, {"scale": 0}, "scale"),
+        (PoissonNoise, {"scale": math.nan}, "scale"),
+        (ImpulseNoise, {"probability": 1.1}, "probability"),
+        (ImpulseNoise, {"probability": 0.1, "kind": "sugar"}, "kind"),
+        (SpeckleNoise, {"sigma_unit": -1}, "sigma_unit"),
+        (ClippedGaussianNoise, {}, "exactly one"),
+        (ClippedGaussianNoise, {"sigma": 1, "sigma_255": 3}, "exactly one"),
     ],
-)  # fmt: skip
+)
 def test_refuses(noise: type, options: dict, word: str):
     with pytest.raises(ValueError, match=word):
         noise(**options)
@@ -175,31 +214,47 @@ def test_refuses(noise: type, options: dict, word: str):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("poisson_noise.PoissonNoise", {"scale": 25}), ("impulse_noise.ImpulseNoise", {"probability": 0.5, "kind": "uniform"}),
-        ("speckle_noise.SpeckleNoise", {"sigma_unit": 0.2, "clip": True}), ("clipped_gaussian_noise.ClippedGaussianNoise", {"sigma_255": 25}),
+        ("poisson_noise.PoissonNoise", {"scale": 25}),
+        ("impulse_noise.ImpulseNoise", {"probability": 0.5, "kind": "uniform"}),
+        ("speckle_noise.SpeckleNoise", {"sigma_unit": 0.2, "clip": True}),
+        ("clipped_gaussian_noise.ClippedGaussianNoise", {"sigma_255": 25}),
     ],
-)  # fmt: skip
+)
 def test_built_from_a_config(name: str, options: dict):
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--noise", type=Noise)
     config = parser.parse_object({"noise": {"class_path": f"degradations.{name}", "init_args": options}})
     built = parser.instantiate(config).noise
-    assert type(built).__name__ == name.split(".")[1] and repr(built).startswith(type(built).__name__) and f"{sigma_to_255(built.sigma):g}" in repr(built)
+    assert (
+        type(built).__name__ == name.split(".")[1]
+        and repr(built).startswith(type(built).__name__)
+        and f"{sigma_to_255(built.sigma):g}" in repr(built)
+    )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @each
 def test_gpu_agrees(noise: Noise):
     x = torch.rand(2, 3, 16, 16) * 2 - 1
-    torch.testing.assert_close(noise.add(x.cuda(), [0, 1], RANDOM).cpu(), noise.add(x, [0, 1], RANDOM), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        noise.add(x.cuda(), [0, 1], RANDOM).cpu(), noise.add(x, [0, 1], RANDOM), rtol=0, atol=1e-6
+    )
 
 
 PUBLISHED = [
-    (ClippedGaussianNoise(sigma_unit=0.12), 29.5), (ClippedGaussianNoise(sigma_unit=0.18), 41.8), (ClippedGaussianNoise(sigma_unit=0.26), 56.5),
-    (PoissonNoise(scale=25, clip=True), 38.3), (PoissonNoise(scale=12, clip=True), 51.5), (PoissonNoise(scale=5, clip=True), 72.8),
-    (ImpulseNoise(probability=0.3, clip=True), 79.7), (ImpulseNoise(probability=0.5, clip=True), 102.9), (ImpulseNoise(probability=0.7, clip=True), 121.5),
-    (SpeckleNoise(sigma_unit=0.20, clip=True), 34.2), (SpeckleNoise(sigma_unit=0.35, clip=True), 54.4), (SpeckleNoise(sigma_unit=0.45, clip=True), 66.3),
-]  # fmt: skip
+    (ClippedGaussianNoise(sigma_unit=0.12), 29.5),
+    (ClippedGaussianNoise(sigma_unit=0.18), 41.8),
+    (ClippedGaussianNoise(sigma_unit=0.26), 56.5),
+    (PoissonNoise(scale=25, clip=True), 38.3),
+    (PoissonNoise(scale=12, clip=True), 51.5),
+    (PoissonNoise(scale=5, clip=True), 72.8),
+    (ImpulseNoise(probability=0.3, clip=True), 79.7),
+    (ImpulseNoise(probability=0.5, clip=True), 102.9),
+    (ImpulseNoise(probability=0.7, clip=True), 121.5),
+    (SpeckleNoise(sigma_unit=0.20, clip=True), 34.2),
+    (SpeckleNoise(sigma_unit=0.35, clip=True), 54.4),
+    (SpeckleNoise(sigma_unit=0.45, clip=True), 66.3),
+]
 
 
 @pytest.mark.parametrize(("noise", "published"), PUBLISHED, ids=lambda v: repr(v))

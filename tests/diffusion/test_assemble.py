@@ -22,7 +22,9 @@ class Net(nn.Module):
 
 
 def make(network=None, schedule=None, prediction="v", **options):
-    return assemble(network=network or Net(), schedule=schedule or Cosine(), prediction=prediction, data_shape=(3, 4, 4), **options)
+    return assemble(
+        network=network or Net(), schedule=schedule or Cosine(), prediction=prediction, data_shape=(3, 4, 4), **options
+    )
 
 
 def test_the_kind_follows_from_the_prediction():
@@ -31,7 +33,9 @@ def test_the_kind_follows_from_the_prediction():
     edm = make(schedule=LogNormal(), prediction="edm", sigma_data=0.6)
     assert isinstance(edm, EDMDenoiser) and edm.sigma_data == 0.6 and edm.prediction == "edm"
     # A network that does not say its channels is taken at its word.
-    assert isinstance(assemble(network=nn.Identity(), schedule=Cosine(), prediction="x0", data_shape=(1, 2, 2)), DiscreteDenoiser)
+    assert isinstance(
+        assemble(network=nn.Identity(), schedule=Cosine(), prediction="x0", data_shape=(1, 2, 2)), DiscreteDenoiser
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +50,10 @@ def test_the_kind_follows_from_the_prediction():
         ({"network": Net(outputs=1)}, "1 output channels.*out_channels to 3$"),
         ({"network": Net(inputs=1)}, "1 input channels.*in_channels to 3"),
         ({"variance": "learned"}, "'fixed' or 'learned_range', got 'learned'"),
-        ({"schedule": ZeroTerminalSNR(schedule=Linear()), "prediction": "epsilon"}, "'epsilon' says nothing.*'v' or 'x0'"),
+        (
+            {"schedule": ZeroTerminalSNR(schedule=Linear()), "prediction": "epsilon"},
+            "'epsilon' says nothing.*'v' or 'x0'",
+        ),
     ],
 )
 def test_contradictions(options, match):

@@ -15,7 +15,10 @@ def mixture():
 
 
 both = pytest.mark.parametrize("make", [gaussian, mixture])
-LEVELS = {"number": torch.tensor([0.02, 0.5, 7.0], dtype=torch.float64), "map": torch.tensor([0.05, 1.0, 6.0], dtype=torch.float64).expand(3, 1, 1, 3)}
+LEVELS = {
+    "number": torch.tensor([0.02, 0.5, 7.0], dtype=torch.float64),
+    "map": torch.tensor([0.05, 1.0, 6.0], dtype=torch.float64).expand(3, 1, 1, 3),
+}
 
 
 @both
@@ -46,8 +49,14 @@ def test_the_density_is_torchs():
     level = torch.full((5,), sigma, dtype=torch.float64)
     parts = []
     for w, m, c in zip(WEIGHTS, MEANS, COVARIANCES, strict=True):
-        full = torch.as_tensor(c, dtype=torch.float64) * torch.eye(3, dtype=torch.float64) if not isinstance(c, torch.Tensor) else c
-        normal_k = torch.distributions.MultivariateNormal(torch.tensor(m, dtype=torch.float64), full + sigma**2 * torch.eye(3, dtype=torch.float64))
+        full = (
+            torch.as_tensor(c, dtype=torch.float64) * torch.eye(3, dtype=torch.float64)
+            if not isinstance(c, torch.Tensor)
+            else c
+        )
+        normal_k = torch.distributions.MultivariateNormal(
+            torch.tensor(m, dtype=torch.float64), full + sigma**2 * torch.eye(3, dtype=torch.float64)
+        )
         parts.append(math.log(w) + normal_k.log_prob(x.flatten(1)))
     joint = torch.stack(parts, 1)
     torch.testing.assert_close(mixture().log_density(x, level), joint.logsumexp(1), rtol=1e-10, atol=1e-10)
@@ -61,7 +70,9 @@ def test_the_posterior_mean_is_a_regression():
     k = torch.multinomial(torch.tensor(WEIGHTS), n, replacement=True)
     roots = [0.02**0.5 * torch.eye(3, dtype=torch.float64), torch.linalg.cholesky(COVARIANCE)]
     z = normal(n, 3)
-    x0 = torch.stack([torch.tensor(m, dtype=torch.float64) + z @ r.T for m, r in zip(MEANS, roots, strict=True)], 1)[torch.arange(n), k]
+    x0 = torch.stack([torch.tensor(m, dtype=torch.float64) + z @ r.T for m, r in zip(MEANS, roots, strict=True)], 1)[
+        torch.arange(n), k
+    ]
     x = x0 + sigma * normal(n, 3, seed=1)
     residual = x0 - denoiser.predict(x.view(-1, *SHAPE), torch.full((n,), sigma)).x0.flatten(1)
     for f in (torch.ones_like(x), x, x.tanh(), x.square()):
@@ -85,7 +96,9 @@ def test_the_flow_solves_its_equation():
     """dx / dsigma = eps(x, sigma), by a central difference; back and forth is the identity; it ends on the data."""
     denoiser, x, sigma, h = gaussian(), normal(2, *SHAPE), 0.8, 1e-5
     slope = (denoiser.flow(x, sigma, sigma + h) - denoiser.flow(x, sigma, sigma - h)) / (2 * h)
-    torch.testing.assert_close(slope, denoiser.predict(x, torch.full((2,), sigma, dtype=torch.float64)).eps, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        slope, denoiser.predict(x, torch.full((2,), sigma, dtype=torch.float64)).eps, rtol=1e-8, atol=1e-8
+    )
     torch.testing.assert_close(denoiser.flow(denoiser.flow(x, 0.8, 20.0), 20.0, 0.8), x, rtol=1e-11, atol=1e-11)
     root = torch.linalg.cholesky(COVARIANCE + 50**2 * torch.eye(3, dtype=torch.float64))
     columns = denoiser.flow((MEAN + root.T).view(3, *SHAPE), 50.0, 0.0).flatten(1) - MEAN
@@ -94,7 +107,9 @@ def test_the_flow_solves_its_equation():
 
 def test_types_and_levels():
     denoiser = gaussian(Cosine(steps=100))
-    assert denoiser.num_timesteps == 100 and float(denoiser.level_at(torch.tensor([99]))) == pytest.approx(denoiser.sigma_max, rel=1e-12)
+    assert denoiser.num_timesteps == 100 and float(denoiser.level_at(torch.tensor([99]))) == pytest.approx(
+        denoiser.sigma_max, rel=1e-12
+    )
     p = denoiser.predict(torch.zeros(1, *SHAPE), torch.ones(1))
     assert p.x0.dtype == torch.float32 and p.eps.dtype == torch.float32
     # A point mass is data too.

@@ -57,7 +57,9 @@ def wrong(x: Tensor, severity: Tensor) -> Tensor:
     return torch.sin(3 * x + severity.view(-1, 1, 1, 1)) - 0.3
 
 
-def along(algorithm: str, restorer: ColdRestorer, x: Tensor, params: Params, severities=SEVERITIES, **options) -> tuple[Tensor, list[Tensor]]:
+def along(
+    algorithm: str, restorer: ColdRestorer, x: Tensor, params: Params, severities=SEVERITIES, **options
+) -> tuple[Tensor, list[Tensor]]:
     """The result, and what the restorer was shown."""
     shown = []
     says = restorer.says
@@ -81,14 +83,23 @@ def test_improved_sampling_does_not_depend_on_the_restorer_where_the_degradation
     assert (naive - x0).abs().max() > 0.5
 
 
-FAMILIES = [GaussianBlur(steps=6, taps=5, std=1.5), GaussianMask(steps=6, start=3), Pixelation(steps=3), CoveringMask(steps=6), GaussianNoiseFamily(steps=6)]
+FAMILIES = [
+    GaussianBlur(steps=6, taps=5, std=1.5),
+    GaussianMask(steps=6, start=3),
+    Pixelation(steps=3),
+    CoveringMask(steps=6),
+    GaussianNoiseFamily(steps=6),
+]
 
 
 @pytest.mark.parametrize("algorithm", ["naive", "improved"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: type(f).__name__)
 def test_with_a_perfect_restorer_every_iterate_is_the_degraded_image(family, algorithm):
     x0 = images()
-    params = {n: v.double() if v.is_floating_point() else v for n, v in family.draw_batch(RandomStreams(0), [4, 7, 9], SHAPE).items()}
+    params = {
+        n: v.double() if v.is_floating_point() else v
+        for n, v in family.draw_batch(RandomStreams(0), [4, 7, 9], SHAPE).items()
+    }
     severities = [s for s in SEVERITIES if s <= family.severities]
     x = family(x0, severities[0], params)
     result, shown = along(algorithm, Says(family, lambda x, s: x0), x, params, severities)
@@ -115,8 +126,14 @@ class AsDenoiser(Denoiser):
         super().__init__()
         family = restorer.family
         self.restorer, self.data_shape = restorer, SHAPE
-        self.table = torch.tensor([family.sigma_at(t) / family.scale_at(t) for t in range(family.severities + 1)], dtype=torch.float64)
-        self.sigma_min, self.sigma_max, self.num_timesteps = float(self.table[1]), float(self.table[-1]), family.severities
+        self.table = torch.tensor(
+            [family.sigma_at(t) / family.scale_at(t) for t in range(family.severities + 1)], dtype=torch.float64
+        )
+        self.sigma_min, self.sigma_max, self.num_timesteps = (
+            float(self.table[1]),
+            float(self.table[-1]),
+            family.severities,
+        )
 
     def level_at(self, time: Tensor) -> Tensor:
         return self.table[time.long() + 1]

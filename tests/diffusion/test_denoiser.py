@@ -20,7 +20,9 @@ class Recorder(torch.nn.Module):
 
 def recorder(prediction="epsilon", schedule=None):
     network = Recorder()
-    return network, DiscreteDenoiser(network=network, schedule=schedule or Linear(), prediction=prediction, data_shape=SHAPE)
+    return network, DiscreteDenoiser(
+        network=network, schedule=schedule or Linear(), prediction=prediction, data_shape=SHAPE
+    )
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
@@ -28,8 +30,12 @@ def recorder(prediction="epsilon", schedule=None):
 def test_the_three_predictions_say_the_same(prediction, schedule):
     sigma = torch.tensor([float(schedule.sigmas[0]), 0.1, 0.4321, 1.0, 3.3, 20.0, 80.0])
     x = (0.5 * normal(7, *SHAPE) + sigma.view(-1, 1, 1, 1) * normal(7, *SHAPE, seed=1)).float()
-    found, exact = optimal(prediction, schedule).predict(x, sigma), gaussian(schedule).predict(x.double(), sigma.double())
-    # float32 rounding of the network's own output, times sigma where x0 is made from epsilon, divided by it where epsilon is made from x0.
+    found, exact = (
+        optimal(prediction, schedule).predict(x, sigma),
+        gaussian(schedule).predict(x.double(), sigma.double()),
+    )
+    # float32 rounding of the network's own output, times sigma where x0 is made from epsilon, divided by it where
+    # epsilon is made from x0.
     level = sigma.view(-1, 1, 1, 1)
     assert bool(((found.x0 - exact.x0).abs() < 1e-6 * (1 + level)).all())
     assert bool(((found.eps - exact.eps).abs() < 1e-6 * (1 + 1 / level)).all())
@@ -76,7 +82,9 @@ def test_the_own_levels_do_not_warn():
             denoiser.predict(torch.ones(2, *SHAPE), schedule.sigmas[[0, -1]].float())
 
 
-@pytest.mark.parametrize(("sigma", "match"), [(float("inf"), "finite"), (float("nan"), "finite"), (0.0, "positive"), (-1.0, "positive")])
+@pytest.mark.parametrize(
+    ("sigma", "match"), [(float("inf"), "finite"), (float("nan"), "finite"), (0.0, "positive"), (-1.0, "positive")]
+)
 def test_impossible_levels_are_refused(sigma, match):
     _, denoiser = recorder()
     with pytest.raises(ValueError, match=match):
@@ -139,10 +147,16 @@ def test_v_at_the_stand_in_for_an_infinite_level():
     torch.testing.assert_close(p.eps, noise, rtol=0, atol=2e-6)
     # Training asks the same at alpha-bar = 0.
     asked = denoiser.training_pair(torch.ones(4, *SHAPE), noise, torch.full((4,), 999))
-    assert torch.equal(asked.input, noise) and torch.equal(asked.target, -torch.ones(4, *SHAPE)) and asked.snr.tolist() == [0] * 4
+    assert (
+        torch.equal(asked.input, noise)
+        and torch.equal(asked.target, -torch.ones(4, *SHAPE))
+        and asked.snr.tolist() == [0] * 4
+    )
 
 
 def test_clipping_keeps_what_was_learned():
     x, sigma = torch.tensor([[[[3.0]]]]), torch.tensor([2.0])
-    p = Prediction(x0=torch.tensor([[[[2.0]]]]), eps=torch.tensor([[[[0.5]]]]), variance=x, fraction=x).clipped(x, sigma)
+    p = Prediction(x0=torch.tensor([[[[2.0]]]]), eps=torch.tensor([[[[0.5]]]]), variance=x, fraction=x).clipped(
+        x, sigma
+    )
     assert p.variance is x and p.fraction is x

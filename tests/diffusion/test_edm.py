@@ -1,4 +1,6 @@
-"""EDM: its formulas, its distribution of levels, and Gaussian data, for which the best network and the least loss are known."""
+"""EDM: its formulas, its distribution of levels, and Gaussian data, for which the best network and the least loss are
+known.
+"""
 
 import math
 import warnings
@@ -37,7 +39,12 @@ class BestForGaussian(nn.Module):
 
 
 def denoiser(network=None, *, sigma_data=0.5, **levels):
-    return EDMDenoiser(network=network or BestForGaussian(0.5, 0.0, 0.5), levels=LogNormal(**levels), sigma_data=sigma_data, data_shape=SHAPE)
+    return EDMDenoiser(
+        network=network or BestForGaussian(0.5, 0.0, 0.5),
+        levels=LogNormal(**levels),
+        sigma_data=sigma_data,
+        data_shape=SHAPE,
+    )
 
 
 def test_it_is_the_exact_denoiser():
@@ -46,7 +53,8 @@ def test_it_is_the_exact_denoiser():
     sigma = torch.tensor([0.002, 0.05, 0.5, 3.0, 80.0], dtype=torch.float64)
     x = 0.2 + normal(5, *SHAPE) * (0.09 + sigma.view(-1, 1, 1, 1) ** 2).sqrt()
     found, expected = d.predict(x, sigma), exact.predict(x, sigma)
-    # The network is asked in float32: 6e-8 of its output, times c_out < 0.5 in x0 and sigma_data c_in < 1 in eps; of its time, 1e-7 of 100 log sigma.
+    # The network is asked in float32: 6e-8 of its output, times c_out < 0.5 in x0 and sigma_data c_in < 1 in eps; of
+    # its time, 1e-7 of 100 log sigma.
     torch.testing.assert_close(found.x0, expected.x0, rtol=0, atol=1e-5)
     torch.testing.assert_close(found.eps, expected.eps, rtol=0, atol=1e-5)
     level = sigma.view(-1, 1, 1, 1)
@@ -74,7 +82,9 @@ def test_the_papers_scalings():
 
 @pytest.mark.parametrize("quantiles", [torch.tensor([0.001, 0.1, 0.5, 0.9, 0.999], dtype=torch.float64)])
 def test_the_best_loss_for_gaussian_data_is_1_at_every_level(quantiles):
-    """With pixels N(0, s^2), s = sigma_data, the best F is 0 and E F*^2 = 1: the weighted loss is uniform over sigma (what the weighting is made for)."""
+    """With pixels N(0, s^2), s = sigma_data, the best F is 0 and E F*^2 = 1: the weighted loss is uniform over sigma
+    (what the weighting is made for).
+    """
     d, count, s = denoiser(), 4000, 0.5
     x0, noise = s * normal(count, *SHAPE), normal(count, *SHAPE, seed=1)
     for u in quantiles:
@@ -82,12 +92,16 @@ def test_the_best_loss_for_gaussian_data_is_1_at_every_level(quantiles):
         loss = denoising_loss(d, x0, noise, sigma, weighting=Weighting("edm", sigma_data=s))
         assert float(loss.mean()) == pytest.approx(1, abs=5 * float(loss.std()) / count**0.5)
         asked = d.training_pair(x0, noise, sigma)
-        assert float(asked.input.var()) == pytest.approx(1, abs=0.05) and float(asked.target.var()) == pytest.approx(1, abs=0.05)
+        assert float(asked.input.var()) == pytest.approx(1, abs=0.05) and float(asked.target.var()) == pytest.approx(
+            1, abs=0.05
+        )
         assert abs(float((asked.input * asked.target).mean())) < 0.05  # nothing linear is left to be learned
 
 
 def test_the_least_loss_of_other_gaussian_data():
-    """lambda(sigma) Var[x0 | x] = (sigma^2 + s^2) / (sigma s)^2 * std^2 sigma^2 / (std^2 + sigma^2); a worse gain costs more."""
+    """lambda(sigma) Var[x0 | x] = (sigma^2 + s^2) / (sigma s)^2 * std^2 sigma^2 / (std^2 + sigma^2); a worse gain costs
+    more.
+    """
     count, std, s = 20000, 0.3, 0.5
     x0, noise = std * normal(count, *SHAPE), normal(count, *SHAPE, seed=1)
     best, worse = (denoiser(BestForGaussian(s, 0.0, width)) for width in (std, 0.33))
@@ -105,7 +119,9 @@ def test_the_loss_is_the_weighted_error_of_x0(weighting):
     d, w = denoiser(BestForGaussian(0.5, 0.2, 0.3)), Weighting(weighting, sigma_data=0.5)
     sigma = torch.tensor([0.01, 0.4, 2.0, 30.0], dtype=torch.float64)
     x0, noise = normal(4, *SHAPE), normal(4, *SHAPE, seed=1)
-    through_x0 = (d.predict(x0 + sigma.view(-1, 1, 1, 1) * noise, sigma).x0 - x0).square().mean((1, 2, 3)) * w(sigma**-2, "x0")
+    through_x0 = (d.predict(x0 + sigma.view(-1, 1, 1, 1) * noise, sigma).x0 - x0).square().mean((1, 2, 3)) * w(
+        sigma**-2, "x0"
+    )
     torch.testing.assert_close(denoising_loss(d, x0, noise, sigma, weighting=w), through_x0, rtol=1e-4, atol=1e-8)
 
 
@@ -115,8 +131,14 @@ def test_levels_are_log_normal():
     log = levels.quantile(u).log()
     assert float(log.mean()) == pytest.approx(-1.2, abs=0.02) and float(log.std()) == pytest.approx(1.2, abs=0.01)
     ends = levels.quantile(torch.tensor([0.0, 0.5, 1 - 2**-24, 1.0], dtype=torch.float64))
-    assert float(ends[0]) == pytest.approx(0.002, rel=1e-6) and float(ends[1]) == pytest.approx(math.exp(-1.2), rel=1e-4)
-    assert 20 < float(ends[2]) <= 80 and float(ends[3]) == pytest.approx(80, rel=1e-6) and bool(levels.quantile(u).isfinite().all())
+    assert float(ends[0]) == pytest.approx(0.002, rel=1e-6) and float(ends[1]) == pytest.approx(
+        math.exp(-1.2), rel=1e-4
+    )
+    assert (
+        20 < float(ends[2]) <= 80
+        and float(ends[3]) == pytest.approx(80, rel=1e-6)
+        and bool(levels.quantile(u).isfinite().all())
+    )
     narrow = LogNormal(sigma_min=0.2, sigma_max=0.4).quantile(u)
     assert 0.2 <= float(narrow.min()) <= float(narrow.max()) <= 0.4
 
@@ -130,7 +152,9 @@ def test_bins_are_equally_frequent():
 
 def test_spacings():
     d = denoiser()
-    assert float(d.level_at(torch.tensor([0.0]))) == pytest.approx(0.002) and float(d.level_at(torch.tensor([999.0]))) == pytest.approx(80)
+    assert float(d.level_at(torch.tensor([0.0]))) == pytest.approx(0.002) and float(
+        d.level_at(torch.tensor([999.0]))
+    ) == pytest.approx(80)
     torch.testing.assert_close(spaced_sigmas(d, 18, "karras"), karras_sigmas(18, 0.002, 80))
     torch.testing.assert_close(spaced_sigmas(d, 1000, "linspace"), karras_sigmas(1000, 0.002, 80), rtol=1e-9, atol=0)
     for spacing in SPACINGS:
@@ -140,16 +164,22 @@ def test_spacings():
 
 
 def test_sampling_ends_on_the_data():
-    """Heun from pure noise, with the levels of the paper: as with the exact denoiser, and at the standard deviation of the data with many levels."""
+    """Heun from pure noise, with the levels of the paper: as with the exact denoiser, and at the standard deviation of
+    the data with many levels.
+    """
     d, exact = denoiser(BestForGaussian(0.5, 0.0, 0.3)), GaussianDenoiser(mean=0.0, covariance=0.09, data_shape=SHAPE)
     x, few = 80 * normal(3000, *SHAPE), spaced_sigmas(d, 18, "karras")
-    torch.testing.assert_close(Heun().sample(d, x, few, clip=False), Heun().sample(exact, x, few, clip=False), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        Heun().sample(d, x, few, clip=False), Heun().sample(exact, x, few, clip=False), rtol=0, atol=1e-4
+    )
     out = Heun().sample(d, x, spaced_sigmas(d, 80, "karras"), clip=False)
     assert float(out.std()) == pytest.approx(0.3, rel=0.02) and abs(float(out.mean())) < 0.01
 
 
 def test_a_network_tells_levels_apart():
-    """Two per cent of sigma move the time embedding as much as two of a thousand training times do; log(sigma) / 4, unscaled, would hardly move it."""
+    """Two per cent of sigma move the time embedding as much as two of a thousand training times do; log(sigma) / 4,
+    unscaled, would hardly move it.
+    """
     embedding = UNet(in_channels=1, channels=32, multipliers=[1], blocks=1, attention=[]).time_embedding
 
     def distance(one, other):
@@ -177,7 +207,17 @@ def test_levels_outside_and_impossible_ones():
             d.predict(x, torch.tensor([1.0, sigma]))
 
 
-@pytest.mark.parametrize("options", [{"sigma_max": math.inf}, {"sigma_min": 0.0}, {"sigma_min": 90.0}, {"p_std": 0.0}, {"p_mean": math.nan}, {"p_mean": 90.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sigma_max": math.inf},
+        {"sigma_min": 0.0},
+        {"sigma_min": 90.0},
+        {"p_std": 0.0},
+        {"p_mean": math.nan},
+        {"p_mean": 90.0},
+    ],
+)
 def test_refusals(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         LogNormal(**options)

@@ -14,7 +14,9 @@ SHAPE = (1, 2, 2)
 
 
 class TwoClasses(Denoiser):
-    """Class 0 is N(-0.5, 0.04), class 1 is N(0.5, 0.04); without a label the data are taken as N(0, 0.29), their mean and variance."""
+    """Class 0 is N(-0.5, 0.04), class 1 is N(0.5, 0.04); without a label the data are taken as N(0, 0.29), their mean
+    and variance.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +59,10 @@ def test_it_is_the_formula_and_says_the_same_in_eps_and_x0():
 def test_outside_of_the_interval_and_without_a_label_nobody_is_guided():
     denoiser, x, sigma, condition = setting()
     guided = Guided(denoiser=denoiser, scale=3.0, interval=(0.5, 1.5)).predict(x, sigma, condition)
-    plain, full = denoiser.predict(x, sigma, condition), Guided(denoiser=denoiser, scale=3.0).predict(x, sigma, condition)
+    plain, full = (
+        denoiser.predict(x, sigma, condition),
+        Guided(denoiser=denoiser, scale=3.0).predict(x, sigma, condition),
+    )
     inside = (sigma >= 0.5) & (sigma <= 1.5)
     assert inside.tolist() == [False, True, True, False]
     assert torch.equal(guided.x0[~inside], plain.x0[~inside]) and torch.equal(guided.x0[inside], full.x0[inside])
@@ -65,7 +70,12 @@ def test_outside_of_the_interval_and_without_a_label_nobody_is_guided():
     Guided(denoiser=denoiser, scale=3.0, interval=(5.0, 9.0)).predict(x, sigma, condition)
     assert denoiser.sizes == [4]
     nobody = Condition(label=torch.full((4,), -1))
-    torch.testing.assert_close(Guided(denoiser=denoiser, scale=3.0).predict(x, sigma, nobody).x0, denoiser.predict(x, sigma).x0, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        Guided(denoiser=denoiser, scale=3.0).predict(x, sigma, nobody).x0,
+        denoiser.predict(x, sigma).x0,
+        atol=1e-12,
+        rtol=0,
+    )
 
 
 def test_rescaling_gives_the_spread_of_the_conditional_prediction():
@@ -80,7 +90,12 @@ def test_samples_go_to_the_class_and_further_with_more_guidance():
     start = 10 * torch.randn(64, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     condition = Condition(label=torch.ones(64, dtype=torch.long))
     sigmas = karras_sigmas(40, 0.002, 10.0)
-    means = [float(DDIM().sample(Guided(denoiser=TwoClasses(), scale=s), start, sigmas, condition=condition, clip=False).mean()) for s in (0.0, 1.0, 2.0)]
+    means = [
+        float(
+            DDIM().sample(Guided(denoiser=TwoClasses(), scale=s), start, sigmas, condition=condition, clip=False).mean()
+        )
+        for s in (0.0, 1.0, 2.0)
+    ]
     assert abs(means[0]) < 0.12 and abs(means[1] - 0.5) < 0.05 and means[2] > means[1] + 0.1, means
 
 

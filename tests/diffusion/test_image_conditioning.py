@@ -1,4 +1,6 @@
-"""Denoisers that are told a conditioning image: their algebra against the exact posterior mean, against a plain denoiser, and the regression with a conditioning image of zeros."""
+"""Denoisers that are told a conditioning image: their algebra against the exact posterior mean, against a plain
+denoiser, and the regression with a conditioning image of zeros.
+"""
 
 import pytest
 import torch
@@ -23,7 +25,9 @@ SHAPE = (1, 8, 8)
 def unet(inputs: int, seed: int = 0) -> UNet:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = UNet(in_channels=inputs, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+        network = UNet(
+            in_channels=inputs, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4
+        )
         with torch.no_grad():
             for p in network.parameters():
                 p.add_(0.05 * torch.randn_like(p))
@@ -32,7 +36,13 @@ def unet(inputs: int, seed: int = 0) -> UNet:
 
 def with_guide(prediction: str = "v", inputs: int = 2, network: nn.Module | None = None, **options):
     conditioning = ConditioningOptions(**{"form": "shifted", **options})
-    return assemble(network=network or unet(inputs), schedule=Cosine(), prediction=prediction, data_shape=SHAPE, conditioning=conditioning)
+    return assemble(
+        network=network or unet(inputs),
+        schedule=Cosine(),
+        prediction=prediction,
+        data_shape=SHAPE,
+        conditioning=conditioning,
+    )
 
 
 def images(name: str, count: int = 3) -> torch.Tensor:
@@ -53,7 +63,9 @@ class Exact(nn.Module):
 
 @pytest.mark.parametrize(("form", "std"), [("shifted", 1.0), ("residual", 0.2)])
 def test_the_prediction_is_the_exact_posterior_mean(form, std):
-    """x0 = g + r with r ~ N(0, 0.2^2): E[x0 | x] = g + 0.04 / (0.04 + sigma^2) (x - g), whatever the scale that the network works in."""
+    """x0 = g + r with r ~ N(0, 0.2^2): E[x0 | x] = g + 0.04 / (0.04 + sigma^2) (x - g), whatever the scale that the
+    network works in.
+    """
     schedule = Cosine()
     network = Exact((0.2 / std) ** 2, schedule)
     denoiser = with_guide("x0", network=network, form=form, residual_std=std)
@@ -66,27 +78,39 @@ def test_the_prediction_is_the_exact_posterior_mean(form, std):
 
 
 def test_a_guide_of_zeros_gives_the_plain_loss_bit_for_bit():
-    """Reference 4.2: with x_D = 0 the shifted mean is the ordinary forward process; with its network it has the ordinary loss, to the last bit."""
+    """Reference 4.2: with x_D = 0 the shifted mean is the ordinary forward process; with its network it has the
+    ordinary loss, to the last bit.
+    """
     x0, noise, time = images("x0"), RandomStreams(2).normal("n", 0, 0, (3, *SHAPE)), torch.tensor([3, 500, 998])
     zeros = torch.zeros_like(x0)
     for prediction in ("epsilon", "v", "x0"):
         network = unet(1)
         plain = assemble(network=network, schedule=Linear(), prediction=prediction, data_shape=SHAPE)
         options = ConditioningOptions(form="shifted", sees_image=False)
-        shifted = assemble(network=network, schedule=Linear(), prediction=prediction, data_shape=SHAPE, conditioning=options)
+        shifted = assemble(
+            network=network, schedule=Linear(), prediction=prediction, data_shape=SHAPE, conditioning=options
+        )
         weighting = Weighting(name="min_snr")
         expected = denoising_loss(plain, x0, noise, time, weighting=weighting)
-        found = denoising_loss(shifted, shifted.inner(x0, zeros), noise, time, weighting=weighting, condition=Condition(image=zeros))
+        found = denoising_loss(
+            shifted, shifted.inner(x0, zeros), noise, time, weighting=weighting, condition=Condition(image=zeros)
+        )
         assert torch.equal(found, expected)
         sigma = torch.full((3,), 0.7)
-        assert torch.equal(shifted.predict(x0 + noise, sigma, Condition(image=zeros)).x0, plain.predict(x0 + noise, sigma).x0)
+        assert torch.equal(
+            shifted.predict(x0 + noise, sigma, Condition(image=zeros)).x0, plain.predict(x0 + noise, sigma).x0
+        )
 
 
 def test_a_second_input_of_zeros_changes_nothing_but_rounding():
-    """The first convolution of a network that sees the conditioning image, with the weights of one that does not and any weights on the guide."""
+    """The first convolution of a network that sees the conditioning image, with the weights of one that does not and
+    any weights on the guide.
+    """
     wide, narrow = unet(2), unet(1)
     state = {k: v for k, v in narrow.state_dict().items() if k != "stem.weight"}
-    wide.load_state_dict({**state, "stem.weight": torch.cat([narrow.stem.weight.detach(), torch.randn_like(narrow.stem.weight)], 1)})
+    wide.load_state_dict(
+        {**state, "stem.weight": torch.cat([narrow.stem.weight.detach(), torch.randn_like(narrow.stem.weight)], 1)}
+    )
     x0, noise, time, zeros = images("x0"), images("n"), torch.tensor([3, 500, 998]), torch.zeros(3, *SHAPE)
     plain = assemble(network=narrow, schedule=Cosine(), prediction="v", data_shape=SHAPE)
     for form in ("conditional", "shifted"):
@@ -102,7 +126,9 @@ def test_a_shortened_chain_has_fewer_times_and_a_lower_start():
     levels = spaced_sigmas(short, 4, "trailing")
     assert float(levels[0]) == pytest.approx(short.sigma_max)
     scaled = with_guide(form="residual", residual_std=0.25, last_time=0.3)
-    assert scaled.sigma_max == pytest.approx(0.25 * short.sigma_max) and scaled.sigma_min == pytest.approx(0.25 * short.sigma_min)
+    assert scaled.sigma_max == pytest.approx(0.25 * short.sigma_max) and scaled.sigma_min == pytest.approx(
+        0.25 * short.sigma_min
+    )
     # The whole range can be asked about without a warning; beyond it there is one.
     x, g = images("x"), Condition(image=images("g"))
     for sigma in (scaled.sigma_min, scaled.sigma_max):
@@ -119,13 +145,18 @@ def test_samplers_need_not_know():
     assert x.shape == g.shape and bool(torch.isfinite(x).all()) and float(x.abs().max()) <= 1
 
 
-@pytest.mark.parametrize("options", [{}, {"form": "conditional"}, {"form": "residual", "residual_std": 0.3, "last_time": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"form": "conditional"}, {"form": "residual", "residual_std": 0.3, "last_time": 0.5}]
+)
 def test_a_checkpoint_says_all_of_it(options):
     denoiser = with_guide(**options)
     again = build_denoiser(describe_prior(denoiser, data="test"), where="test")
     again.network.load_state_dict(denoiser.network.state_dict())
     again.eval()
-    assert again.options == denoiser.options and (again.num_timesteps, again.sigma_max) == (denoiser.num_timesteps, denoiser.sigma_max)
+    assert again.options == denoiser.options and (again.num_timesteps, again.sigma_max) == (
+        denoiser.num_timesteps,
+        denoiser.sigma_max,
+    )
     x, sigma, g = images("x"), torch.full((3,), 0.4), Condition(image=images("g"))
     assert torch.equal(again.predict(x, sigma, g).x0, denoiser.predict(x, sigma, g).x0)
 
@@ -151,4 +182,11 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="cannot work without one"):
         with_guide().predict(images("x"), torch.full((3,), 0.4))
     with pytest.raises(ValueError, match="variance fixed"):
-        assemble(network=unet(2), schedule=Cosine(), prediction="v", data_shape=SHAPE, variance="learned_range", conditioning=ConditioningOptions())
+        assemble(
+            network=unet(2),
+            schedule=Cosine(),
+            prediction="v",
+            data_shape=SHAPE,
+            variance="learned_range",
+            conditioning=ConditioningOptions(),
+        )

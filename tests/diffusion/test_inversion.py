@@ -1,4 +1,6 @@
-"""DDIM inversion: the order of its error, its fixed point, and the round trip on Gaussian data, where the flow is a formula."""
+"""DDIM inversion: the order of its error, its fixed point, and the round trip on Gaussian data, where the flow is a
+formula.
+"""
 
 import math
 from itertools import pairwise
@@ -16,7 +18,9 @@ DENOISER = GaussianDenoiser(mean=MEAN, covariance=VARIANCE, data_shape=(1, 4, 4)
 
 
 def images() -> torch.Tensor:
-    return MEAN + math.sqrt(VARIANCE) * torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return MEAN + math.sqrt(VARIANCE) * torch.randn(
+        3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
 def test_it_follows_the_flow_with_order_one():
@@ -30,7 +34,9 @@ def test_it_follows_the_flow_with_order_one():
 
 def test_refined_it_is_the_inverse_of_the_sampler():
     sigmas = karras_sigmas(12, 0.01, 10.0)
-    back = [DDIM().sample(DENOISER, invert(DENOISER, images(), sigmas, refinements=k), sigmas, clip=False) for k in (0, 40)]
+    back = [
+        DDIM().sample(DENOISER, invert(DENOISER, images(), sigmas, refinements=k), sigmas, clip=False) for k in (0, 40)
+    ]
     plain, refined = (float((b - images()).abs().max()) for b in back)
     assert plain > 1e-2 and refined < 1e-9, (plain, refined)
 

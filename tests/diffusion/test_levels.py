@@ -25,7 +25,10 @@ def test_karras():
     levels = karras_sigmas(18, 0.002, 80)
     assert levels.shape == (19,) and float(levels[-1]) == 0
     assert float(levels[0]) == pytest.approx(80, rel=1e-12) and float(levels[17]) == pytest.approx(0.002, rel=1e-12)
-    torch.testing.assert_close(levels[:-1].pow(1 / 7).diff().diff(), torch.zeros(16, dtype=torch.float64), rtol=0, atol=1e-12)  # even in sigma^(1/7)
+    # even in sigma^(1/7)
+    torch.testing.assert_close(
+        levels[:-1].pow(1 / 7).diff().diff(), torch.zeros(16, dtype=torch.float64), rtol=0, atol=1e-12
+    )
     assert float(karras_sigmas(1, 0.002, 80)[0]) == pytest.approx(80)
 
 
@@ -81,7 +84,9 @@ def test_a_chain_from_anywhere_is_even_in_time():
     assert down_from(denoiser, 0.123, 1).tolist() == [0.123, 0]
     between = down_from(denoiser, 0.123, 7)
     assert float(between[0]) == 0.123 and between.shape == (8,) and bool((between.diff() < 0).all())
-    torch.testing.assert_close(down_from(denoiser, denoiser.sigma_max, 10), spaced_sigmas(denoiser, 10, "trailing"), rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        down_from(denoiser, denoiser.sigma_max, 10), spaced_sigmas(denoiser, 10, "trailing"), rtol=0.02, atol=0
+    )
     for start, steps in ((0.5, 0), (denoiser.sigma_max * 2, 5), (0.0, 5)):
         with pytest.raises(ValueError, match="steps must be at least 1 and start a level"):
             down_from(denoiser, start, steps)

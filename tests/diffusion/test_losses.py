@@ -27,7 +27,9 @@ class FromOneX0(nn.Module):
 
 
 def denoiser(prediction, schedule):
-    return DiscreteDenoiser(network=FromOneX0(schedule, prediction), schedule=schedule, prediction=prediction, data_shape=SHAPE)
+    return DiscreteDenoiser(
+        network=FromOneX0(schedule, prediction), schedule=schedule, prediction=prediction, data_shape=SHAPE
+    )
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
@@ -35,7 +37,9 @@ def denoiser(prediction, schedule):
 def test_the_weighted_losses_of_one_x0_are_equal(weighting, schedule):
     time = torch.tensor([0, 1, 50, 130, 258, 500, 750, 998, 999])
     x0, noise = normal(9, *SHAPE).clamp(-1, 1), normal(9, *SHAPE, seed=1)
-    losses = [denoising_loss(denoiser(p, schedule), x0, noise, time, weighting=Weighting(weighting)) for p in PREDICTIONS]
+    losses = [
+        denoising_loss(denoiser(p, schedule), x0, noise, time, weighting=Weighting(weighting)) for p in PREDICTIONS
+    ]
     assert losses[0].shape == (9,) and losses[0].dtype == torch.float64
     # float64; at t = 0 epsilon is a difference divided by b = 0.006, squared: 1e-16 / b^2.
     for other in losses[1:]:
@@ -49,7 +53,9 @@ def test_loss_is_the_mean_square_on_the_own_target():
     for prediction, target in (("epsilon", noise), ("x0", x0), ("v", a * noise - b * x0)):
         d = denoiser(prediction, schedule)
         expected = (d.network(a * x0 + b * noise, time) - target).square().mean((1, 2, 3))
-        torch.testing.assert_close(denoising_loss(d, x0, noise, time, weighting=Weighting("target")), expected, rtol=1e-10, atol=0)
+        torch.testing.assert_close(
+            denoising_loss(d, x0, noise, time, weighting=Weighting("target")), expected, rtol=1e-10, atol=0
+        )
 
 
 def test_bfloat16_reaches_neither_time_nor_loss():
@@ -77,7 +83,9 @@ def test_gradients_reach_the_network():
             return self.conv(x)
 
     d = DiscreteDenoiser(network=Net(), schedule=Linear(), prediction="v", data_shape=SHAPE)
-    denoising_loss(d, normal(2, *SHAPE).float(), normal(2, *SHAPE).float(), torch.tensor([5, 900]), weighting=Weighting("min_snr")).mean().backward()
+    denoising_loss(
+        d, normal(2, *SHAPE).float(), normal(2, *SHAPE).float(), torch.tensor([5, 900]), weighting=Weighting("min_snr")
+    ).mean().backward()
     assert network.weight.grad is not None and bool(network.weight.grad.isfinite().all())
 
 
@@ -86,7 +94,10 @@ class WithVariance(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.image, self.spread = nn.Parameter(torch.tensor(0.3, dtype=torch.float64)), nn.Parameter(torch.tensor(0.1, dtype=torch.float64))
+        self.image, self.spread = (
+            nn.Parameter(torch.tensor(0.3, dtype=torch.float64)),
+            nn.Parameter(torch.tensor(0.1, dtype=torch.float64)),
+        )
 
     def forward(self, x, time, label=None):
         return torch.cat([self.image * x, self.spread.expand_as(x)], 1)
@@ -94,16 +105,25 @@ class WithVariance(nn.Module):
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_hybrid_loss(prediction):
-    """L_simple of the first half of the channels plus vlb_weight T times the term of the bound, which trains the variance alone."""
+    """L_simple of the first half of the channels plus vlb_weight T times the term of the bound, which trains the
+    variance alone.
+    """
     network, time = WithVariance(), torch.tensor([0, 3, 500])
-    learned = DiscreteDenoiser(network=network, schedule=Linear(), prediction=prediction, data_shape=SHAPE, variance="learned_range")
+    learned = DiscreteDenoiser(
+        network=network, schedule=Linear(), prediction=prediction, data_shape=SHAPE, variance="learned_range"
+    )
     x0, noise = normal(3, *SHAPE).clamp(-1, 1), normal(3, *SHAPE, seed=1)
 
     class ImageOnly(nn.Module):
         def forward(self, x, time, label=None):
             return network.image * x
 
-    plain = denoising_loss(DiscreteDenoiser(network=ImageOnly(), schedule=Linear(), prediction=prediction, data_shape=SHAPE), x0, noise, time)
+    plain = denoising_loss(
+        DiscreteDenoiser(network=ImageOnly(), schedule=Linear(), prediction=prediction, data_shape=SHAPE),
+        x0,
+        noise,
+        time,
+    )
     bits = bound_term(learned, x0, noise, time, clip=False)
     for weight in (0.001, 0.1):
         hybrid = denoising_loss(learned, x0, noise, time, vlb_weight=weight)

@@ -5,13 +5,49 @@ import torch
 
 from common.build import build
 from common.errors import UserError
-from diffusion.schedules import Cosine, Linear, ScaledLinear, Schedule, SigmoidAlphaBar, SigmoidBeta, Tabulated, ZeroTerminalSNR
+from diffusion.schedules import (
+    Cosine,
+    Linear,
+    ScaledLinear,
+    Schedule,
+    SigmoidAlphaBar,
+    SigmoidBeta,
+    Tabulated,
+    ZeroTerminalSNR,
+)
 
 # Reference sheet 1.1, computed there from the definitions; given to the digits that are written.
 TABLE = {
-    Linear: {0: 0.0100005, 100: 0.34226, 250: 0.95803, 500: 3.44297, 750: 17.3786, 900: 60.822, 998: 155.825, 999: 157.407},
-    Cosine: {0: 0.006425, 100: 0.17104, 250: 0.42684, 500: 1.01555, 750: 2.44628, 900: 6.42993, 998: 641.66, 999: 20291},
-    SigmoidAlphaBar: {0: 0.017331, 100: 0.20412, 250: 0.42031, 500: 1.00332, 750: 2.39781, 900: 4.96473, 998: 57.70, 999: 1824.9},
+    Linear: {
+        0: 0.0100005,
+        100: 0.34226,
+        250: 0.95803,
+        500: 3.44297,
+        750: 17.3786,
+        900: 60.822,
+        998: 155.825,
+        999: 157.407,
+    },
+    Cosine: {
+        0: 0.006425,
+        100: 0.17104,
+        250: 0.42684,
+        500: 1.01555,
+        750: 2.44628,
+        900: 6.42993,
+        998: 641.66,
+        999: 20291,
+    },
+    SigmoidAlphaBar: {
+        0: 0.017331,
+        100: 0.20412,
+        250: 0.42031,
+        500: 1.00332,
+        750: 2.39781,
+        900: 4.96473,
+        998: 57.70,
+        999: 1824.9,
+    },
 }
 LAST_ALPHA_BAR = {Linear: 4.0358e-5, Cosine: 2.43e-9, SigmoidAlphaBar: 3.003e-7}
 FIRST_BETA = {Linear: 1e-4, Cosine: 4.128e-5, SigmoidAlphaBar: 3.0027e-4}
@@ -60,7 +96,8 @@ def test_cosine_clips_one_beta():
     assert int((Cosine().betas == 0.999).sum()) == 1
     u = 0.5
     f = [math.cos((v + 0.008) / 1.008 * math.pi / 2) ** 2 for v in (u, 0)]
-    assert float(Cosine().alphas_bar[499]) == pytest.approx(f[0] / f[1], rel=1e-10)  # alpha_bar_i = f((i + 1) / T) / f(0)
+    # alpha_bar_i = f((i + 1) / T) / f(0)
+    assert float(Cosine().alphas_bar[499]) == pytest.approx(f[0] / f[1], rel=1e-10)
 
 
 def test_sigmoid_is_its_definition():
@@ -71,12 +108,15 @@ def test_sigmoid_is_its_definition():
         schedule = SigmoidAlphaBar(start=start, end=end, tau=tau)
         for t in (0, 400, 900):
             u = (t + 1) / 1000
-            expected = (sigmoid(end / tau) - sigmoid((u * (end - start) + start) / tau)) / (sigmoid(end / tau) - sigmoid(start / tau))
+            expected = (sigmoid(end / tau) - sigmoid((u * (end - start) + start) / tau)) / (
+                sigmoid(end / tau) - sigmoid(start / tau)
+            )
             assert float(schedule.alphas_bar[t]) == pytest.approx(expected, rel=1e-10)
 
 
 def test_linear_keeps_its_noise_for_other_lengths():
-    # -log alpha_bar is about sum(beta + beta^2 / 2): the first part does not depend on T once both ends are scaled by 1000 / T, the second falls as 1 / T.
+    # -log alpha_bar is about sum(beta + beta^2 / 2): the first part does not depend on T once both ends are scaled by
+    # 1000 / T, the second falls as 1 / T.
     last = {steps: float(Linear(steps=steps).alphas_bar[-1].log()) for steps in (500, 1000, 2000, 4000)}
     assert last[1000] == pytest.approx(-10.05, abs=0.1)  # (1e-4 + 0.02) / 2 * 1000
     assert (last[500] - last[1000]) / (last[1000] - last[2000]) == pytest.approx(2, rel=0.02)
@@ -114,9 +154,11 @@ def test_time_of_is_exact_on_the_table(kind, steps):
 def test_round_trip_between_the_entries(kind):
     schedule = kind()
     time = torch.linspace(0, 999, 3334, dtype=torch.float64)
-    torch.testing.assert_close(schedule.time_of(schedule.sigma_of(time)), time, rtol=0, atol=1e-4)  # times within 1e-4 of an entry are that entry
+    # times within 1e-4 of an entry are that entry
+    torch.testing.assert_close(schedule.time_of(schedule.sigma_of(time)), time, rtol=0, atol=1e-4)
     halfway = schedule.sigma_of(torch.tensor([499.5], dtype=torch.float64))
-    assert float(halfway) == pytest.approx(float((schedule.sigmas[499] * schedule.sigmas[500]).sqrt()), rel=1e-12)  # linear in log sigma
+    # linear in log sigma
+    assert float(halfway) == pytest.approx(float((schedule.sigmas[499] * schedule.sigmas[500]).sqrt()), rel=1e-12)
 
 
 def test_time_of_clamps_and_sigma_of_refuses():
@@ -142,10 +184,13 @@ def test_parity_with_diffusers(kind, zero):
     ends = {"beta_start": 0.00085, "beta_end": 0.012} if kind is ScaledLinear else {}
     other = DDPMScheduler(beta_schedule=NAMES[kind], rescale_betas_zero_snr=zero, **ends)
     own = ZeroTerminalSNR(schedule=kind()) if zero else kind()
-    # float32 product of a thousand factors: about 1000 * 6e-8; where the last root is subtracted, that much of the root.
+    # float32 product of a thousand factors: about 1000 * 6e-8; where the last root is subtracted, that much of the
+    # root.
     root = own.alphas_bar.sqrt().float()
     torch.testing.assert_close(root[:-1], other.alphas_cumprod.sqrt()[:-1], rtol=1e-4, atol=1e-5)
-    assert float(root[-1]) == pytest.approx(float(other.alphas_cumprod[-1].sqrt()), abs=2.0**-12 + 1e-5 if zero else 1e-5)
+    assert float(root[-1]) == pytest.approx(
+        float(other.alphas_cumprod[-1].sqrt()), abs=2.0**-12 + 1e-5 if zero else 1e-5
+    )
 
 
 @every
@@ -169,10 +214,17 @@ def test_a_nested_schedule_is_built_again():
     schedule = ZeroTerminalSNR(schedule=SigmoidAlphaBar(steps=500, tau=0.9))
     again = build(schedule.spec, Schedule, where="schedule", project_only=True)
     assert torch.equal(again.alphas_bar, schedule.alphas_bar)
-    assert again.spec["init_args"]["schedule"]["init_args"] == {"steps": 500, "start": -3.0, "end": 3.0, "tau": 0.9}  # with its defaults
+    # with its defaults
+    assert again.spec["init_args"]["schedule"]["init_args"] == {"steps": 500, "start": -3.0, "end": 3.0, "tau": 0.9}
     # What is inside is as little trusted as what is outside.
-    for inner, match in (("subprocess.Popen", "not one of this project's own"), ("diffusion.schedules.Linear", "use more steps")):
-        spec = {"class_path": "diffusion.schedules.ZeroTerminalSNR", "init_args": {"schedule": {"class_path": inner, "init_args": {"steps": 9}}}}
+    for inner, match in (
+        ("subprocess.Popen", "not one of this project's own"),
+        ("diffusion.schedules.Linear", "use more steps"),
+    ):
+        spec = {
+            "class_path": "diffusion.schedules.ZeroTerminalSNR",
+            "init_args": {"schedule": {"class_path": inner, "init_args": {"steps": 9}}},
+        }
         with pytest.raises(UserError, match=match):
             build(spec, Schedule, where="schedule", project_only=True)
 
@@ -180,7 +232,9 @@ def test_a_nested_schedule_is_built_again():
 def test_tabulated_is_what_is_given():
     betas = [1e-4, 0.3, 0.5]
     schedule = Tabulated(betas=betas)
-    torch.testing.assert_close(schedule.alphas_bar, torch.tensor([1 - b for b in betas], dtype=torch.float64).cumprod(0))
+    torch.testing.assert_close(
+        schedule.alphas_bar, torch.tensor([1 - b for b in betas], dtype=torch.float64).cumprod(0)
+    )
     assert schedule.spec["init_args"] == {"betas": betas}
     torch.testing.assert_close(Tabulated(betas=Linear().betas.tolist()).sigmas, Linear().sigmas, rtol=0, atol=0)
     for wrong in ([0.1], [0.1, 1.0], [0.0, 0.1]):

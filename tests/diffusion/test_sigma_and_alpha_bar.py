@@ -17,7 +17,9 @@ def table(header: str) -> list[list[float]]:
     for line in lines:
         if not line.startswith("|"):
             break
-        rows.append([float(cell) for cell in line.strip("|").split("|")[: header.count("|") - 1] if cell.strip()[:1].isdigit()])
+        rows.append(
+            [float(cell) for cell in line.strip("|").split("|")[: header.count("|") - 1] if cell.strip()[:1].isdigit()]
+        )
     return rows
 
 

@@ -16,7 +16,9 @@ def test_the_table_of_levels():
     body = [row for row in rows[head + 2 :] if re.fullmatch(r"\d+", row[0])]
     assert len(body) == 5
     for time, *cells in body:
-        assert [f"{float(f'{float(k.sigmas[int(time)]):.4g}'):g}" for k in kinds] == [f"{float(c):g}" for c in cells], time
+        assert [f"{float(f'{float(k.sigmas[int(time)]):.4g}'):g}" for k in kinds] == [f"{float(c):g}" for c in cells], (
+            time
+        )
 
 
 def test_every_weighting_is_named():

@@ -1,4 +1,6 @@
-"""The variational bound against what is known of Gaussian data: the optimal variance, the entropy, the papers' formulas."""
+"""The variational bound against what is known of Gaussian data: the optimal variance, the entropy, the papers'
+formulas.
+"""
 
 import math
 
@@ -16,7 +18,8 @@ SHAPE, MEAN, STD = (1, 4, 4), 0.1, 0.2
 
 
 class OptimalWithVariance(nn.Module):
-    """v and the fraction u of the true variance, for independent pixels N(MEAN, STD^2): u = log(1 + d V) / log(beta / beta~), V = Var[x0 | x_t].
+    """v and the fraction u of the true variance, for independent pixels N(MEAN, STD^2): u = log(1 + d V) / log(beta /
+    beta~), V = Var[x0 | x_t].
 
     offset: added to every u. At t = 0 the step ends in x0, whose variance V_0 is S_0.
     """
@@ -34,14 +37,23 @@ class OptimalWithVariance(nn.Module):
         left = STD**2 * (1 - ab) / (ab * STD**2 + 1 - ab)
         d = before / (1 - before) - ab / (1 - ab)
         u = torch.log1p(d * left) / ((1 - ab) / (1 - before)).log()
-        first = self.schedule.betas[0].log(), self.schedule.betas[1].log() + (before / before * (1 - self.schedule.alphas_bar[0])).log()
+        first = (
+            self.schedule.betas[0].log(),
+            self.schedule.betas[1].log() + (before / before * (1 - self.schedule.alphas_bar[0])).log(),
+        )
         small = first[1] - (1 - self.schedule.alphas_bar[1]).log()
         u = torch.where(time.view(-1, 1, 1, 1) == 0, (left.log() - small) / (first[0] - small), u) + self.offset
         return torch.cat([(a * x - x0) / b, 2 * u.expand_as(x) - 1], 1)
 
 
 def denoiser(schedule, offset=0.0):
-    return DiscreteDenoiser(network=OptimalWithVariance(schedule, offset), schedule=schedule, prediction="v", data_shape=SHAPE, variance="learned_range")
+    return DiscreteDenoiser(
+        network=OptimalWithVariance(schedule, offset),
+        schedule=schedule,
+        prediction="v",
+        data_shape=SHAPE,
+        variance="learned_range",
+    )
 
 
 def data(count):
@@ -57,19 +69,28 @@ def closed_form_term(schedule, t, u):
     return 0.5 * (r + math.exp(-r) * (1 + d * float(left)) - 1) / math.log(2)
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Cosine(), ZeroTerminalSNR(schedule=Linear())], ids=["linear", "cosine", "zero_snr"])
+@pytest.mark.parametrize(
+    "schedule", [Linear(), Cosine(), ZeroTerminalSNR(schedule=Linear())], ids=["linear", "cosine", "zero_snr"]
+)
 @pytest.mark.parametrize("t", [1, 40, 500, 999])
 def test_the_terms_of_gaussian_data(schedule, t):
-    """The mean over many images is the closed form, for both fixed variances and the learned one, which is the least of all."""
+    """The mean over many images is the closed form, for both fixed variances and the learned one, which is the least of
+    all.
+    """
     x0, noise, time = data(4000), normal(4000, *SHAPE, seed=1), torch.full((4000,), t)
     x0 = MEAN + STD * normal(4000, *SHAPE)  # not rounded: the closed form is of the normal distribution
     ask = lambda d, variance: bound_term(d, x0, noise, time, variance=variance, clip=False)  # noqa: E731
     d = denoiser(schedule)
     for variance, u in (("fixed_small", 0.0), ("fixed_large", 1.0)):
         found = ask(d, variance)
-        assert float(found.mean()) == pytest.approx(closed_form_term(schedule, t, u), abs=5 * float(found.std()) / 4000**0.5 + 1e-15)
+        assert float(found.mean()) == pytest.approx(
+            closed_form_term(schedule, t, u), abs=5 * float(found.std()) / 4000**0.5 + 1e-15
+        )
     best = ask(d, "learned").mean()
-    others = [ask(denoiser(schedule, o), "learned").mean() for o in (-0.2, 0.2)] + [ask(d, "fixed_small").mean(), ask(d, "fixed_large").mean()]
+    others = [ask(denoiser(schedule, o), "learned").mean() for o in (-0.2, 0.2)] + [
+        ask(d, "fixed_small").mean(),
+        ask(d, "fixed_large").mean(),
+    ]
     # Where nothing is left of the image the two bounds of the variance are equal to 4e-9, and the terms to rounding.
     assert all(float(best) < float(o) + (1e-14 if schedule.ends_in_noise and t == 999 else 0) for o in others)
 
@@ -79,14 +100,20 @@ def test_the_least_term_is_at_the_optimal_variance():
     for t in (1, 10, 300, 900):
         fraction = (d.network(torch.zeros(1, *SHAPE, dtype=torch.float64), torch.tensor([t])).chunk(2, 1)[1] + 1) / 2
         u = float(fraction.mean())
-        assert 0 < u < 1 and all(closed_form_term(schedule, t, u) < closed_form_term(schedule, t, u + o) for o in (-0.01, 0.01))
+        assert 0 < u < 1 and all(
+            closed_form_term(schedule, t, u) < closed_form_term(schedule, t, u + o) for o in (-0.01, 0.01)
+        )
 
 
-@pytest.mark.parametrize("schedule", [Cosine(steps=300), ZeroTerminalSNR(schedule=Linear(steps=300))], ids=["cosine", "zero_snr"])
+@pytest.mark.parametrize(
+    "schedule", [Cosine(steps=300), ZeroTerminalSNR(schedule=Linear(steps=300))], ids=["cosine", "zero_snr"]
+)
 def test_the_whole_bound_is_the_entropy(schedule):
-    """With the true reverse chain the bound is tight: the cross entropy of 8-bit values, h(N) - log2(2 / 255), to the blur of the decoder.
+    """With the true reverse chain the bound is tight: the cross entropy of 8-bit values, h(N) - log2(2 / 255), to the
+    blur of the decoder.
 
-    The chain from x_0 upwards is exact; only p(x0 | x_0), a normal of std about 0.01 over bins of width 0.0078, loses a little.
+    The chain from x_0 upwards is exact; only p(x0 | x_0), a normal of std about 0.01 over bins of width 0.0078, loses a
+    little.
     """
     count = 400
     x0 = data(count)
@@ -99,7 +126,9 @@ def test_the_whole_bound_is_the_entropy(schedule):
     assert float(difference.mean()) > -4 * float(difference.std()) / count**0.5 - 1e-3
     # The fixed variances need more bits.
     for variance in ("fixed_small", "fixed_large"):
-        other = variational_bound(denoiser(schedule), x0[:50], lambda t: normal(50, *SHAPE, seed=100 + t), variance=variance)
+        other = variational_bound(
+            denoiser(schedule), x0[:50], lambda t: normal(50, *SHAPE, seed=100 + t), variance=variance
+        )
         assert float(other.total.mean()) > float(bound.total[:50].mean())
 
 
@@ -108,7 +137,9 @@ def test_drawn_times_estimate_the_whole():
     x0, noise = data(count), lambda t: normal(count, *SHAPE, seed=t)
     whole = variational_bound(denoiser(schedule), x0, noise)
     split = [variational_bound(denoiser(schedule), x0, noise, times=range(k, 60, 2)) for k in (1, 2)]  # 30 and 29 times
-    mean = (30 * (split[0].total - whole.prior - whole.decoder) + 29 * (split[1].total - whole.prior - whole.decoder)) / 59
+    mean = (
+        30 * (split[0].total - whole.prior - whole.decoder) + 29 * (split[1].total - whole.prior - whole.decoder)
+    ) / 59
     torch.testing.assert_close(mean + whole.prior + whole.decoder, whole.total, rtol=1e-9, atol=1e-9)
     for times in ([], [0], [60]):
         with pytest.raises(ValueError, match=r"1 \.\. 59"):
@@ -116,7 +147,9 @@ def test_drawn_times_estimate_the_whole():
 
 
 def test_times_of_the_chain():
-    """1 / p(t) is what makes a sum over t of a mean: sum_t f(t) = E f(t) / p(t), exactly where u runs over all of [0, 1)."""
+    """1 / p(t) is what makes a sum over t of a mean: sum_t f(t) = E f(t) / p(t), exactly where u runs over all of [0,
+    1).
+    """
     u = (torch.arange(1_000_000, dtype=torch.float64) + 0.5) / 1_000_000
     for times in (2, 12, 1000):
         time, count = chain_time(u, times)
@@ -138,7 +171,9 @@ def test_a_term_in_the_papers_words(schedule, t):
     u = normal(1, *SHAPE, seed=3)
     large = (u * beta.log() + (1 - u) * small.log()).exp()
     true = torch.distributions.Normal(c1 * x0 + c2 * x, small.sqrt())
-    expected = torch.distributions.kl_divergence(true, torch.distributions.Normal(c1 * guess + c2 * x, large.sqrt())).mean() / math.log(2)
+    expected = torch.distributions.kl_divergence(
+        true, torch.distributions.Normal(c1 * guess + c2 * x, large.sqrt())
+    ).mean() / math.log(2)
     found = reverse_step_bits(denoiser(schedule), x0, guess, u, torch.tensor([t]))
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
@@ -148,7 +183,12 @@ def test_the_first_term_is_the_decoder():
     x0, guess = data(2), data(2) + 0.01
     second = float(schedule.betas[1] * (1 - schedule.alphas_bar[0]) / (1 - schedule.alphas_bar[1]))
     zero = torch.zeros(2, dtype=torch.long)
-    for fraction, variance in ((0.0, second), (1.0, second), (torch.full_like(x0, 1.0), float(schedule.betas[0])), (torch.zeros_like(x0), second)):
+    for fraction, variance in (
+        (0.0, second),
+        (1.0, second),
+        (torch.full_like(x0, 1.0), float(schedule.betas[0])),
+        (torch.zeros_like(x0), second),
+    ):
         expected = pixel_nll(x0, guess, torch.full_like(x0, 0.5 * math.log(variance))).mean((1, 2, 3)) / math.log(2)
         torch.testing.assert_close(reverse_step_bits(d, x0, guess, fraction, zero), expected, rtol=1e-9, atol=0)
 
@@ -172,12 +212,21 @@ def test_pixel_nll_has_finite_values_and_gradients_everywhere():
             m, s = torch.full_like(x0, mean).requires_grad_(True), torch.full_like(x0, log_std).requires_grad_(True)
             nll = pixel_nll(x0, m, s)
             nll.sum().backward()
-            assert bool(nll.isfinite().all()) and bool(m.grad.isfinite().all()) and bool(s.grad.isfinite().all()) and bool((nll >= 0).all())
+            assert (
+                bool(nll.isfinite().all())
+                and bool(m.grad.isfinite().all())
+                and bool(s.grad.isfinite().all())
+                and bool((nll >= 0).all())
+            )
 
 
 def test_close_to_the_tanh_approximation_of_the_papers():
     """Their distribution function 0.5 (1 + tanh(sqrt(2 / pi) (z + 0.044715 z^3))) is off by up to 3e-4."""
-    x0, mean, log_std = data(50), data(50) + 0.02 * normal(50, *SHAPE, seed=4), torch.full((50, *SHAPE), math.log(0.02), dtype=torch.float64)
+    x0, mean, log_std = (
+        data(50),
+        data(50) + 0.02 * normal(50, *SHAPE, seed=4),
+        torch.full((50, *SHAPE), math.log(0.02), dtype=torch.float64),
+    )
 
     def cdf(z):
         return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
@@ -192,22 +241,31 @@ def test_the_prior_term():
     x0, schedule = data(3), Linear()
     ab = schedule.alphas_bar[-1]
     normal_ = torch.distributions.Normal
-    expected = torch.distributions.kl_divergence(normal_(ab.sqrt() * x0, (1 - ab).sqrt()), normal_(0.0, torch.ones(1, dtype=torch.float64)))
-    torch.testing.assert_close(prior_bits(denoiser(schedule), x0), expected.mean((1, 2, 3)) / math.log(2), rtol=1e-6, atol=1e-12)
+    expected = torch.distributions.kl_divergence(
+        normal_(ab.sqrt() * x0, (1 - ab).sqrt()), normal_(0.0, torch.ones(1, dtype=torch.float64))
+    )
+    torch.testing.assert_close(
+        prior_bits(denoiser(schedule), x0), expected.mean((1, 2, 3)) / math.log(2), rtol=1e-6, atol=1e-12
+    )
     assert prior_bits(denoiser(ZeroTerminalSNR(schedule=schedule)), x0).tolist() == [0, 0, 0]
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Cosine(), ZeroTerminalSNR(schedule=Cosine())], ids=["linear", "cosine", "zero_snr"])
+@pytest.mark.parametrize(
+    "schedule", [Linear(), Cosine(), ZeroTerminalSNR(schedule=Cosine())], ids=["linear", "cosine", "zero_snr"]
+)
 def test_the_learned_variance_is_that_of_x0(schedule):
     """Prediction.variance is Var[x0 | x] of the Gaussian, s^2 sigma^2 / (s^2 + sigma^2), at every training time."""
     d, times = denoiser(schedule), [0, 1, 30, 500, 998]
     sigma = schedule.sigmas[times]
     p = d.predict(MEAN + normal(5, *SHAPE) * (STD**2 + sigma**2).sqrt().view(-1, 1, 1, 1), sigma)
     exact = (STD**2 * sigma**2 / (STD**2 + sigma**2)).view(-1, 1, 1, 1).expand_as(p.variance)
-    torch.testing.assert_close(p.variance, exact.to(p.variance), rtol=2e-2, atol=0)  # the network is asked in float32, u of t = 998 carries its rounding
+    # the network is asked in float32, u of t = 998 carries its rounding
+    torch.testing.assert_close(p.variance, exact.to(p.variance), rtol=2e-2, atol=0)
     assert p.fraction.shape == p.x0.shape and bool((denoiser(schedule, -9.0).predict(p.x0, sigma).variance >= 0).all())
     # Between two times it is that of the nearest one.
-    between = d.predict(p.x0[2:3], torch.exp(torch.lerp(schedule.sigmas[30].log(), schedule.sigmas[31].log(), 0.3))[None]).variance
+    between = d.predict(
+        p.x0[2:3], torch.exp(torch.lerp(schedule.sigmas[30].log(), schedule.sigmas[31].log(), 0.3))[None]
+    ).variance
     assert float(between.mean()) == pytest.approx(float(p.variance[2].mean()), rel=0.05)
 
 

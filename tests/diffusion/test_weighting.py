@@ -16,7 +16,13 @@ def test_the_reference_table():
         "min_snr": snr.clamp(max=5) / snr,
         "p2": 1 / (1.5 + snr) ** 0.5,
     }
-    on_x0 = {"simple": snr, "snr_plus_one": snr + 1, "truncated_snr": snr.clamp(min=1), "min_snr": snr.clamp(max=5), "p2": on_epsilon["p2"] * snr}
+    on_x0 = {
+        "simple": snr,
+        "snr_plus_one": snr + 1,
+        "truncated_snr": snr.clamp(min=1),
+        "min_snr": snr.clamp(max=5),
+        "p2": on_epsilon["p2"] * snr,
+    }
     on_v = {
         "simple": snr / (snr + 1),
         "snr_plus_one": one,
@@ -26,13 +32,17 @@ def test_the_reference_table():
     }
     for prediction, table in (("epsilon", on_epsilon), ("x0", on_x0), ("v", on_v)):
         for name, expected in table.items():
-            torch.testing.assert_close(Weighting(name, p2_k=1.5, p2_gamma=0.5)(snr, prediction), expected, rtol=1e-12, atol=0)
+            torch.testing.assert_close(
+                Weighting(name, p2_k=1.5, p2_gamma=0.5)(snr, prediction), expected, rtol=1e-12, atol=0
+            )
     for prediction in ("epsilon", "x0", "v", "edm"):
         assert torch.equal(Weighting("target")(snr, prediction), one)
 
 
 def test_the_weights_of_edm():
-    """lambda(sigma) = (sigma^2 + s^2) / (sigma s)^2 on x0 and 1 on F; the soft Min-SNR weight on F is (sigma s)^2 / (sigma^2 + s^2)^2 for g = 1 / s^2."""
+    """lambda(sigma) = (sigma^2 + s^2) / (sigma s)^2 on x0 and 1 on F; the soft Min-SNR weight on F is (sigma s)^2 /
+    (sigma^2 + s^2)^2 for g = 1 / s^2.
+    """
     s, sigma = 0.4, SNR.rsqrt()
     lam = (sigma**2 + s**2) / (sigma * s) ** 2
     edm, soft = Weighting("edm", sigma_data=s), Weighting("soft_min_snr", min_snr_gamma=s**-2, sigma_data=s)
@@ -61,16 +71,28 @@ def test_limits():
     # Where nothing is left of the image the weight on v is finite, and 0 for those that count epsilon.
     nothing = torch.zeros(1, dtype=torch.float64)
     at_zero = {name: float(Weighting(name, sigma_data=0.5)(nothing, "v")) for name in WEIGHTINGS}
-    assert at_zero == {"simple": 0, "target": 1, "min_snr": 0, "soft_min_snr": 0, "snr_plus_one": 1, "truncated_snr": 1, "p2": 0, "edm": 4}
+    assert at_zero == {
+        "simple": 0,
+        "target": 1,
+        "min_snr": 0,
+        "soft_min_snr": 0,
+        "snr_plus_one": 1,
+        "truncated_snr": 1,
+        "p2": 0,
+        "edm": 4,
+    }
 
 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"name": "p3"}, "one of simple, target.*'p3'"), ({"min_snr_gamma": 0.0}, "min_snr_gamma must be positive"), ({"p2_k": -1.0}, "p2_k"),
-        ({"p2_gamma": -0.5}, "p2_gamma"), ({"sigma_data": float("inf")}, "sigma_data"),
+        ({"name": "p3"}, "one of simple, target.*'p3'"),
+        ({"min_snr_gamma": 0.0}, "min_snr_gamma must be positive"),
+        ({"p2_k": -1.0}, "p2_k"),
+        ({"p2_gamma": -0.5}, "p2_gamma"),
+        ({"sigma_data": float("inf")}, "sigma_data"),
     ],
-)  # fmt: skip
+)
 def test_refusals(options, match):
     with pytest.raises(ValueError, match=match):
         Weighting(**options)

@@ -38,7 +38,9 @@ class OptimalNetwork(nn.Module):
 
 def optimal(prediction: str, schedule: Schedule | None = None) -> DiscreteDenoiser:
     schedule = schedule or Linear()
-    return DiscreteDenoiser(network=OptimalNetwork(schedule, prediction), schedule=schedule, prediction=prediction, data_shape=SHAPE)
+    return DiscreteDenoiser(
+        network=OptimalNetwork(schedule, prediction), schedule=schedule, prediction=prediction, data_shape=SHAPE
+    )
 
 
 class Scripted:
@@ -52,7 +54,9 @@ class Scripted:
 
 
 class UnitNoise:
-    """Batch k is zero but for the rows 1 + D (k + 1) .. D (k + 2), which hold the unit vectors: what each single noise does to the result."""
+    """Batch k is zero but for the rows 1 + D (k + 1) .. D (k + 2), which hold the unit vectors: what each single noise
+    does to the result.
+    """
 
     def __init__(self, rows: int, dimension: int) -> None:
         self.rows, self.dimension, self.step = rows, dimension, 0
@@ -68,7 +72,8 @@ class UnitNoise:
 def output_moments(sampler: Sampler, denoiser: GaussianDenoiser, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Exact mean [D] and covariance [D, D] of what a sampler draws from pure noise, without a single random number.
 
-    With Gaussian data every step is affine in x and in its noise, so the result is b + sum_i C_i z_i: row 0 of the batch finds b, the others the columns of C.
+    With Gaussian data every step is affine in x and in its noise, so the result is b + sum_i C_i z_i: row 0 of the
+    batch finds b, the others the columns of C.
     """
     dimension = denoiser.data.mean.numel()
     rows = 1 + dimension * (len(levels) if sampler.stochastic else 1)

@@ -44,7 +44,10 @@ def base(tmp_path):
 def test_defaults_and_shorthands(base):
     config = read_config([base])
     assert list(config.metrics) == ["psnr", "ssim", "consistency"]
-    assert config.tasks["box"].noise == {"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma_255": 6}}
+    assert config.tasks["box"].noise == {
+        "class_path": "degradations.noise.GaussianNoise",
+        "init_args": {"sigma_255": 6},
+    }
     assert config.methods["back"].class_path == "tests.evaluation.toys.Back"
     assert config.methods["dither"].init_args == {"scale": 0.1}  # 1e-1 is a number
     assert parse_config(config.plain(), "itself") == config
@@ -61,18 +64,32 @@ def test_later_files_and_options_change_single_entries(base, tmp_path):
     ]
     config = read_config([base, later], overrides)
     assert list(config.methods) == ["dither"]
-    assert (config.methods["dither"].num_samples, config.methods["dither"].init_args, config.seed) == (2, {"scale": 0.3}, 7)
-    assert config.tasks["box"].noise["init_args"] == {"sigma_unit": 0.05}  # another unit replaces the level, it does not stand beside it
+    assert (config.methods["dither"].num_samples, config.methods["dither"].init_args, config.seed) == (
+        2,
+        {"scale": 0.3},
+        7,
+    )
+    # another unit replaces the level, it does not stand beside it
+    assert config.tasks["box"].noise["init_args"] == {"sigma_unit": 0.05}
     assert config.tasks["box"].degradation["init_args"] == {"size": 3}
     assert config.priors == {"default": Prior("some where.ckpt", "ema")}
     assert list(config.tasks) == ["box", "free"]
 
 
 def test_adapters_by_name_are_switched_and_scaled_one_by_one(base):
-    base.write_text(BASE + "priors: {default: {path: a.ckpt, adapters: {style: x/adapter, task: {path: y/adapter, scale: 2}}}}\n")
+    base.write_text(
+        BASE + "priors: {default: {path: a.ckpt, adapters: {style: x/adapter, task: {path: y/adapter, scale: 2}}}}\n"
+    )
     assert read_config([base]).priors["default"].adapters == (AdapterEntry("x/adapter"), AdapterEntry("y/adapter", 2.0))
-    overrides = [("priors.default.adapters.style", "null"), ("priors.default.adapters.task.scale", "0.5"), ("priors.default.adapters.new.path", "z")]
-    assert read_config([base], overrides).priors["default"].adapters == (AdapterEntry("y/adapter", 0.5), AdapterEntry("z"))
+    overrides = [
+        ("priors.default.adapters.style", "null"),
+        ("priors.default.adapters.task.scale", "0.5"),
+        ("priors.default.adapters.new.path", "z"),
+    ]
+    assert read_config([base], overrides).priors["default"].adapters == (
+        AdapterEntry("y/adapter", 0.5),
+        AdapterEntry("z"),
+    )
 
 
 def test_another_class_starts_without_the_options_of_the_old_one(base):
@@ -89,11 +106,23 @@ def test_another_class_starts_without_the_options_of_the_old_one(base):
         ("limit: 0\n", r"limit must be a whole number of at least 1"),
         ("split: tset\n", r"split must be test, validation or train"),
         ("priors: {default: {path: a.ckpt, adapters: b}}\n", r"priors.default.adapters must be paths or"),
-        ("priors: {default: {path: a.ckpt, adapters: [{paht: b}]}}\n", r"adapters\[0\]: unknown key 'paht' \(did you mean 'path'\?\)"),
-        ("priors: {default: {path: a.ckpt, adapters: [{path: b, scale: much}]}}\n", r"adapters\[0\].scale must be a finite number, got 'much'"),
-        ("priors: {default: {path: a.ckpt, adapters: {mine: {path: b, scale: .nan}}}}\n", r"adapters.mine.scale must be a finite number"),
+        (
+            "priors: {default: {path: a.ckpt, adapters: [{paht: b}]}}\n",
+            r"adapters\[0\]: unknown key 'paht' \(did you mean 'path'\?\)",
+        ),
+        (
+            "priors: {default: {path: a.ckpt, adapters: [{path: b, scale: much}]}}\n",
+            r"adapters\[0\].scale must be a finite number, got 'much'",
+        ),
+        (
+            "priors: {default: {path: a.ckpt, adapters: {mine: {path: b, scale: .nan}}}}\n",
+            r"adapters.mine.scale must be a finite number",
+        ),
         ("priors: {default: {path: a.ckpt, weigths: raw}}\n", r"unknown key 'weigths' \(did you mean 'weights'\?\)"),
-        ("metrics: {psnr: {class_pth: a.B}}\n", r"metrics.psnr: unknown key 'class_pth' \(did you mean 'class_path'\?\)"),
+        (
+            "metrics: {psnr: {class_pth: a.B}}\n",
+            r"metrics.psnr: unknown key 'class_pth' \(did you mean 'class_path'\?\)",
+        ),
         ("metrics: {../x: a.B}\n", r"'../x' is not a usable name"),
         ("seed: [1\n", r"line \d+"),
         ("- a\n", r"line"),
@@ -129,7 +158,8 @@ def test_missing_file(tmp_path):
         read_config([tmp_path / "no.yaml"])
 
 
-SHIPPED = sorted(p for p in (ROOT / "configs" / "evaluate").glob("*.yaml") if not p.stem.startswith("generation_"))  # those: test_generation.py
+# those: test_generation.py
+SHIPPED = sorted(p for p in (ROOT / "configs" / "evaluate").glob("*.yaml") if not p.stem.startswith("generation_"))
 SHIPPED.append(ROOT / "configs" / "demo" / "evaluate.yaml")
 
 
@@ -148,33 +178,54 @@ COLD = [p for p in SHIPPED if p.stem.startswith("cold_")]
 
 @pytest.mark.parametrize("path", COLD, ids=lambda p: p.stem)
 def test_the_cold_comparisons_run(path, tmp_path, monkeypatch):
-    """As they are, with small networks, four images and few steps of the others' chains: every column of the paper's tables is there."""
+    """As they are, with small networks, four images and few steps of the others' chains: every column of the paper's
+    tables is there.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     config = stand_in(read_config([path]), tmp_path)
-    few = {n: dataclasses.replace(m, init_args=m.init_args | {"steps": 3}) if m.init_args.get("steps") else m for n, m in config.methods.items()}
-    results = evaluate(dataclasses.replace(config, methods=few, limit=4), Options(output=tmp_path / "out", accelerator="cpu"))
+    few = {
+        n: dataclasses.replace(m, init_args=m.init_args | {"steps": 3}) if m.init_args.get("steps") else m
+        for n, m in config.methods.items()
+    }
+    results = evaluate(
+        dataclasses.replace(config, methods=few, limit=4), Options(output=tmp_path / "out", accelerator="cpu")
+    )
     # No classifier and no SSIM for 8x8 pixels.
-    names = ("psnr", "rmse_pooled") if path.stem == "cold_digits_deblurring" else ("psnr", "ssim", "rmse_pooled", "fid", "kid")
+    names = (
+        ("psnr", "rmse_pooled")
+        if path.stem == "cold_digits_deblurring"
+        else ("psnr", "ssim", "rmse_pooled", "fid", "kid")
+    )
     assert set(names) <= {c.name for c in results.columns}
     assert all(math.isfinite(v[name].mean) for v in results.table.values() for name in names)
 
 
 def stand_in(config, folder):
-    """A configuration with small, untrained priors in the place of its own, and random images. A restorer undoes the family that the training
-    configuration of the run that is named says; feature networks are of assets/, as they are.
+    """A configuration with small, untrained priors in the place of its own, and random images. A restorer undoes the
+    family that the training configuration of the run that is named says; feature networks are of assets/, as they are.
     """
     data = config.data["class_path"].rpartition(".")[2]
-    shape = {"Digits": (1, 8, 8), "MNIST": (1, 28, 28), "FashionMNIST": (1, 28, 28), "CIFAR10": (3, 32, 32), "NaturalImages": (1, 64, 64)}[data]
+    shape = {
+        "Digits": (1, 8, 8),
+        "MNIST": (1, 28, 28),
+        "FashionMNIST": (1, 28, 28),
+        "CIFAR10": (3, 32, 32),
+        "NaturalImages": (1, 64, 64),
+    }[data]
     priors = {}
     for name, prior in config.priors.items():
         guide = ConditioningOptions() if name == "guided" else None
         inputs = shape[0] * (2 if guide else 1)
-        network = UNet(in_channels=inputs, out_channels=shape[0], channels=8, multipliers=[1, 1], blocks=1, attention=[], groups=4)
+        network = UNet(
+            in_channels=inputs, out_channels=shape[0], channels=8, multipliers=[1, 1], blocks=1, attention=[], groups=4
+        )
         run = Path(prior.path).parts[1]
         if run.startswith("cold_"):
             trained = read_yaml(ROOT / "configs" / "train" / f"{run}.yaml")["model"]["init_args"]
             assert tuple(trained["data_shape"]) == shape
-            restorer = ColdRestorer(network=network, family=build(trained["family"], SeverityFamily, where=run), data_shape=shape)
+            restorer = ColdRestorer(
+                network=network, family=build(trained["family"], SeverityFamily, where=run), data_shape=shape
+            )
             description = describe_cold_restorer(restorer, data="test")
         else:
             denoiser = assemble(network=network, schedule=Cosine(), prediction="v", data_shape=shape, guide=guide)

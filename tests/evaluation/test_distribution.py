@@ -1,4 +1,6 @@
-"""FID, KID and the pooled RMSE of restored images: right, kept, renewed, refused in time; the same from one process and two."""
+"""FID, KID and the pooled RMSE of restored images: right, kept, renewed, refused in time; the same from one process and
+two.
+"""
 
 import csv
 import os
@@ -43,7 +45,9 @@ def features(tmp_path_factory):
 def write_network(path, shape, seed=0):
     torch.manual_seed(seed)
     network = ResNet(in_channels=shape[0], channels=[8, 6], groups=2)
-    write_safetensors(path, network, describe_classifier(network, shape=shape, data="Digits"), dtype=torch.float32, key="classifier")
+    write_safetensors(
+        path, network, describe_classifier(network, shape=shape, data="Digits"), dtype=torch.float32, key="classifier"
+    )
     return {"class_path": "checkpoints.features.ClassifierFeatures", "init_args": {"path": str(path)}}
 
 
@@ -54,7 +58,12 @@ def config(features, **changes):
         "limit": COUNT,
         "batch_size": 9,
         "tasks": {
-            "blur": {"degradation": {"class_path": "degradations.circular_blur.CircularGaussianBlur", "init_args": {"std": 0.7}}},
+            "blur": {
+                "degradation": {
+                    "class_path": "degradations.circular_blur.CircularGaussianBlur",
+                    "init_args": {"std": 0.7},
+                }
+            },
             "few": {"degradation": "degradations.identity.Identity", "noise": {"sigma": 0.3}, "limit": 3},
         },
         "methods": {
@@ -75,12 +84,19 @@ def run(folder, asked, **options):
 def table_of(folder):
     with open(folder / "table.csv", newline="") as file:
         rows = {(r["task"], r["method"], r["metric"]): r for r in csv.DictReader(file)}
-    return {key: {k: float(r[k]) if r[k] else float("nan") for k in ("mean", "ci_low", "ci_high", "n")} for key, r in rows.items()}
+    return {
+        key: {k: float(r[k]) if r[k] else float("nan") for k in ("mean", "ci_low", "ci_high", "n")}
+        for key, r in rows.items()
+    }
 
 
 def distances(folder, asked, **options):
     """FID and KID of the task with enough images."""
-    return {key: cell for key, cell in run(folder, asked, **options).items() if key[0] == "blur" and key[2] in ("fid", "kid")}
+    return {
+        key: cell
+        for key, cell in run(folder, asked, **options).items()
+        if key[0] == "blur" and key[2] in ("fid", "kid")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +119,9 @@ def counted(monkeypatch):
     """How many images the feature network is shown."""
     seen = []
     original = ClassifierFeatures.of
-    monkeypatch.setattr(ClassifierFeatures, "of", lambda self, images: seen.append(len(images)) or original(self, images))
+    monkeypatch.setattr(
+        ClassifierFeatures, "of", lambda self, images: seen.append(len(images)) or original(self, images)
+    )
     return seen
 
 
@@ -130,7 +148,9 @@ def test_the_pooled_rmse_is_the_root_over_all_pixels(done, features):
     cell = table["blur", "degraded", "rmse_pooled"]
     assert cell["mean"] == pytest.approx(float(errors.mean().sqrt()), rel=1e-7)
     squared = table["blur", "degraded", "mse"]  # the same draws: the root of the interval is the interval of the root
-    assert cell["ci_low"] == pytest.approx(squared["ci_low"] ** 0.5, rel=1e-3) and cell["ci_high"] == pytest.approx(squared["ci_high"] ** 0.5, rel=1e-3)
+    assert cell["ci_low"] == pytest.approx(squared["ci_low"] ** 0.5, rel=1e-3) and cell["ci_high"] == pytest.approx(
+        squared["ci_high"] ** 0.5, rel=1e-3
+    )
     assert table["blur", "oracle", "rmse_pooled"]["mean"] == 0
 
 
@@ -143,7 +163,12 @@ def test_report_and_terminal_show_them(done, features, capsys):
     assert f"warning: {COUNT} images are few for" in printed.err and "FID and KID need at least 4 images" in printed.err
     page = (done / "report.html").read_text()
     kid = table_of(done)["blur", "degraded", "kid"]["mean"]
-    assert ">FID<" in page and "<small>x 1000</small>" in page and "RMSE, pooled" in page and f"{1000 * kid:.4g}"[:4] in page
+    assert (
+        ">FID<" in page
+        and "<small>x 1000</small>" in page
+        and "RMSE, pooled" in page
+        and f"{1000 * kid:.4g}"[:4] in page
+    )
     assert "images are few for" in page and "a jackknife over blocks of images" in page and "classifier" in page
 
 
@@ -207,7 +232,10 @@ def test_a_network_for_other_images_is_refused_before_anything_runs(tmp_path):
     for command in (evaluate, dry_run):
         with pytest.raises(UserError, match=r"knows images of \[1, 28, 28\], these are \[1, 8, 8\]"):
             command(other, Options(output=tmp_path / "out"))
-    for wrong, words in (({"class_path": "metrics.psnr.PSNR"}, "features"), (dict(other.features, init_args={"path": "no.safetensors"}), "no.safetensors")):
+    for wrong, words in (
+        ({"class_path": "metrics.psnr.PSNR"}, "features"),
+        (dict(other.features, init_args={"path": "no.safetensors"}), "no.safetensors"),
+    ):
         with pytest.raises(UserError, match=words):
             make_plan(config(wrong))
     assert not (tmp_path / "out").exists()
@@ -216,9 +244,9 @@ def test_a_network_for_other_images_is_refused_before_anything_runs(tmp_path):
 def test_as_a_command(features, tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(
-        "data: datamodules.digits.Digits\nfeatures: {class_path: checkpoints.features.ClassifierFeatures, init_args: {path: no.safetensors}}\n"
-        "tasks: {denoise: {degradation: degradations.identity.Identity, noise: {sigma: 0.3}}}\nmethods: {degraded: restoration.degraded.Degraded}\n"
-        "metrics: {mse: metrics.mse.MSE}\n"
+        "data: datamodules.digits.Digits\nfeatures: {class_path: checkpoints.features.ClassifierFeatures, init_args:"
+        " {path: no.safetensors}}\ntasks: {denoise: {degradation: degradations.identity.Identity, noise: {sigma:"
+        " 0.3}}}\nmethods: {degraded: restoration.degraded.Degraded}\nmetrics: {mse: metrics.mse.MSE}\n"
     )
     arguments = ("evaluate.py", "--config", path, "--output", tmp_path / "out", "--limit", 12, "--accelerator", "cpu")
     done = call(*arguments, f"--features.init_args.path={features['init_args']['path']}")

@@ -7,9 +7,17 @@ from evaluation.fingerprint import cell_fingerprint
 
 
 def fingerprint(mask=None, prior=None) -> str:
-    degradation = {"class_path": "degradations.given_mask.GivenMask", "init_args": {"path": str(mask)}} if mask else "degradations.identity.Identity"
+    degradation = (
+        {"class_path": "degradations.given_mask.GivenMask", "init_args": {"path": str(mask)}}
+        if mask
+        else "degradations.identity.Identity"
+    )
     denoiser = {"class_path": "checkpoints.denoiser_file.DenoiserFile", "init_args": {"path": str(prior)}}
-    terms = [{"class_path": "restoration.deep_image_prior.terms.denoiser.DenoiserTerm", "init_args": {"prior": denoiser}}] if prior else []
+    terms = (
+        [{"class_path": "restoration.deep_image_prior.terms.denoiser.DenoiserTerm", "init_args": {"prior": denoiser}}]
+        if prior
+        else []
+    )
     raw = {
         "data": {"class_path": "datamodules.digits.Digits"},
         "tasks": {"a": {"degradation": degradation, "noise": {"sigma_255": 5}}},

@@ -18,7 +18,9 @@ from restoration.dps import DPS
 def folder(tmp_path):
     """A folder of diffusers that holds the tiny denoiser."""
     denoiser = tiny_denoiser()
-    return write_diffusers(tmp_path / "diffusers", LoadedPrior(denoiser, describe_prior(denoiser, data="Digits"), ""), source=tmp_path)
+    return write_diffusers(
+        tmp_path / "diffusers", LoadedPrior(denoiser, describe_prior(denoiser, data="Digits"), ""), source=tmp_path
+    )
 
 
 def adm_file(path, *, num_classes=None):
@@ -28,9 +30,17 @@ def adm_file(path, *, num_classes=None):
 
     torch.manual_seed(0)
     options = {
-        "in_channels": 1, "out_channels": 2, "channels": 32, "multipliers": [1, 1], "blocks": 1, "attention": [], "resample": "residual",
-        "time_condition": "scale_shift", "norm_eps": 1e-5, "time_waves": "adm",
-    }  # fmt: skip
+        "in_channels": 1,
+        "out_channels": 2,
+        "channels": 32,
+        "multipliers": [1, 1],
+        "blocks": 1,
+        "attention": [],
+        "resample": "residual",
+        "time_condition": "scale_shift",
+        "norm_eps": 1e-5,
+        "time_waves": "adm",
+    }
     network = UNet(**options, num_classes=num_classes, null_class=False)
     theirs = {ours: name for name, ours in names_of_adm(options).items()}
     state = {f"{theirs[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in network.state_dict().items()}
@@ -45,7 +55,11 @@ def test_a_method_takes_any_of_them(folder, tmp_path):
     found = prior_for(DPS, folder)
     torch.testing.assert_close(found.model.predict(x, sigma).x0, tiny_denoiser().predict(x, sigma).x0, rtol=0, atol=0)
     adm = prior_for(DPS, adm_file(tmp_path / "a.pt"))
-    assert adm.model.data_shape == (1, 8, 8) and adm.model.predict(x, sigma).variance is not None and adm.fingerprint != found.fingerprint
+    assert (
+        adm.model.data_shape == (1, 8, 8)
+        and adm.model.predict(x, sigma).variance is not None
+        and adm.fingerprint != found.fingerprint
+    )
 
 
 def test_what_a_method_cannot_use(folder, tmp_path):
@@ -59,5 +73,7 @@ def test_what_a_method_cannot_use(folder, tmp_path):
 
 def test_a_configuration_names_a_preset():
     assert prior_of({"path": "ffhq_10m.pt", "preset": "ffhq_256"}, "priors.default").preset == "ffhq_256"
-    with pytest.raises(UserError, match=r"priors\.default\.preset: there is no preset 'ffhq' \(did you mean 'ffhq_256'"):
+    with pytest.raises(
+        UserError, match=r"priors\.default\.preset: there is no preset 'ffhq' \(did you mean 'ffhq_256'"
+    ):
         prior_of({"path": "ffhq_10m.pt", "preset": "ffhq"}, "priors.default")

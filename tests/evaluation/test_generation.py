@@ -1,4 +1,6 @@
-"""Generation quality as a command: what is measured, going on after a stop, processes, refusals, every shipped configuration."""
+"""Generation quality as a command: what is measured, going on after a stop, processes, refusals, every shipped
+configuration.
+"""
 
 import csv
 import shutil
@@ -48,7 +50,10 @@ def world(tmp_path, monkeypatch):
     write_tiny_prior(tmp_path / "prior.safetensors")
     config = {
         "data": "datamodules.digits.Digits",
-        "features": {"class_path": "checkpoints.features.ClassifierFeatures", "init_args": {"path": str(tmp_path / "classifier.safetensors")}},
+        "features": {
+            "class_path": "checkpoints.features.ClassifierFeatures",
+            "init_args": {"path": str(tmp_path / "classifier.safetensors")},
+        },
         "priors": {"default": str(tmp_path / "prior.safetensors")},
         "samplers": {
             "ddim": {"class_path": "diffusion.samplers.ddim.DDIM", "steps": [2]},
@@ -61,7 +66,9 @@ def world(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(world: Path, output: str = "out", *overrides: tuple[str, str], devices: int = 1) -> dict[tuple[str, str], float]:
+def run(
+    world: Path, output: str = "out", *overrides: tuple[str, str], devices: int = 1
+) -> dict[tuple[str, str], float]:
     config = read_generation_config([world / "generation.yaml"], overrides)
     evaluate(config, Options(output=world / output, devices=devices, accelerator="cpu"))
     with open(world / output / "table.csv", newline="") as file:
@@ -71,16 +78,22 @@ def run(world: Path, output: str = "out", *overrides: tuple[str, str], devices: 
 def test_what_is_measured_is_what_the_prior_draws(world):
     table = run(world)
     denoiser, network = tiny_denoiser(), ClassifierFeatures(path=str(world / "classifier.safetensors"))
-    images = draw(denoiser, DDIM(), spaced_sigmas(denoiser, 2), index=list(range(130)), random=RandomStreams(0), device="cpu")
+    images = draw(
+        denoiser, DDIM(), spaced_sigmas(denoiser, 2), index=list(range(130)), random=RandomStreams(0), device="cpu"
+    )
     expected = quality(network.of_all(to_uint8(images)), reference_features(Digits().images("train"), network))
     assert table["ddim2", "fid"] == pytest.approx(expected.fid.value, rel=1e-3)
     assert table["ddim2", "kid"] == pytest.approx(expected.kid.value, rel=1e-3)
     assert table["ddim2", "inception_score"] == pytest.approx(expected.inception_score.value, rel=1e-4)
     above = {s: table.get((s, "fid_above_best"), 0.0) for s in ("ddim2", "heun2")}
-    assert min(above.values()) == 0 and abs(above["ddim2"] - above["heun2"]) == pytest.approx(abs(table["ddim2", "fid"] - table["heun2", "fid"]), rel=1e-5)
+    assert min(above.values()) == 0 and abs(above["ddim2"] - above["heun2"]) == pytest.approx(
+        abs(table["ddim2", "fid"] - table["heun2", "fid"]), rel=1e-5
+    )
     assert ("real images", "fid") in table and table["real images", "fid"] < table["ddim2", "fid"]
     rows = list(csv.DictReader((world / "out/table.csv").open()))
-    assert {r["nfe"] for r in rows if r["sampler"] == "heun"} == {"3"}, "counted at the network: two calls, and one on the step to 0"
+    assert {r["nfe"] for r in rows if r["sampler"] == "heun"} == {"3"}, (
+        "counted at the network: two calls, and one on the step to 0"
+    )
     page = (world / "out/report.html").read_text()
     assert page.count("<polyline") >= 2 and "data:image/png" in page
 
@@ -96,7 +109,11 @@ def test_processes_batches_and_a_stop_change_nothing(world, capsys):
     gone.unlink()
     (world / "out/drawn/ddim-2/0000100.safetensors").write_bytes(b"torn")
     assert run(world) == pytest.approx(whole, rel=1e-6)
-    assert gone.is_file() and kept.stat().st_mtime_ns == before and "200 images are there already" in capsys.readouterr().err
+    assert (
+        gone.is_file()
+        and kept.stat().st_mtime_ns == before
+        and "200 images are there already" in capsys.readouterr().err
+    )
     more = run(world, "out", ("num_images", "150"))
     assert more["ddim2", "fid"] != whole["ddim2", "fid"]
 
@@ -106,14 +123,18 @@ def test_a_folder_of_other_settings_is_refused(world):
     for overrides in (("seed", "1"), ("samplers.ddim.spacing", "karras"), ("samplers.ddim.init_args.eta", "1.0")):
         with pytest.raises(UserError, match="other settings"):
             run(world, "out", overrides)
-    assert run(world, "out", ("samplers.heun", "null")).keys() == {(s, m) for s in ("ddim2", "real images") for m in ("fid", "kid", "inception_score")}
+    assert run(world, "out", ("samplers.heun", "null")).keys() == {
+        (s, m) for s in ("ddim2", "real images") for m in ("fid", "kid", "inception_score")
+    }
 
 
 def test_labels_and_guidance(world):
     torch.manual_seed(0)
     network = UNet(in_channels=1, channels=8, multipliers=[1], blocks=1, attention=[], groups=4, num_classes=10)
     denoiser = DiscreteDenoiser(network=network, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8))
-    write_safetensors(world / "prior.safetensors", network, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
+    write_safetensors(
+        world / "prior.safetensors", network, describe_prior(denoiser, data="Digits"), dtype=torch.float32
+    )
     run(world, "guided", ("samplers.ddim.guidance", "3.0"), ("samplers.heun", "null"))
     rows = list(csv.DictReader((world / "guided/table.csv").open()))
     assert {r["nfe"] for r in rows if r["sampler"] == "ddim"} == {"4"}, "guidance doubles the network evaluations"
@@ -142,10 +163,33 @@ def test_mistakes_are_one_sentence(world):
 
 
 def test_as_a_command(world):
-    dry = call("evaluate.py", "--config", world / "generation.yaml", "--output", world / "cli", "--dry_run", "--accelerator", "cpu")
+    dry = call(
+        "evaluate.py",
+        "--config",
+        world / "generation.yaml",
+        "--output",
+        world / "cli",
+        "--dry_run",
+        "--accelerator",
+        "cpu",
+    )
     assert dry.returncode == 0 and "nothing was run" in dry.stdout and not (world / "cli").exists(), dry.stderr
-    one_sentence(call("evaluate.py", "--config", world / "generation.yaml", "--metrics_only", "--output", world / "cli"), "--metrics_only")
-    done = call("evaluate.py", "--config", world / "generation.yaml", "--output", world / "cli", "--limit", 40, "--wandb.mode=offline", "--accelerator", "cpu")
+    one_sentence(
+        call("evaluate.py", "--config", world / "generation.yaml", "--metrics_only", "--output", world / "cli"),
+        "--metrics_only",
+    )
+    done = call(
+        "evaluate.py",
+        "--config",
+        world / "generation.yaml",
+        "--output",
+        world / "cli",
+        "--limit",
+        40,
+        "--wandb.mode=offline",
+        "--accelerator",
+        "cpu",
+    )
     assert done.returncode == 0 and "FID" in done.stdout, done.stderr
     assert list((world / "cli/wandb").glob("offline-run-*")), "the table was logged"
 
@@ -161,17 +205,29 @@ def test_every_shipped_configuration(path, world):
     shape = tuple(data.shape)
     write_tiny_prior(world / "shaped.safetensors", shape)
     network = ResNet(in_channels=shape[0], channels=[8, 6], groups=2)
-    write_safetensors(world / "shaped_classifier.safetensors", network, describe_classifier(network, shape=shape, data="x"), key="classifier")
+    write_safetensors(
+        world / "shaped_classifier.safetensors",
+        network,
+        describe_classifier(network, shape=shape, data="x"),
+        key="classifier",
+    )
     digits = world / "pictures"
     digits.mkdir()
     generator = torch.Generator().manual_seed(0)
     for k in range(24):
         pixels = torch.randint(0, 256, (shape[1], shape[2], 3), dtype=torch.uint8, generator=generator).numpy()
         Image.fromarray(pixels if shape[0] == 3 else pixels[..., 0]).save(digits / f"{k}.png")
-    folder = "{class_path: datamodules.image_folder.ImageFolder, init_args: {folder: %s, size: %d, mode: %s, test_images: 8}}"
+    folder = (
+        "{class_path: datamodules.image_folder.ImageFolder, init_args: {folder: %s, size: %d, mode: %s,"
+        " test_images: 8}}"
+    )
     overrides = [
         ("data", folder % (digits, shape[1], "grey" if shape[0] == 1 else "colour")),
-        ("features", "{class_path: checkpoints.features.ClassifierFeatures, init_args: {path: %s}}" % (world / "shaped_classifier.safetensors")),
+        (
+            "features",
+            "{class_path: checkpoints.features.ClassifierFeatures, init_args: {path: %s}}"
+            % (world / "shaped_classifier.safetensors"),
+        ),
         ("priors.default.path", str(world / "shaped.safetensors")),
         ("num_images", "4"),
         *[(f"samplers.{name}.steps", "[2]") for name in config.samplers],

@@ -1,4 +1,6 @@
-"""A name of an image must stay the same image: a folder of results is refused once files were added before it, or its pixels were replaced."""
+"""A name of an image must stay the same image: a folder of results is refused once files were added before it, or its
+pixels were replaced.
+"""
 
 import numpy as np
 import pytest
@@ -21,9 +23,10 @@ def run(tmp_path):
         picture(pictures / f"{name}.png", seed)
     config = tmp_path / "c.yaml"
     config.write_text(
-        f"data: {{class_path: datamodules.image_folder.ImageFolder, init_args: {{folder: '{pictures}', size: 16, mode: grey, test_images: all}}}}\n"
-        "tasks: {holes: {degradation: {class_path: degradations.random_mask.RandomMask, init_args: {removed: 0.5}}, noise: {sigma_255: 6}}}\n"
-        "methods: {pseudo_inverse: restoration.pseudo_inverse.PseudoInverse}\n"
+        f"data: {{class_path: datamodules.image_folder.ImageFolder, init_args: {{folder: '{pictures}', size: 16, mode:"
+        " grey, test_images: all}}\ntasks: {holes: {degradation: {class_path:"
+        " degradations.random_mask.RandomMask, init_args: {removed: 0.5}}, noise: {sigma_255: 6}}}\nmethods:"
+        " {pseudo_inverse: restoration.pseudo_inverse.PseudoInverse}\n"
     )
 
     def call(**options):
@@ -42,7 +45,9 @@ def test_the_same_images_go_on_and_a_limit_may_grow(run):
 
 @pytest.mark.parametrize("metrics_only", [False, True])
 def test_a_file_that_moves_the_others_is_refused(run, metrics_only):
-    """Masks and noise are keyed by the index: with a.png in front, b.png would be compared with the mask of another image."""
+    """Masks and noise are keyed by the index: with a.png in front, b.png would be compared with the mask of another
+    image.
+    """
     pictures, call = run
     call()
     picture(pictures / "a.png", 9)

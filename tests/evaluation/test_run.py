@@ -32,7 +32,10 @@ def config(**changes):
         "limit": 10,
         "batch_size": 8,
         "tasks": {
-            "box": {"degradation": {"class_path": "degradations.box_mask.BoxMask", "init_args": {"size": 3}}, "noise": {"sigma_255": 6}},
+            "box": {
+                "degradation": {"class_path": "degradations.box_mask.BoxMask", "init_args": {"size": 3}},
+                "noise": {"sigma_255": 6},
+            },
             "denoise": {"degradation": "degradations.identity.Identity", "noise": {"sigma": 0.1}, "limit": 5},
         },
         "methods": {
@@ -82,7 +85,9 @@ def test_numbers_are_those_of_the_saved_images(done):
     truth = plan.images.get([3]).image
     task = plan.tasks["box"]
     index = plan.images.get([3]).index.tolist()
-    measurement = measure(to_float(truth), degradation=task.degradation, noise=task.noise, index=index, random=plan.random)
+    measurement = measure(
+        to_float(truth), degradation=task.degradation, noise=task.noise, index=index, random=plan.random
+    )
     row = next(r for r in rows_of(done) if (r["task"], r["method"], r["image"]) == ("box", "back", plan.names[3]))
     with Image.open(done / "restored" / "box" / "back" / f"{plan.names[3]}_0.png") as image:
         saved = torch.tensor(list(image.tobytes())).view(8, 8)
@@ -95,9 +100,13 @@ def test_numbers_are_those_of_the_saved_images(done):
 def test_table_averages_samples_first_and_marks_the_missing(done):
     table = {(r["task"], r["method"], r["metric"]): r for r in rows_of(done, "table.csv")}
     rows = [r for r in rows_of(done) if (r["task"], r["method"]) == ("denoise", "dither")]
-    assert float(table["denoise", "dither", "psnr"]["mean"]) == pytest.approx(sum(float(r["psnr"]) for r in rows) / len(rows))
+    assert float(table["denoise", "dither", "psnr"]["mean"]) == pytest.approx(
+        sum(float(r["psnr"]) for r in rows) / len(rows)
+    )
     assert table["denoise", "dither", "psnr"]["n"] == "5"
-    assert table["box", "back", "ssim"] | {} == dict(zip(table["box", "back", "ssim"], ["box", "back", "ssim", "", "", "", "0"], strict=True))
+    assert table["box", "back", "ssim"] | {} == dict(
+        zip(table["box", "back", "ssim"], ["box", "back", "ssim", "", "", "", "0"], strict=True)
+    )
     assert ("box", "back", "calibration") not in table
     sets = [r for r in rows_of(done, "sets.csv") if r["task"] == "denoise"]
     ratio = sum(float(r["variance"]) for r in sets) / sum(float(r["bias"]) for r in sets)
@@ -159,7 +168,9 @@ def test_refused_cells_are_all_named_before_anything_runs(tmp_path, capsys):
     large = {"degradation": {"class_path": "degradations.box_mask.BoxMask", "init_args": {"size": 9}}}
     both = config(methods=methods, tasks=dict(config().plain()["tasks"], large=large))
     for run in (evaluate, dry_run):
-        with pytest.raises(UserError, match=r"4 of 6 cells cannot work.*box x no: .*four legs.*denoise x no.*large x no, back: .*9"):
+        with pytest.raises(
+            UserError, match=r"4 of 6 cells cannot work.*box x no: .*four legs.*denoise x no.*large x no, back: .*9"
+        ):
             run(both, Options(output=tmp_path))
     assert rows_or_none(tmp_path) is None
     results = evaluate(dataclasses.replace(both, skip_unsupported=True), Options(output=tmp_path))
@@ -172,8 +183,13 @@ def rows_or_none(folder):
 
 
 def test_the_truth_is_for_oracles_alone(tmp_path):
-    methods = {"oracle": {"class_path": TOYS + "Oracle"}, "back": {"class_path": TOYS + "Back"}, "dither": {"class_path": TOYS + "Dither"}}
-    results = evaluate(config(methods=methods, limit=2), Options(output=tmp_path))  # Dither itself asserts that it is given none
+    methods = {
+        "oracle": {"class_path": TOYS + "Oracle"},
+        "back": {"class_path": TOYS + "Back"},
+        "dither": {"class_path": TOYS + "Dither"},
+    }
+    # Dither itself asserts that it is given none
+    results = evaluate(config(methods=methods, limit=2), Options(output=tmp_path))
     assert {r["psnr"] for r in rows_of(tmp_path) if r["method"] == "oracle"} == {"100"}
     assert results.shown("oracle") == "oracle*"
     assert "oracle" not in results.best("box", results.columns[0])
@@ -182,7 +198,9 @@ def test_the_truth_is_for_oracles_alone(tmp_path):
 def test_not_finite_is_an_error_that_names_the_image(tmp_path):
     plan = make_plan(config())
     with pytest.raises(UserError, match=f"denoise x bad: the restoration of image '{plan.names[1]}' is not finite"):
-        evaluate(config(methods={"bad": {"class_path": TOYS + "NotFinite", "tasks": ["denoise"]}}), Options(output=tmp_path))
+        evaluate(
+            config(methods={"bad": {"class_path": TOYS + "NotFinite", "tasks": ["denoise"]}}), Options(output=tmp_path)
+        )
 
 
 def test_prior_is_missing(tmp_path):
@@ -194,7 +212,9 @@ def test_prior_is_missing(tmp_path):
 
 
 def test_full_disk_leaves_only_whole_rows_and_goes_on(done, tmp_path, monkeypatch):
-    """The disk is full at the twelfth image: the rows that are there have their image, and the next run ends as one in one go."""
+    """The disk is full at the twelfth image: the rows that are there have their image, and the next run ends as one in
+    one go.
+    """
     count = iter(range(1000))
 
     def full(path, pixels, write=engine.write_png):
@@ -209,7 +229,9 @@ def test_full_disk_leaves_only_whole_rows_and_goes_on(done, tmp_path, monkeypatc
     assert "the disk is full" in disk_message(error.value)
     rows = rows_of(tmp_path)
     assert 0 < len(rows) < 60
-    assert all((tmp_path / "restored" / r["task"] / r["method"] / f"{r['image']}_{r['sample']}.png").is_file() for r in rows)
+    assert all(
+        (tmp_path / "restored" / r["task"] / r["method"] / f"{r['image']}_{r['sample']}.png").is_file() for r in rows
+    )
     evaluate(config(), Options(output=tmp_path))
     assert without_time(tmp_path) == without_time(done)
 
@@ -229,7 +251,10 @@ def test_a_prior_of_another_size_is_used_with_a_warning(tmp_path, capsys):
     dry_run(asked, Options(output=tmp_path / "out"))
     for precision in ("32", "bf16"):
         evaluate(asked, Options(output=tmp_path / precision, precision=precision))
-    assert capsys.readouterr().err.count("the prior 'default' was trained on images of 16x16, the images here have 8x8") == 3
+    assert (
+        capsys.readouterr().err.count("the prior 'default' was trained on images of 16x16, the images here have 8x8")
+        == 3
+    )
     a, b = rows_of(tmp_path / "32"), rows_of(tmp_path / "bf16")
     assert a[0]["fingerprint"] != b[0]["fingerprint"] and a[0]["nfe"] == "1"
     assert float(a[0]["psnr"]) == pytest.approx(float(b[0]["psnr"]), abs=0.5)

@@ -1,4 +1,6 @@
-"""Small stand-ins: methods that are quick, slow, wrong, refusing or oracular, so that the engine is tested without the real ones."""
+"""Small stand-ins: methods that are quick, slow, wrong, refusing or oracular, so that the engine is tested without the
+real ones.
+"""
 
 import os
 import signal
@@ -15,7 +17,9 @@ from restoration.base import Cost, Method, Restoration, Unsupported, repeat_samp
 
 
 class Back(Method):
-    """x = A^T y, after `seconds` of sleep per image. The variable TOY_KILL_AT names an image at which the own process ends, the hard way."""
+    """x = A^T y, after `seconds` of sleep per image. The variable TOY_KILL_AT names an image at which the own process
+    ends, the hard way.
+    """
 
     deterministic = True
 
@@ -48,7 +52,9 @@ class Dither(Method):
         noise = random.normal_batch("dither", index, sample, x.shape[1:], x.device)
         if on_step is not None:
             on_step(0, 1, x)
-        return Restoration(samples=x[:, None] + self.scale * noise.unflatten(0, (len(x), num_samples)), cost=Cost(nfe=2))
+        return Restoration(
+            samples=x[:, None] + self.scale * noise.unflatten(0, (len(x), num_samples)), cost=Cost(nfe=2)
+        )
 
 
 class Oracle(Back):

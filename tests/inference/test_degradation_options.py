@@ -28,7 +28,11 @@ def test_kernels(kernel, factor):
     name, options = degradation_options(None, {}, factor=factor, kernel=kernel)
     degradation = build(describe(choose(name, degradations(), "--degradation"), options), Degradation, where="--kernel")
     operator = degradation.bind({}, degradation.clean_shape((3, 9, 12)))
-    assert operator.input_shape == (3, 9 * factor, 12 * factor) and operator.output_shape == (3, 9, 12) and f"x{factor}" in operator.description
+    assert (
+        operator.input_shape == (3, 9 * factor, 12 * factor)
+        and operator.output_shape == (3, 9, 12)
+        and f"x{factor}" in operator.description
+    )
 
 
 @pytest.mark.parametrize(

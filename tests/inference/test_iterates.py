@@ -1,4 +1,6 @@
-"""The strip of iterates and the curves: few are kept, the last is near, tables hold every number, pictures have their places."""
+"""The strip of iterates and the curves: few are kept, the last is near, tables hold every number, pictures have their
+places.
+"""
 
 import csv
 import io
@@ -37,7 +39,9 @@ def test_an_estimate_that_is_not_finite_is_left_out():
 
 
 def test_strip_shows_iterates_and_answer():
-    """Tiles from left to right become brighter, as the estimates do; the answer is the last; a truth adds a line of words."""
+    """Tiles from left to right become brighter, as the estimates do; the answer is the last; a truth adds a line of
+    words.
+    """
     iterates = after(200, channels=3)
     answer = torch.ones(3, 6, 5)
     sheet = strip(iterates, answer)
@@ -57,7 +61,9 @@ def test_strip_of_any_size(shape):
 
 
 def test_table():
-    rows = list(csv.reader(io.StringIO(table({"iteration": [5, 10, 15], "risk": [0.25, 1e-9, math.nan], "late": [2.0]}))))
+    rows = list(
+        csv.reader(io.StringIO(table({"iteration": [5, 10, 15], "risk": [0.25, 1e-9, math.nan], "late": [2.0]})))
+    )
     assert rows == [["iteration", "risk", "late"], ["5", "0.25", "2"], ["10", "1e-09", ""], ["15", "", ""]]
     assert table({"objective": [3.0, 2.0]}).splitlines() == ["iteration,objective", "0,3", "1,2"]
     assert table({}).splitlines() == ["iteration"]
@@ -73,7 +79,9 @@ def test_iterations_are_counted_as_the_method_counts():
 
 def test_curves_fall_where_the_numbers_fall():
     """The line of a falling straight: at the left it is high, at the right low; a mark stands at its iteration."""
-    sheet = curves({"iteration": list(range(1, 101)), "risk": [float(100 - k) for k in range(100)]}, {"answer": 51}).astype(int)
+    sheet = curves(
+        {"iteration": list(range(1, 101)), "risk": [float(100 - k) for k in range(100)]}, {"answer": 51}
+    ).astype(int)
     blue = np.abs(sheet - np.array(LINE)).sum(-1) < 60
     heights = {x: np.nonzero(blue[:, x])[0].mean() for x in (100, 400, 700)}
     assert heights[100] < heights[400] < heights[700]

@@ -1,4 +1,6 @@
-"""The noise of a picture: found within a tenth, from known pixels alone, never assumed in a picture that was made smaller."""
+"""The noise of a picture: found within a tenth, from known pixels alone, never assumed in a picture that was made
+smaller.
+"""
 
 import pytest
 import torch
@@ -22,7 +24,9 @@ def test_the_estimate_is_near(sigma_255):
 
 
 def test_only_known_pixels_count():
-    """Half of the pixels hold something else: the estimate does not see them; without two known neighbours there is none."""
+    """Half of the pixels hold something else: the estimate does not see them; without two known neighbours there is
+    none.
+    """
     image, known = noisy(20), torch.ones(1, 1, 96, 80)
     known[..., :48, :] = 0
     painted = torch.where(known[0] > 0, image, torch.rand(image.shape, generator=torch.Generator().manual_seed(1)))
@@ -74,4 +78,6 @@ def test_as_scikit_image_where_it_can():
     from skimage.restoration import estimate_sigma
 
     image = noisy(20)
-    assert estimated_sigma_255(image) == pytest.approx(127.5 * estimate_sigma(image.numpy(), average_sigmas=True, channel_axis=0), rel=0.05)
+    assert estimated_sigma_255(image) == pytest.approx(
+        127.5 * estimate_sigma(image.numpy(), average_sigmas=True, channel_axis=0), rel=0.05
+    )

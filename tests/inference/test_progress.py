@@ -30,14 +30,21 @@ class Slow(Method):
         return Restoration(samples=torch.full((1, num_samples, 1, 4, 4), 9.0))
 
 
-def run(error: BaseException | None = None, after: int = 0, num_samples: int = 2) -> tuple[Restoration, list[float], Iterates]:
+def run(
+    error: BaseException | None = None, after: int = 0, num_samples: int = 2
+) -> tuple[Restoration, list[float], Iterates]:
     y = torch.zeros(1, 1, 4, 4)
     measurement = Measurement(y=y, operator=IdentityOperator((1, 4, 4)), noise=GaussianNoise(sigma=0.1), index=(0,))
     saved, iterates = [], Iterates()
     found = watched.restore_watched(
-        Slow(error, after), measurement, num_samples=num_samples, random=RandomStreams(0), name="slow", iterates=iterates,
+        Slow(error, after),
+        measurement,
+        num_samples=num_samples,
+        random=RandomStreams(0),
+        name="slow",
+        iterates=iterates,
         save=lambda estimate: saved.append(float(estimate[0, 0, 0, 0])),
-    )  # fmt: skip
+    )
     return found, saved, iterates
 
 
@@ -50,7 +57,11 @@ def test_to_the_end(monkeypatch):
 
 def test_ctrl_c_ends_early():
     found, _, _ = run(KeyboardInterrupt(), after=2)
-    assert found.samples.shape == (1, 2, 1, 4, 4) and float(found.samples.mean()) == 1 and "interrupted after iteration 2" in found.notes[0]
+    assert (
+        found.samples.shape == (1, 2, 1, 4, 4)
+        and float(found.samples.mean()) == 1
+        and "interrupted after iteration 2" in found.notes[0]
+    )
     with pytest.raises(KeyboardInterrupt):
         run(KeyboardInterrupt(), after=0)
 

@@ -1,4 +1,6 @@
-"""Resizing to a prior's size: constants and means stay, noise shrinks as said, missing pixels spread to whatever they touch."""
+"""Resizing to a prior's size: constants and means stay, noise shrinks as said, missing pixels spread to whatever they
+touch.
+"""
 
 import pytest
 import torch
@@ -9,18 +11,24 @@ from inference.resize import fitted
 
 
 def test_a_ramp_stays_a_ramp():
-    """Block means of a linear picture: halving by averages keeps the value at the middle of the new pixel, away from the border."""
+    """Block means of a linear picture: halving by averages keeps the value at the middle of the new pixel, away from
+    the border.
+    """
     ramp = torch.linspace(-1, 1, 16).view(1, 1, 16).expand(3, 12, 16).contiguous()
     found = fitted(Picture(ramp), None, (6, 8)).picture.image
     assert found.shape == (3, 6, 8)
     middle = (ramp[0, 0, 0::2] + ramp[0, 0, 1::2]) / 2
     assert torch.allclose(found[0, 3, 1:-1], middle[1:-1], atol=1e-6)
-    assert torch.allclose(fitted(Picture(torch.full((1, 5, 7), 0.3)), None, (9, 4)).picture.image, torch.full((1, 9, 4), 0.3))
+    assert torch.allclose(
+        fitted(Picture(torch.full((1, 5, 7), 0.3)), None, (9, 4)).picture.image, torch.full((1, 9, 4), 0.3)
+    )
 
 
 @pytest.mark.parametrize("size", [(20, 30), (64, 100), (90, 45), (60, 80)])
 def test_noise_shrinks_as_said(size):
-    """The standard deviation over many pictures of noise; 1 where the size stays, 1 / 2 or less where both sides are halved."""
+    """The standard deviation over many pictures of noise; 1 where the size stays, 1 / 2 or less where both sides are
+    halved.
+    """
     noise = torch.randn(400, 60, 80, generator=torch.Generator().manual_seed(0))
     found = fitted(Picture(noise), None, size)
     assert float(found.picture.image.std()) == pytest.approx(found.gain, rel=0.01)

@@ -14,7 +14,9 @@ from inference.user_image import bound, nearest_known, quality, restored_picture
 from metrics.distortion import psnr, ssim
 
 
-def picture(channels: int = 3, height: int = 12, width: int = 14, clear: tuple[int, int] | None = None, bits: int = 8) -> Picture:
+def picture(
+    channels: int = 3, height: int = 12, width: int = 14, clear: tuple[int, int] | None = None, bits: int = 8
+) -> Picture:
     image = torch.rand(channels, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
     alpha = None
     if clear is not None:
@@ -62,7 +64,11 @@ def test_nearest_known():
     known = torch.ones(3, 3, dtype=torch.bool)
     known[0, 0] = known[0, 1] = known[1, 0] = False
     filled = nearest_known(image, known)
-    assert torch.equal(filled[:, known], image[:, known]) and float(filled[0, 0, 1]) in (2.0, 4.0) and float(filled[0, 0, 0]) == 4.0
+    assert (
+        torch.equal(filled[:, known], image[:, known])
+        and float(filled[0, 0, 1]) in (2.0, 4.0)
+        and float(filled[0, 0, 0]) == 4.0
+    )
 
 
 def test_nothing_known_and_too_large():
@@ -73,7 +79,9 @@ def test_nothing_known_and_too_large():
 
 
 def test_resized_to_a_prior(mask):
-    """The restored picture has the size that was asked for, the operator fits, noise is less, missing pixels stay missing."""
+    """The restored picture has the size that was asked for, the operator fits, noise is less, missing pixels stay
+    missing.
+    """
     _, plain = user_measurement(picture(), Identity(), sigma_255=20, size=(6, 7))
     assert plain.operator.input_shape == (3, 6, 7) and 0 < plain.noise.sigma < 0.6 * 20 / 127.5
     _, masked = user_measurement(picture(), mask, sigma_255=20, size=(6, 7))
@@ -100,7 +108,10 @@ def test_the_truth_must_fit():
 def test_quality_is_that_of_the_metrics_and_of_visible_pixels():
     levels = torch.randint(0, 256, (2, 3, 16, 20), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     x, truth = levels.float() / 127.5 - 1
-    assert quality(x, truth) == (pytest.approx(float(psnr(levels[:1], levels[1:]))), pytest.approx(float(ssim(levels[:1], levels[1:]))))
+    assert quality(x, truth) == (
+        pytest.approx(float(psnr(levels[:1], levels[1:]))),
+        pytest.approx(float(ssim(levels[:1], levels[1:]))),
+    )
     visible = torch.zeros(1, 16, 20, dtype=torch.bool)
     visible[:, 3:, 5:] = True
     assert quality(x, truth, visible)[0] == pytest.approx(float(psnr(levels[:1, :, 3:, 5:], levels[1:, :, 3:, 5:])))
@@ -114,5 +125,9 @@ def test_alpha_is_enlarged_with_the_picture():
     assert len(same) == 2 and all(torch.equal(p.alpha, given.alpha) and p.bits == 16 for p in same)
     larger = restored_pictures(given, torch.zeros(1, 3, 48, 56))[0].alpha
     assert larger.shape == (1, 48, 56) and float(larger.min()) >= 0 and float(larger.max()) <= 1
-    assert float(larger[0, :16].max()) == 0 and float(larger[0, 32:].min()) == 1  # further than two pixels from the border
-    assert torch.allclose(restored_pictures(Picture(torch.zeros(1, 4, 4), torch.full((1, 4, 4), 0.6)), torch.zeros(1, 1, 8, 8))[0].alpha, torch.tensor(0.6))
+    # further than two pixels from the border
+    assert float(larger[0, :16].max()) == 0 and float(larger[0, 32:].min()) == 1
+    assert torch.allclose(
+        restored_pictures(Picture(torch.zeros(1, 4, 4), torch.full((1, 4, 4), 0.6)), torch.zeros(1, 1, 8, 8))[0].alpha,
+        torch.tensor(0.6),
+    )

@@ -1,4 +1,6 @@
-"""What every training shares: no look at the device between logged steps, one norm of the gradient, the fused optimiser, the loss of the global batch."""
+"""What every training shares: no look at the device between logged steps, one norm of the gradient, the fused
+optimiser, the loss of the global batch.
+"""
 
 import pytest
 import torch
@@ -31,15 +33,24 @@ def fit(folder, *callbacks, module=None, batch_size=8, **options):
 
 
 def test_nothing_waits_for_the_device_between_logged_steps(tmp_path, monkeypatch):
-    """Every way by which a tensor becomes a number of the host is counted, step by step; on an accelerator each would wait for the device.
+    """Every way by which a tensor becomes a number of the host is counted, step by step; on an accelerator each would
+    wait for the device.
 
     FiniteLoss looks at every step on a CPU only: here it is told that this is another device.
     """
     looks: list[int] = []
     trainer = tiny_trainer(
-        tmp_path, EMA(profile="power"), FiniteLoss(every_n_steps=100), Health(), Preemption(), max_steps=12, limit_val_batches=0, log_every_n_steps=5,
-        logger=Recorder(tmp_path), gradient_clip_val=1.0,
-    )  # fmt: skip
+        tmp_path,
+        EMA(profile="power"),
+        FiniteLoss(every_n_steps=100),
+        Health(),
+        Preemption(),
+        max_steps=12,
+        limit_val_batches=0,
+        log_every_n_steps=5,
+        logger=Recorder(tmp_path),
+        gradient_clip_val=1.0,
+    )
     module = tiny_module()
     monkeypatch.setattr("callbacks.finite_loss.waits_for_device", lambda tensor: True)
 
@@ -162,7 +173,9 @@ def test_the_loss_that_is_logged_is_that_of_the_whole_step(tmp_path):
 
     module.losses = noted
     _, rows = fit(tmp_path, EMA(), module=module, batch_size=4, accumulate_grad_batches=2, max_steps=3)
-    assert [r["train/loss"] for r in rows] == pytest.approx([(a + b) / 2 for a, b in zip(losses[::2], losses[1::2], strict=True)], rel=1e-6)
+    assert [r["train/loss"] for r in rows] == pytest.approx(
+        [(a + b) / 2 for a, b in zip(losses[::2], losses[1::2], strict=True)], rel=1e-6
+    )
     assert [r["images"] for r in rows] == [8, 16, 24]
 
 

@@ -1,4 +1,6 @@
-"""The classifier in training: augmentation, exact accuracy, refusals; every shipped config of it is built and takes a step."""
+"""The classifier in training: augmentation, exact accuracy, refusals; every shipped config of it is built and takes a
+step.
+"""
 
 from pathlib import Path
 
@@ -20,7 +22,15 @@ from training.cli import TrainCLI
 
 def tiny(**options: object) -> Classifier:
     torch.manual_seed(0)
-    return Classifier(**{"network": ResNet(in_channels=1, channels=[8, 16], groups=4), "data_shape": [1, 8, 8], "warmup_steps": 5, "shift": 1, **options})
+    return Classifier(
+        **{
+            "network": ResNet(in_channels=1, channels=[8, 16], groups=4),
+            "data_shape": [1, 8, 8],
+            "warmup_steps": 5,
+            "shift": 1,
+            **options,
+        }
+    )
 
 
 def test_moving_moves_whole_pixels_and_repeats_the_edge():
@@ -29,18 +39,29 @@ def test_moving_moves_whole_pixels_and_repeats_the_edge():
     assert torch.equal(out[0, :, 1:], image[0, :, :-1]) and torch.equal(out[0, :, 0], image[0, :, 0])
     assert torch.equal(out[1, :, :, :2], image[1, :, :, 2:]) and torch.equal(out[1, :, :, 3], image[1, :, :, 3])
     assert torch.equal(moved(image, torch.zeros(2, 2, dtype=torch.long)), image)
-    assert moved(image[:, :1], torch.zeros(2, 2, dtype=torch.long)).stride() == (12, 12, 4, 1), "one channel stays in contiguous memory"
+    assert moved(image[:, :1], torch.zeros(2, 2, dtype=torch.long)).stride() == (
+        12,
+        12,
+        4,
+        1,
+    ), "one channel stays in contiguous memory"
 
 
 def test_it_learns_digits_and_its_checkpoint_says_what_it_is(tmp_path):
     model, data = tiny(learning_rate=1e-2), tiny_digits(limit=None, batch_size=64, validation=100)
-    trainer = tiny_trainer(tmp_path, EMA(half_life_images=500), max_steps=150, val_check_interval=75, check_val_every_n_epoch=None)
+    trainer = tiny_trainer(
+        tmp_path, EMA(half_life_images=500), max_steps=150, val_check_interval=75, check_val_every_n_epoch=None
+    )
     trainer.fit(model, datamodule=data)
     result = trainer.test(model, datamodule=data, verbose=False)[0]
     assert result["test/accuracy"] > 0.9, result
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     loaded = load_classifier(tmp_path / "last.ckpt")
-    assert loaded.description["data"] == {"name": "Digits", "shape": [1, 8, 8], "range": [-1, 1]} and loaded.fingerprint.endswith(":ema")
+    assert loaded.description["data"] == {
+        "name": "Digits",
+        "shape": [1, 8, 8],
+        "range": [-1, 1],
+    } and loaded.fingerprint.endswith(":ema")
     images = data.images("test").get(torch.arange(50))
     accuracy = (loaded.network(images.image.float() / 127.5 - 1).argmax(1) == images.label).float().mean()
     assert accuracy > 0.85
@@ -90,14 +111,22 @@ def test_images_without_labels_are_refused(tmp_path, method):
 
 def command(monkeypatch, folder: Path, subcommand: str, *options: object) -> TrainCLI:
     """train.py of this process on a tiny config."""
-    network = {"class_path": "networks.resnet.ResNet", "init_args": {"in_channels": 1, "channels": [8, 16], "groups": 4}}
+    network = {
+        "class_path": "networks.resnet.ResNet",
+        "init_args": {"in_channels": 1, "channels": [8, 16], "groups": 4},
+    }
     config = {
-        "model": {"class_path": "lightning_modules.classifier.Classifier", "init_args": {"network": network, "data_shape": [1, 8, 8]}},
+        "model": {
+            "class_path": "lightning_modules.classifier.Classifier",
+            "init_args": {"network": network, "data_shape": [1, 8, 8]},
+        },
         "data": {"class_path": "datamodules.digits.Digits", "init_args": {"batch_size": 64, "validation": 100}},
         "trainer": {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False},
     }
     path = write_config(folder, config)
-    monkeypatch.setattr("sys.argv", ["train.py", subcommand, "--config", str(path), "--run", str(folder / "run"), *map(str, options)])
+    monkeypatch.setattr(
+        "sys.argv", ["train.py", subcommand, "--config", str(path), "--run", str(folder / "run"), *map(str, options)]
+    )
     return TrainCLI()
 
 
@@ -107,7 +136,9 @@ def test_the_command_measures_checkpoints_and_released_files_alike(monkeypatch, 
     trainer.fit(model, datamodule=data)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     loaded = load_classifier(tmp_path / "last.ckpt")
-    write_safetensors(tmp_path / "released.safetensors", loaded.network, loaded.description, dtype=torch.float32, key="classifier")
+    write_safetensors(
+        tmp_path / "released.safetensors", loaded.network, loaded.description, dtype=torch.float32, key="classifier"
+    )
     test = data.images("test").get(torch.arange(len(data.images("test"))))
     expected = float((loaded.network(test.image.float() / 127.5 - 1).argmax(1) == test.label).float().mean())
     for name in ("last.ckpt", "released.safetensors"):
@@ -118,7 +149,9 @@ def test_the_command_measures_checkpoints_and_released_files_alike(monkeypatch, 
 def test_the_command_refuses_another_network_and_no_classifier(monkeypatch, tmp_path):
     torch.manual_seed(0)
     wide = ResNet(in_channels=1, channels=[16, 16], groups=4)
-    write_safetensors(tmp_path / "wide.safetensors", wide, describe_classifier(wide, shape=(1, 8, 8), data="Digits"), key="classifier")
+    write_safetensors(
+        tmp_path / "wide.safetensors", wide, describe_classifier(wide, shape=(1, 8, 8), data="Digits"), key="classifier"
+    )
     with pytest.raises(UserError, match=r"another network than the config \(init_args.channels"):
         command(monkeypatch, tmp_path, "test", "--ckpt_path", tmp_path / "wide.safetensors")
     with pytest.raises(UserError, match="'classifier'"):
@@ -129,7 +162,10 @@ def test_the_command_refuses_another_network_and_no_classifier(monkeypatch, tmp_
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/train").glob("classifier_*.yaml")), ids=lambda p: p.stem)
 def test_a_shipped_config_is_built_and_steps(path: Path, monkeypatch, tmp_path):
-    monkeypatch.setattr("sys.argv", ["train.py", "fit", "--config", str(path), "--run", str(tmp_path / "run"), "--wandb.mode", "disabled"])
+    monkeypatch.setattr(
+        "sys.argv",
+        ["train.py", "fit", "--config", str(path), "--run", str(tmp_path / "run"), "--wandb.mode", "disabled"],
+    )
     monkeypatch.setattr(TrainCLI, "_run_subcommand", lambda self, subcommand: None)
     cli = TrainCLI()
     model = cli.model

@@ -1,4 +1,6 @@
-"""The training of restorers: what a step draws, what validation and grids show, what a checkpoint says, what is refused."""
+"""The training of restorers: what a step draws, what validation and grids show, what a checkpoint says, what is
+refused.
+"""
 
 import pytest
 import torch
@@ -25,7 +27,9 @@ from networks.unet import UNet
 def tiny_cold(**options) -> ColdDiffusion:
     torch.manual_seed(0)
     network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
-    return ColdDiffusion(**{"network": network, "family": GaussianMask(steps=6), "data_shape": [1, 8, 8], "warmup_steps": 1, **options})
+    return ColdDiffusion(
+        **{"network": network, "family": GaussianMask(steps=6), "data_shape": [1, 8, 8], "warmup_steps": 1, **options}
+    )
 
 
 def trained(folder, *callbacks, **options) -> ColdDiffusion:
@@ -36,7 +40,11 @@ def trained(folder, *callbacks, **options) -> ColdDiffusion:
 
 
 def batch_of(count: int) -> Batch:
-    return Batch(torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1, torch.arange(count), torch.full((count,), -1))
+    return Batch(
+        torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1,
+        torch.arange(count),
+        torch.full((count,), -1),
+    )
 
 
 @pytest.mark.parametrize("loss", ["l1", "l2"])
@@ -94,12 +102,16 @@ def test_a_checkpoint_says_what_it_undoes_and_where_it_begins(tmp_path):
         assert loaded.start.state() == model.start.state() and loaded.start.fitted
         # Described and built again, it says the same.
         again, start = build_cold_restorer(loaded.description, where="the test")
-        assert describe_cold_restorer(again, data="Digits", start=start) == describe_cold_restorer(loaded.restorer, data="Digits", start=loaded.start)
+        assert describe_cold_restorer(again, data="Digits", start=start) == describe_cold_restorer(
+            loaded.restorer, data="Digits", start=loaded.start
+        )
     # What the file draws is what the module draws.
     again = tiny_cold(family=GaussianBlur(steps=30, taps=5, std=2.0, std_rate=0.01, truncate=True), start=loaded.start)
     again.load_state_dict(model.state_dict())
     torch.testing.assert_close(again.generate([3, 1]), model.generate([3, 1]))
-    with pytest.raises(UserError, match=r"is a cold restorer, which has no levels of noise: restore with .*, draw with"):
+    with pytest.raises(
+        UserError, match=r"is a cold restorer, which has no levels of noise: restore with .*, draw with"
+    ):
         load_prior(path)
 
 

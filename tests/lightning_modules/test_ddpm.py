@@ -67,7 +67,10 @@ def test_validation_asks_the_same_questions_every_time(tmp_path):
     trainer.fit(model, datamodule=tiny_digits())
     half = len(seen) // 2
     assert half == 6 and seen[:half] == seen[half:]
-    assert [n for n, _ in seen[:half]] == [*(f"val/loss_t{a:03d}-{a + 199:03d}" for a in range(0, 1000, 200)), "val/loss"]
+    assert [n for n, _ in seen[:half]] == [
+        *(f"val/loss_t{a:03d}-{a + 199:03d}" for a in range(0, 1000, 200)),
+        "val/loss",
+    ]
 
 
 def test_the_loss_over_all_levels_is_the_mean_over_images(tmp_path):
@@ -89,7 +92,16 @@ def test_another_shape_than_the_data_is_refused(tmp_path):
         tiny_trainer(tmp_path, EMA()).fit(tiny_module(data_shape=[1, 16, 16]), datamodule=tiny_digits())
 
 
-@pytest.mark.parametrize("wrong", [{"learning_rate": 0.0}, {"warmup_steps": -1}, {"data_shape": [8, 8]}, {"sampling_steps": 2000}, {"spacing": "even"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": 0.0},
+        {"warmup_steps": -1},
+        {"data_shape": [8, 8]},
+        {"sampling_steps": 2000},
+        {"spacing": "even"},
+    ],
+)
 def test_options_out_of_range(wrong):
     with pytest.raises(UserError):
         tiny_module(**wrong)
@@ -101,7 +113,14 @@ def labelled(**options):
     network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4, num_classes=10)
     with torch.no_grad():
         network.head.weight.normal_(std=0.1)
-    fixed = {"schedule": Cosine(), "data_shape": [1, 8, 8], "sampler": DDIM(), "prediction": "v", "sampling_steps": 2, "warmup_steps": 1}
+    fixed = {
+        "schedule": Cosine(),
+        "data_shape": [1, 8, 8],
+        "sampler": DDIM(),
+        "prediction": "v",
+        "sampling_steps": 2,
+        "warmup_steps": 1,
+    }
     return DDPM(network=network, **{**fixed, **options})
 
 
@@ -131,7 +150,11 @@ def test_dropped_labels_do_not_depend_on_the_number_of_processes(tmp_path):
     batch = Batch(torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8), torch.arange(8))
     seen, of_training = [], model.conditioning.of_training
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(model.conditioning), "of_training", lambda self, label, u: seen.append(of_training(label, u)) or seen[-1])
+        patch.setattr(
+            type(model.conditioning),
+            "of_training",
+            lambda self, label, u: seen.append(of_training(label, u)) or seen[-1],
+        )
         whole = model.losses(batch, torch.Generator().manual_seed(5))
         parts = []
         for rank in (0, 1):
@@ -148,7 +171,9 @@ def test_classes_are_drawn_in_turn_and_guided(tmp_path):
     found = {}
     for scale in (1.0, 3.0):
         model = labelled(guidance_scale=scale)
-        tiny_trainer(tmp_path, EMA(enabled=False), max_steps=1, limit_val_batches=0).fit(model, datamodule=tiny_digits())
+        tiny_trainer(tmp_path, EMA(enabled=False), max_steps=1, limit_val_batches=0).fit(
+            model, datamodule=tiny_digits()
+        )
         seen = []
         model.network.register_forward_pre_hook(lambda module, arguments, seen=seen: seen.append(arguments[2].tolist()))
         found[scale] = model.generate(list(range(12)))
@@ -157,18 +182,33 @@ def test_classes_are_drawn_in_turn_and_guided(tmp_path):
 
 
 def network(**options):
-    return UNet(**{"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [], "groups": 4, **options})
+    return UNet(
+        **{"in_channels": 1, "channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [], "groups": 4, **options}
+    )
 
 
 def variant(network, **options):
-    fixed = {"schedule": Cosine(), "data_shape": [1, 8, 8], "sampler": DDIM(), "prediction": "v", "sampling_steps": 3, "warmup_steps": 1}
+    fixed = {
+        "schedule": Cosine(),
+        "data_shape": [1, 8, 8],
+        "sampler": DDIM(),
+        "prediction": "v",
+        "sampling_steps": 3,
+        "warmup_steps": 1,
+    }
     return DDPM(network=network, **{**fixed, **options})
 
 
 VARIANTS = {
-    "learned": ({"out_channels": 2}, {"variance": "learned_range", "sampler": AncestralDDPM(variance="learned"), "schedule": Cosine(steps=100)}),
+    "learned": (
+        {"out_channels": 2},
+        {"variance": "learned_range", "sampler": AncestralDDPM(variance="learned"), "schedule": Cosine(steps=100)},
+    ),
     "zero_snr": ({}, {"schedule": ZeroTerminalSNR(schedule=Linear()), "weighting": "target"}),
-    "edm": ({}, {"schedule": LogNormal(), "prediction": "edm", "weighting": "edm", "sampler": Heun(), "spacing": "karras"}),
+    "edm": (
+        {},
+        {"schedule": LogNormal(), "prediction": "edm", "weighting": "edm", "sampler": Heun(), "spacing": "karras"},
+    ),
     "p2": ({}, {"weighting": "p2", "prediction": "epsilon", "schedule": SigmoidAlphaBar()}),
 }
 
@@ -190,16 +230,24 @@ def test_a_variant_trains_validates_draws_and_is_read_again(name, tmp_path):
     trainer.save_checkpoint(path)
     prior = load_prior(path, weights="raw")
     x, sigma = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0.1, 2.0])
-    for one, other in zip(vars(prior.denoiser.predict(x, sigma)).values(), vars(model.denoiser.eval().predict(x, sigma)).values(), strict=True):
+    for one, other in zip(
+        vars(prior.denoiser.predict(x, sigma)).values(),
+        vars(model.denoiser.eval().predict(x, sigma)).values(),
+        strict=True,
+    ):
         assert (one is None and other is None) or torch.equal(one, other)
-    assert prior.denoiser.learns_variance == (name == "learned") and prior.denoiser.sigma_max == model.denoiser.sigma_max
+    assert (
+        prior.denoiser.learns_variance == (name == "learned") and prior.denoiser.sigma_max == model.denoiser.sigma_max
+    )
 
 
 def test_bits_per_dim_are_the_bound(tmp_path):
     """The validation's estimate, over images that each stand for one time, against the sum over all times."""
     torch.manual_seed(0)
     model = variant(network(out_channels=2), variance="learned_range", schedule=Cosine(steps=12))
-    tiny_trainer(tmp_path, EMA(enabled=False), max_steps=1, limit_val_batches=0).fit(model, datamodule=tiny_digits(limit=1000))
+    tiny_trainer(tmp_path, EMA(enabled=False), max_steps=1, limit_val_batches=0).fit(
+        model, datamodule=tiny_digits(limit=1000)
+    )
     images = tiny_digits(limit=1000).images("train").get(list(range(1000)))
     batch = Batch(images.image.float() / 127.5 - 1, images.index, images.label)
     with torch.no_grad():

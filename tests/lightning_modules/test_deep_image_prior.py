@@ -1,4 +1,6 @@
-"""Lightning around a deep image prior changes none of its numbers: precision, callbacks, neighbours, processes, interruptions."""
+"""Lightning around a deep image prior changes none of its numbers: precision, callbacks, neighbours, processes,
+interruptions.
+"""
 
 import os
 import subprocess
@@ -26,17 +28,24 @@ def alone(module, data, row, dtype):
     measurement = data.measurement([row])
     truth = measurement.truth if module.method.uses_truth else None
     measurement = type(measurement)(
-        y=measurement.y.to(dtype), operator=measurement.operator, noise=measurement.noise, index=measurement.index,
+        y=measurement.y.to(dtype),
+        operator=measurement.operator,
+        noise=measurement.noise,
+        index=measurement.index,
         truth=None if truth is None else truth.to(dtype),
-    )  # fmt: skip
+    )
     found = module.method.restore(measurement, random=RandomStreams(module.seed))
     return found.samples[0, 0], found.notes[0]
 
 
 @pytest.mark.parametrize("together", [1, 3])
-@pytest.mark.parametrize("options", [{}, {"stopping": Oracle()}, {"langevin": 0.05, "input": "normal"}], ids=["plain", "oracle", "langevin"])
+@pytest.mark.parametrize(
+    "options", [{}, {"stopping": Oracle()}, {"langevin": 0.05, "input": "normal"}], ids=["plain", "oracle", "langevin"]
+)
 def test_twenty_steps_are_those_of_the_method_alone(together, options, tmp_path):
-    """In float64 with every callback: exactly, one picture after the other; to the last digits where several networks are one convolution."""
+    """In float64 with every callback: exactly, one picture after the other; to the last digits where several networks
+    are one convolution.
+    """
     module, data = tiny_prior(together=together, seed=3, **options), tiny_pictures(3)
     trainer = fitted(tmp_path, module, data, precision="64-true")
     assert trainer.global_step == 20 and module.complete and module.images_seen == 60
@@ -91,7 +100,9 @@ def test_bf16_mixed_is_the_precision_of_the_network_alone(tmp_path):
 
 
 def test_each_picture_has_its_own_end(tmp_path, capsys):
-    """A fixed criterion cannot differ, so the early one is asked; the run ends with the last picture, and each says why."""
+    """A fixed criterion cannot differ, so the early one is asked; the run ends with the last picture, and each says
+    why.
+    """
     module, data = tiny_prior(stopping=stops_soon(), iterations=400), tiny_pictures(3)
     trainer = fitted(tmp_path, module, data)
     ends = [int(group.fit.stopped_at[k]) for group, k in module.pictures]
@@ -103,10 +114,15 @@ def test_each_picture_has_its_own_end(tmp_path, capsys):
         assert f"{group.names[k]}: {group.fit.reason(k)}" in printed
 
 
-STAGED = MultiNoiseEarlyStopping(levels=[2.0, 1.0], patience=2, smooth=1)  # begins again from the first weights after half of the iterations
+# begins again from the first weights after half of the iterations
+STAGED = MultiNoiseEarlyStopping(levels=[2.0, 1.0], patience=2, smooth=1)
 
 
-@pytest.mark.parametrize(("stopping", "steps"), [(Oracle(), 5), (STAGED, 5), (STAGED, 13)], ids=["oracle", "staged", "staged in its second pass"])
+@pytest.mark.parametrize(
+    ("stopping", "steps"),
+    [(Oracle(), 5), (STAGED, 5), (STAGED, 13)],
+    ids=["oracle", "staged", "staged in its second pass"],
+)
 def test_some_steps_and_the_rest_are_twenty(stopping, steps, tmp_path):
     """Weights, moments, averages, criterion, jitter, Langevin noise, backtracking: bit for bit through a checkpoint."""
     options = {"langevin": 0.05, "stopping": stopping, "seed": 2, "iterations": 20}
@@ -121,7 +137,9 @@ def test_some_steps_and_the_rest_are_twenty(stopping, steps, tmp_path):
     for (a, k), (b, _) in zip(whole.pictures, second.pictures, strict=True):
         assert torch.equal(a.fit.answer[k], b.fit.answer[k]) and torch.equal(a.fit.kept_at[k], b.fit.kept_at[k])
         assert str(a.fit.curves()) == str(b.fit.curves())  # with NaN, which is not equal to itself
-        assert all(torch.equal(p, q) for p, q in zip(a.fit.network.parameters(), b.fit.network.parameters(), strict=True))
+        assert all(
+            torch.equal(p, q) for p, q in zip(a.fit.network.parameters(), b.fit.network.parameters(), strict=True)
+        )
     for path in sorted((tmp_path / "whole/restored").iterdir()):
         assert path.read_bytes() == (tmp_path / "parts/restored" / path.name).read_bytes(), path.name
 
@@ -155,7 +173,9 @@ run_cli(main)
 
 
 def test_two_processes_divide_the_pictures_and_average_nothing(tmp_path):
-    """Plain ddp, stopped at step 15 and continued: every picture as on one process, bit for bit, though each process has other ones."""
+    """Plain ddp, stopped at step 15 and continued: every picture as on one process, bit for bit, though each process
+    has other ones.
+    """
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
     env = {**environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}

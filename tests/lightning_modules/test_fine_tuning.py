@@ -45,7 +45,12 @@ def read_raw(path):
 def test_before_training_it_is_the_prior_bit_for_bit(prior):
     x, sigma = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0.05, 1.0, 20.0])
     expected = load_prior(prior).denoiser.predict(x, sigma)
-    for options in ({}, {"rslora": True, "rank": 3}, {"dropout": 0.5}, {"targets": ["conv1", "head", "stem", "shift", "linear1"]}):
+    for options in (
+        {},
+        {"rslora": True, "rank": 3},
+        {"dropout": 0.5},
+        {"targets": ["conv1", "head", "stem", "shift", "linear1"]},
+    ):
         model = module(LoRAFineTuning, prior, **options)
         assert torch.equal(model.eval().inner.denoiser.predict(x, sigma).x0, expected.x0)
     assert torch.equal(module(FineTuning, prior).eval().inner.denoiser.predict(x, sigma).x0, expected.x0)
@@ -67,21 +72,32 @@ def test_the_prior_is_trained_beside_and_stays_as_it_is(prior, tmp_path):
     # The file: four bytes a trained number, and a header.
     size = (tmp_path / "run/adapter" / WEIGHTS).stat().st_size
     assert 4 * count < size < 4 * count + 200 * len(trained) + 300
-    # The checkpoint: adapters only, with what resuming needs; everywhere a prior is read it is the prior with the adapter.
+    # The checkpoint: adapters only, with what resuming needs; everywhere a prior is read it is the prior with the
+    # adapter.
     path = tmp_path / "a.ckpt"
     trainer.save_checkpoint(path)
     content = read_raw(path)
-    assert content["state_dict"] and all(".lora_" in n for part in (content["state_dict"], content["ema"]["weights"]) for n in part)
+    assert content["state_dict"] and all(
+        ".lora_" in n for part in (content["state_dict"], content["ema"]["weights"]) for n in part
+    )
     x, sigma = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0.1, 2.0])
     raw = load_prior(path, weights="raw").denoiser
-    torch.testing.assert_close(raw.predict(x, sigma).x0, model.eval().inner.denoiser.predict(x, sigma).x0, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        raw.predict(x, sigma).x0, model.eval().inner.denoiser.predict(x, sigma).x0, atol=1e-5, rtol=0
+    )
     with model.average.swapped():
         averaged = model.inner.denoiser.predict(x, sigma).x0
     torch.testing.assert_close(load_prior(path).denoiser.predict(x, sigma).x0, averaged, atol=1e-5, rtol=0)
-    written = merged(load_prior(prior).denoiser.network.state_dict(), [(read_adapter(tmp_path / "run/adapter"), 1.0)], where="it")
+    written = merged(
+        load_prior(prior).denoiser.network.state_dict(), [(read_adapter(tmp_path / "run/adapter"), 1.0)], where="it"
+    )
     assert weights_hash(written) == weights_hash(load_prior(path).denoiser.network.state_dict())
     described = load_prior(path).description
-    assert described["data"]["name"] == "Digits" and described["training"]["from"]["hash"] == before and described["training"]["steps"] == 4
+    assert (
+        described["data"]["name"] == "Digits"
+        and described["training"]["from"]["hash"] == before
+        and described["training"]["steps"] == 4
+    )
 
 
 @pytest.mark.parametrize("kind", [LoRAFineTuning, FineTuning])
@@ -111,7 +127,9 @@ def test_full_fine_tuning_is_a_checkpoint_like_any_other(prior, tmp_path):
     x, sigma = torch.randn(2, 1, 8, 8), torch.tensor([0.1, 2.0])
     raw = load_prior(tmp_path / "full.ckpt", weights="raw").denoiser.predict(x, sigma).x0
     assert torch.equal(raw, model.eval().inner.denoiser.predict(x, sigma).x0)
-    assert weights_hash(load_prior(tmp_path / "full.ckpt", weights="raw").denoiser.network.state_dict()) != model.base_hash
+    assert (
+        weights_hash(load_prior(tmp_path / "full.ckpt", weights="raw").denoiser.network.state_dict()) != model.base_hash
+    )
 
 
 def test_a_cold_restorer_is_adapted_too(tmp_path):
@@ -120,7 +138,9 @@ def test_a_cold_restorer_is_adapted_too(tmp_path):
     with torch.no_grad():
         network.head.weight.normal_(std=0.1)
     restorer = ColdRestorer(network=network, family=Pixelation(data="mnist"), data_shape=(1, 8, 8))
-    write_safetensors(tmp_path / "cold.safetensors", network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32)
+    write_safetensors(
+        tmp_path / "cold.safetensors", network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32
+    )
     model = module(LoRAFineTuning, tmp_path / "cold.safetensors", training=None, rank=2)
     trainer = tiny_trainer(tmp_path, EMA(enabled=False), max_steps=3)
     trainer.fit(model, datamodule=tiny_digits())
@@ -129,7 +149,9 @@ def test_a_cold_restorer_is_adapted_too(tmp_path):
     x = torch.randn(2, 1, 8, 8)
     adapted = load_cold_restorer(tmp_path / "a.ckpt", weights="raw").restorer
     torch.testing.assert_close(adapted.predict(x, 3), model.eval().inner.restorer.predict(x, 3), atol=1e-5, rtol=0)
-    assert not torch.allclose(adapted.predict(x, 3), load_cold_restorer(tmp_path / "cold.safetensors").restorer.predict(x, 3), atol=1e-3)
+    assert not torch.allclose(
+        adapted.predict(x, 3), load_cold_restorer(tmp_path / "cold.safetensors").restorer.predict(x, 3), atol=1e-3
+    )
     images, columns = model.samples(8, 8)
     assert images.shape == (8, 1, 8, 8) and columns == 2
 
@@ -148,13 +170,17 @@ def test_for_an_operator_the_network_is_shown_the_measurement(kind, prior, tmp_p
     x, sigma = torch.randn(2, 1, 8, 8), torch.tensor([0.1, 2.0])
     one, other = (Condition(image=torch.randn(2, 1, 8, 8)) for _ in range(2))
     denoiser = model.eval().inner.denoiser
-    torch.testing.assert_close(denoiser.predict(x, sigma, one).x0, load_prior(prior).denoiser.predict(x, sigma).x0, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        denoiser.predict(x, sigma, one).x0, load_prior(prior).denoiser.predict(x, sigma).x0, atol=1e-6, rtol=0
+    )
     trainer = tiny_trainer(tmp_path, EMA(), max_steps=4)
     trainer.fit(model.train(), datamodule=tiny_digits())
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     found = load_prior(tmp_path / "a.ckpt", weights="raw").denoiser
     assert found.takes_image and found.network.in_channels == 2
-    torch.testing.assert_close(found.predict(x, sigma, one).x0, model.eval().inner.denoiser.predict(x, sigma, one).x0, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        found.predict(x, sigma, one).x0, model.eval().inner.denoiser.predict(x, sigma, one).x0, atol=1e-5, rtol=0
+    )
     assert not torch.allclose(found.predict(x, sigma, one).x0, found.predict(x, sigma, other).x0, atol=1e-4)
     images, columns = model.samples(8, 4)
     assert images.shape == (8, 1, 8, 8) and columns == 2 and torch.isfinite(images).all()
@@ -166,9 +192,15 @@ def test_a_prior_with_a_guide_is_trained_on_with_one(tmp_path):
     network = UNet(in_channels=2, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
     for name, sees in (("conditional", True), ("shifted", False)):
         conditioning = ConditioningOptions(form=name, sees_image=sees)
-        seen = network if sees else UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
-        denoiser = assemble(network=seen, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8), conditioning=conditioning)
-        write_safetensors(tmp_path / f"{name}.safetensors", seen, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
+        seen = (
+            network if sees else UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+        )
+        denoiser = assemble(
+            network=seen, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8), conditioning=conditioning
+        )
+        write_safetensors(
+            tmp_path / f"{name}.safetensors", seen, describe_prior(denoiser, data="Digits"), dtype=torch.float32
+        )
         with pytest.raises(UserError, match=r"is given a second image, and model\.training DDPM gives none"):
             module(LoRAFineTuning, tmp_path / f"{name}.safetensors")
     with pytest.raises(UserError, match="has another: set its form"):
@@ -182,7 +214,9 @@ def test_measurements_are_drawn_anew_in_every_step_and_are_the_same_in_validatio
     tiny_trainer(tmp_path, EMA(enabled=False), max_steps=1, limit_val_batches=0).fit(model, datamodule=tiny_digits())
     inner, seen = model.inner, []
     conditioning_images = inner.conditioning_images
-    inner.__dict__["conditioning_images"] = lambda image, index: seen.append(conditioning_images(image, index)) or seen[-1]
+    inner.__dict__["conditioning_images"] = lambda image, index: (
+        seen.append(conditioning_images(image, index)) or seen[-1]
+    )
     batch = tiny_digits().images("train").get([0, 1])
     batch = batch._replace(image=batch.image.float() / 127.5 - 1)
     for seed in (1, 2, 1):
@@ -195,16 +229,36 @@ def test_measurements_are_drawn_anew_in_every_step_and_are_the_same_in_validatio
 @pytest.mark.parametrize(
     ("kind", "options", "match"),
     [
-        (LoRAFineTuning, {"targets": ["convv1"]}, r"'convv1' matches no layer of the network \(did you mean 'conv1'\?\)"),
+        (
+            LoRAFineTuning,
+            {"targets": ["convv1"]},
+            r"'convv1' matches no layer of the network \(did you mean 'conv1'\?\)",
+        ),
         (LoRAFineTuning, {"targets": ["norm1"]}, "'norm1' is no convolution or linear layer but a GroupNorm"),
         (LoRAFineTuning, {"targets": []}, "targets of the adapter are empty"),
         (LoRAFineTuning, {"targets": ["*"]}, "neither a name nor a regular expression"),
         (LoRAFineTuning, {"rank": 0}, "rank of an adapter must be at least 1"),
         (LoRAFineTuning, {"dropout": 1.0}, "dropout of an adapter"),
-        (FineTuning, {"training": {"class_path": "lightning_modules.ddpm.DDPM", "init_args": {"network": {}}}}, "no option 'network'"),
-        (FineTuning, {"training": {"class_path": "lightning_modules.ddpm.DDPM", "init_args": {"sampling_step": 3}}}, "did you mean 'sampling_steps'"),
-        (FineTuning, {"training": {"init_args": {"sampling_steps": 3}}}, r"model\.training has options and no class_path"),
-        (FineTuning, {"training": "lightning_modules.cold_diffusion.ColdDiffusion"}, "no option|needs the option|unexpected"),
+        (
+            FineTuning,
+            {"training": {"class_path": "lightning_modules.ddpm.DDPM", "init_args": {"network": {}}}},
+            "no option 'network'",
+        ),
+        (
+            FineTuning,
+            {"training": {"class_path": "lightning_modules.ddpm.DDPM", "init_args": {"sampling_step": 3}}},
+            "did you mean 'sampling_steps'",
+        ),
+        (
+            FineTuning,
+            {"training": {"init_args": {"sampling_steps": 3}}},
+            r"model\.training has options and no class_path",
+        ),
+        (
+            FineTuning,
+            {"training": "lightning_modules.cold_diffusion.ColdDiffusion"},
+            "no option|needs the option|unexpected",
+        ),
         (FineTuning, {"training": "lightning_modules.fine_tuning.FineTuning"}, "not another fine-tuning"),
         (FineTuning, {"training": for_operator(degradation="degradations.grey.Gray")}, "has no attribute 'Gray'"),
     ],
@@ -239,7 +293,16 @@ def test_a_checkpoint_of_another_adapter_or_prior_is_not_continued(prior, tmp_pa
 def test_no_labels_are_dropped_for_a_network_that_needs_them(tmp_path):
     """A network of guided-diffusion has no row for "no class"."""
     torch.manual_seed(0)
-    network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4, num_classes=10, null_class=False)
+    network = UNet(
+        in_channels=1,
+        channels=8,
+        multipliers=[1, 2],
+        blocks=1,
+        attention=[],
+        groups=4,
+        num_classes=10,
+        null_class=False,
+    )
     denoiser = assemble(network=network, schedule=Cosine(), prediction="epsilon", data_shape=(1, 8, 8))
     write_safetensors(tmp_path / "p.safetensors", network, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
     model = module(LoRAFineTuning, tmp_path / "p.safetensors")

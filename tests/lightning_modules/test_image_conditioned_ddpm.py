@@ -1,4 +1,6 @@
-"""Training with conditioning images: the regression with a conditioning image of zeros, what is drawn, what is refused, and a run from the bank to the checkpoint."""
+"""Training with conditioning images: the regression with a conditioning image of zeros, what is drawn, what is refused,
+and a run from the bank to the checkpoint.
+"""
 
 import pytest
 import torch
@@ -18,7 +20,14 @@ from restoration.conditioning_bank import ConditioningBank, ConditioningImages
 
 
 def bank(folder, **options) -> ConditioningBank:
-    return ConditioningBank(**{"path": str(folder / "conditioning_images.safetensors"), "method": "restoration.degraded.Degraded", "noise": {"sigma": 0.5}, **options})
+    return ConditioningBank(
+        **{
+            "path": str(folder / "conditioning_images.safetensors"),
+            "method": "restoration.degraded.Degraded",
+            "noise": {"sigma": 0.5},
+            **options,
+        }
+    )
 
 
 def filled(folder, data, **options) -> ConditioningBank:
@@ -32,13 +41,24 @@ def filled(folder, data, **options) -> ConditioningBank:
 def module(given: ConditioningBank, inputs: int = 2, **options) -> ImageConditionedDDPM:
     torch.manual_seed(0)
     network = UNet(in_channels=inputs, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
-    fixed = {"schedule": Cosine(), "data_shape": [1, 8, 8], "sampler": DDIM(), "prediction": "v", "sampling_steps": 2, "warmup_steps": 1}
+    fixed = {
+        "schedule": Cosine(),
+        "data_shape": [1, 8, 8],
+        "sampler": DDIM(),
+        "prediction": "v",
+        "sampling_steps": 2,
+        "warmup_steps": 1,
+    }
     return ImageConditionedDDPM(network=network, bank=given, **{**fixed, **options})
 
 
 def test_guides_of_zeros_are_plain_training_bit_for_bit(tmp_path, monkeypatch):
     """The same weights after three steps as DDPM: form shifted without the second input."""
-    monkeypatch.setattr(ConditioningBank, "conditioning_images", lambda self, index, device="cpu": ConditioningImages(torch.zeros(len(index), 1, 8, 8)))
+    monkeypatch.setattr(
+        ConditioningBank,
+        "conditioning_images",
+        lambda self, index, device="cpu": ConditioningImages(torch.zeros(len(index), 1, 8, 8)),
+    )
     weights = []
     for model in (tiny_module(), module(bank(tmp_path), inputs=1, form="shifted", sees_image=False)):
         tiny_trainer(tmp_path, EMA(), max_steps=3, limit_val_batches=0).fit(model, datamodule=tiny_digits())
@@ -46,7 +66,9 @@ def test_guides_of_zeros_are_plain_training_bit_for_bit(tmp_path, monkeypatch):
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"form": "shifted"}, {"form": "residual", "residual_std": 0.4, "last_time": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"form": "shifted"}, {"form": "residual", "residual_std": 0.4, "last_time": 0.5}]
+)
 def test_a_run_draws_with_guides_and_its_checkpoint_is_a_prior(options, tmp_path):
     data = tiny_digits()
     model = module(filled(tmp_path, data), **options)
@@ -61,11 +83,17 @@ def test_a_run_draws_with_guides_and_its_checkpoint_is_a_prior(options, tmp_path
     assert prior.takes_image and prior.options == model.denoiser.options
     x, sigma = conditioning + 0.1, torch.full((3,), 0.2)
     model.network.eval()
-    assert torch.allclose(prior.predict(x, sigma, Condition(image=conditioning)).x0, model.denoiser.predict(x, sigma, Condition(image=conditioning)).x0, atol=1e-6)
+    assert torch.allclose(
+        prior.predict(x, sigma, Condition(image=conditioning)).x0,
+        model.denoiser.predict(x, sigma, Condition(image=conditioning)).x0,
+        atol=1e-6,
+    )
 
 
 def test_a_replaced_input_has_a_floor(tmp_path):
-    """Where the method takes everything out of the input (a constant), the best loss is the variance of the noise, 1; where nothing, it learns."""
+    """Where the method takes everything out of the input (a constant), the best loss is the variance of the noise, 1;
+    where nothing, it learns.
+    """
     data = tiny_digits()
     made = filled(tmp_path, data, noise=None, schedule="diffusion.schedules.Cosine")
     model = module(made, inputs=1, form="replaced", prediction="epsilon", schedule=Cosine())
@@ -94,7 +122,9 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match="there is no bank"):
         tiny_trainer(tmp_path).fit(module(bank(tmp_path)), datamodule=tiny_digits())
     with pytest.raises(UserError, match="not mirrored with them"):
-        tiny_trainer(tmp_path).fit(module(filled(tmp_path, tiny_digits())), datamodule=tiny_digits(horizontal_flip=True))
+        tiny_trainer(tmp_path).fit(
+            module(filled(tmp_path, tiny_digits())), datamodule=tiny_digits(horizontal_flip=True)
+        )
     cropped = tiny_digits()
     cropped.crop = "random"  # as datamodules.image_folder.ImageFolder has it
     with pytest.raises(UserError, match="not cropped with them"):

@@ -1,4 +1,6 @@
-"""Switches that are developed apart, in one run: averages, compile, channels-last, gradient checkpointing, bfloat16, accumulation, resume."""
+"""Switches that are developed apart, in one run: averages, compile, channels-last, gradient checkpointing, bfloat16,
+accumulation, resume.
+"""
 
 import torch
 from helpers import tiny_digits, tiny_module, tiny_trainer
@@ -11,8 +13,12 @@ from callbacks.health import Health
 def fit(folder, steps, *, checkpoint=None, precision="32-true", **options):
     module = tiny_module(**options)
     callbacks = [EMA(profile="power", snapshot_every_n_images=32), FiniteLoss(), Health()]
-    trainer = tiny_trainer(folder, *callbacks, max_steps=steps, limit_val_batches=0, precision=precision, gradient_clip_val=1.0)
-    trainer.fit(module, datamodule=tiny_digits(batch_size=8), ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    trainer = tiny_trainer(
+        folder, *callbacks, max_steps=steps, limit_val_batches=0, precision=precision, gradient_clip_val=1.0
+    )
+    trainer.fit(
+        module, datamodule=tiny_digits(batch_size=8), ckpt_path=checkpoint, weights_only=True if checkpoint else None
+    )
     trainer.save_checkpoint(folder / "last.ckpt")
     return module
 

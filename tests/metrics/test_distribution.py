@@ -1,4 +1,6 @@
-"""FID, KID and Inception score: Gaussian closed forms, independence of splits, parity with torchmetrics and scipy, intervals that hold."""
+"""FID, KID and Inception score: Gaussian closed forms, independence of splits, parity with torchmetrics and scipy,
+intervals that hold.
+"""
 
 import math
 
@@ -22,7 +24,10 @@ def normal(n: int, d: int, seed: int, *, mean: float = 0.0, scale: float = 1.0) 
 
 
 def mixed(n: int, seed: int, d: int = 6) -> torch.Tensor:
-    return normal(n, d, seed) @ torch.randn(d, d, generator=torch.Generator().manual_seed(seed + 100), dtype=torch.float64) + seed
+    return (
+        normal(n, d, seed) @ torch.randn(d, d, generator=torch.Generator().manual_seed(seed + 100), dtype=torch.float64)
+        + seed
+    )
 
 
 class Identity(nn.Module):
@@ -46,8 +51,13 @@ def test_moments_do_not_depend_on_the_split_and_are_numpys():
 
 
 def test_the_distance_of_gaussians_is_a_formula():
-    """For covariances that commute: |m_a - m_b|^2 + sum (sqrt a_i - sqrt b_i)^2; moments made by hand, so that nothing is estimated."""
-    variance_a, variance_b = torch.tensor([1.0, 4.0, 0.0], dtype=torch.float64), torch.tensor([9.0, 1.0, 0.25], dtype=torch.float64)
+    """For covariances that commute: |m_a - m_b|^2 + sum (sqrt a_i - sqrt b_i)^2; moments made by hand, so that nothing
+    is estimated.
+    """
+    variance_a, variance_b = (
+        torch.tensor([1.0, 4.0, 0.0], dtype=torch.float64),
+        torch.tensor([9.0, 1.0, 0.25], dtype=torch.float64),
+    )
     turn = torch.linalg.qr(normal(3, 3, 0))[0]
     mean_a, mean_b = normal(1, 3, 1)[0], normal(1, 3, 2)[0]
 
@@ -64,7 +74,9 @@ def test_the_distance_of_gaussians_is_a_formula():
 def test_it_is_scipys_and_torchmetrics_number():
     a, b = mixed(300, 1), mixed(400, 2)
     root = scipy.linalg.sqrtm(np.cov(a.numpy(), rowvar=False) @ np.cov(b.numpy(), rowvar=False))
-    expected = float((a.mean(0) - b.mean(0)).square().sum()) + np.trace(np.cov(a.numpy(), rowvar=False) + np.cov(b.numpy(), rowvar=False) - 2 * root.real)
+    expected = float((a.mean(0) - b.mean(0)).square().sum()) + np.trace(
+        np.cov(a.numpy(), rowvar=False) + np.cov(b.numpy(), rowvar=False) - 2 * root.real
+    )
     assert fid(a, Moments.of(b)).value == pytest.approx(expected, rel=1e-9)
     metric = FrechetInceptionDistance(feature=Identity(), normalize=True).set_dtype(torch.float64)
     metric.update(b.view(-1, 6, 1, 1), real=True)
@@ -74,7 +86,9 @@ def test_it_is_scipys_and_torchmetrics_number():
 
 def test_kid_is_torchmetrics_number_where_its_one_subset_is_everything():
     a, b = mixed(60, 1) / 5, mixed(60, 2) / 5
-    metric = KernelInceptionDistance(feature=Identity(), subsets=1, subset_size=60, normalize=True).set_dtype(torch.float64)
+    metric = KernelInceptionDistance(feature=Identity(), subsets=1, subset_size=60, normalize=True).set_dtype(
+        torch.float64
+    )
     metric.update(b.view(-1, 6, 1, 1), real=True)
     metric.update(a.view(-1, 6, 1, 1), real=False)
     assert kid(a, b).value == pytest.approx(float(metric.compute()[0]), rel=1e-5)
@@ -93,7 +107,9 @@ def test_kid_of_pairs_one_by_one():
 
 
 def test_the_bias_is_the_references_and_the_line_takes_it_away():
-    """Identity covariance, d = 16: E[FID] is about d (1 + (d + 1) / 4) (1 / N + 1 / M) for equal distributions (reference 4.3)."""
+    """Identity covariance, d = 16: E[FID] is about d (1 + (d + 1) / 4) (1 / N + 1 / M) for equal distributions
+    (reference 4.3).
+    """
     reference = Moments.of(normal(100_000, 16, 0))
     found = [fid(normal(1000, 16, seed), reference).value for seed in range(1, 9)]
     assert np.mean(found) == pytest.approx(16 * (1 + 17 / 4) * (1 / 1000 + 1 / 100_000), rel=0.1)
@@ -113,7 +129,9 @@ def test_intervals_are_as_wide_as_the_scatter():
 
 
 def test_paired_differences_leave_out_what_is_shared():
-    """Twice the same noise, once a little wider: the interval of the difference is narrower than those of both, and as wide as the scatter of differences."""
+    """Twice the same noise, once a little wider: the interval of the difference is narrower than those of both, and as
+    wide as the scatter of differences.
+    """
     reference = Moments.of(normal(20_000, 8, 0))
     found = []
     for seed in range(1, 31):
@@ -125,11 +143,15 @@ def test_paired_differences_leave_out_what_is_shared():
     assert half < 0.8 * apart, (half, apart)
     assert 0.7 < half / (1.96 * np.std([e.value for e in found])) < 1.4
     with pytest.raises(ValueError, match="as many blocks"):
-        difference(fid(normal(9, 2, 1), Moments.of(normal(9, 2, 0))), fid(normal(500, 2, 1), Moments.of(normal(9, 2, 0))))
+        difference(
+            fid(normal(9, 2, 1), Moments.of(normal(9, 2, 0))), fid(normal(500, 2, 1), Moments.of(normal(9, 2, 0)))
+        )
 
 
 def test_pairs_give_the_same_fid_and_a_kid_without_the_pair():
-    """FID: the value of :func:`fid`. KID: the sum over i != j written out. Both are 0, with an interval of 0, where the images are their truths."""
+    """FID: the value of :func:`fid`. KID: the sum over i != j written out. Both are 0, with an interval of 0, where the
+    images are their truths.
+    """
     truth = mixed(43, 4, d=3) / 5
     restored = truth + 0.3 * normal(43, 3, 9)
     assert fid_of_pairs(restored, truth).value == pytest.approx(fid(restored, Moments.of(truth)).value, rel=1e-9)
@@ -154,7 +176,9 @@ def test_pairs_give_the_same_fid_and_a_kid_without_the_pair():
 
 
 def test_kid_of_pairs_has_no_bias_and_its_interval_holds():
-    """Restored images of the same distribution as their truths, but made of them: 0 on average, where the plain estimator is too low."""
+    """Restored images of the same distribution as their truths, but made of them: 0 on average, where the plain
+    estimator is too low.
+    """
     truths = [normal(60, 8, 2 * seed) for seed in range(40)]
     restored = [0.8 * y + 0.6 * normal(60, 8, 2 * seed + 1) for seed, y in enumerate(truths)]
     pairs = [kid_of_pairs(x, y) for x, y in zip(restored, truths, strict=True)]

@@ -16,8 +16,8 @@ def test_two_samples_by_hand():
 
 
 def test_exact_posterior_samples_are_calibrated():
-    """Truth and samples exchangeable given y: V = B in the mean, mean pairwise RMSE = RMSE to the truth, mean-of-N gains 10 log10(2N / (N
-    + 1)) dB.
+    """Truth and samples exchangeable given y: V = B in the mean, mean pairwise RMSE = RMSE to the truth, mean-of-N
+    gains 10 log10(2N / (N + 1)) dB.
     """
     generator = torch.Generator().manual_seed(0)
     N, values = 8, 200_000

@@ -27,10 +27,14 @@ def test_moments_are_the_loop_over_pairs(count):
 def test_intervals_leave_out_one_block_after_the_other():
     pixels, features = _pixels(40), torch.randn(40, 3, generator=torch.Generator().manual_seed(2))
     found = set_diversity(pixels, features, blocks=4)
-    for k, (pixel_rmse, distance) in enumerate(zip(found.pixel_rmse.left_out, found.feature_distance.left_out, strict=True)):
+    for k, (pixel_rmse, distance) in enumerate(
+        zip(found.pixel_rmse.left_out, found.feature_distance.left_out, strict=True)
+    ):
         kept = torch.tensor([i for i in range(40) if i // 10 != k])
         part = set_diversity(pixels[kept], features[kept], blocks=3)
-        assert pixel_rmse == pytest.approx(part.pixel_rmse.value) and distance == pytest.approx(part.feature_distance.value)
+        assert pixel_rmse == pytest.approx(part.pixel_rmse.value) and distance == pytest.approx(
+            part.feature_distance.value
+        )
         assert found.feature_dimensions.left_out[k] == pytest.approx(part.feature_dimensions.value)
     assert found.pixel_rmse.low < found.pixel_rmse.value < found.pixel_rmse.high
 

@@ -1,4 +1,6 @@
-"""Adapters inside a network: identity, linearity, sums, merging, peft's own layers as the independent implementation."""
+"""Adapters inside a network: identity, linearity, sums, merging, peft's own layers as the independent
+implementation.
+"""
 
 import copy
 
@@ -10,7 +12,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.errors import UserError
-from networks.lora import adapter_state, adapters, add_adapter, base_state, load_adapter_state, merge_adapters, use_adapters
+from networks.lora import (
+    adapter_state,
+    adapters,
+    add_adapter,
+    base_state,
+    load_adapter_state,
+    merge_adapters,
+    use_adapters,
+)
 from networks.lora_convolution import LoRAConv2d, LowRankConvolution
 from networks.lora_settings import ATTENTION_AND_CONVOLUTIONS, LoRASettings, chosen
 from networks.packed import packed
@@ -22,7 +32,9 @@ T = torch.tensor([3.0, 900.0])
 
 def network(**options):
     torch.manual_seed(0)
-    made = UNet(**{"in_channels": 1, "channels": 16, "multipliers": [1, 2], "blocks": 1, "groups": 8, "patch": 2, **options})
+    made = UNet(
+        **{"in_channels": 1, "channels": 16, "multipliers": [1, 2], "blocks": 1, "groups": 8, "patch": 2, **options}
+    )
     with torch.no_grad():
         for p in made.parameters():
             p.add_(0.05 * torch.randn_like(p))
@@ -38,7 +50,11 @@ def adapted(net, name="default", seed=1, targets=ATTENTION_AND_CONVOLUTIONS, **o
     add_adapter(net, settings(net, targets, **options), name)
     generator = torch.Generator().manual_seed(seed)
     state = adapter_state(net, name)
-    load_adapter_state(net, {n: t if "magnitude" in n else t + 0.05 * torch.randn(t.shape, generator=generator) for n, t in state.items()}, name)
+    load_adapter_state(
+        net,
+        {n: t if "magnitude" in n else t + 0.05 * torch.randn(t.shape, generator=generator) for n, t in state.items()},
+        name,
+    )
     return net
 
 
@@ -51,7 +67,10 @@ def test_a_new_adapter_is_the_identity_bit_for_bit(options):
             torch.testing.assert_close(net(X, T), base(X, T), atol=1e-5, rtol=0)
         else:
             assert torch.equal(net(X, T), base(X, T))
-    assert all(torch.equal(v, base.state_dict()[n]) for n, v in base_state(net).items()) and base_state(net).keys() == base.state_dict().keys()
+    assert (
+        all(torch.equal(v, base.state_dict()[n]) for n, v in base_state(net).items())
+        and base_state(net).keys() == base.state_dict().keys()
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}])
@@ -94,7 +113,14 @@ def test_the_change_is_linear_in_the_scale_and_adapters_add_up():
     base = network().state_dict()
     net = adapted(adapted(network(), "a"), "b", seed=2, targets=["qkv", "shift", "conv2"], rank=2)
     changes = {}
-    for key, scales in {"none": {}, "a": {"a": 1.0}, "2a": {"a": 2.0}, "-a": {"a": -1.0}, "b": {"b": 1.0}, "a+b/2": {"a": 1.0, "b": 0.5}}.items():
+    for key, scales in {
+        "none": {},
+        "a": {"a": 1.0},
+        "2a": {"a": 2.0},
+        "-a": {"a": -1.0},
+        "b": {"b": 1.0},
+        "a+b/2": {"a": 1.0, "b": 0.5},
+    }.items():
         use_adapters(net, scales)
         changes[key] = {n: v - base[n] for n, v in weights(net).items()}
         with torch.no_grad():
@@ -122,7 +148,12 @@ def test_the_convolution_has_the_value_and_the_gradients_of_its_definition(kerne
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     x, d = draw(2, 5, 6, 7).contiguous(memory_format=memory).requires_grad_(), None
-    weight, bias, down, up = draw(4, 5, kernel, kernel).contiguous(memory_format=memory), draw(4), draw(3, 5, kernel, kernel), draw(4, 3, 1, 1)
+    weight, bias, down, up = (
+        draw(4, 5, kernel, kernel).contiguous(memory_format=memory),
+        draw(4),
+        draw(3, 5, kernel, kernel),
+        draw(4, 3, 1, 1),
+    )
     down.requires_grad_(), up.requires_grad_()
     geometry = ((stride, stride), (padding, padding), (1, 1))
     expected = F.conv2d(x, weight, bias, *geometry) + 0.7 * F.conv2d(F.conv2d(x, down, None, *geometry), up)
@@ -158,7 +189,9 @@ def test_half_precision_rounds_and_no_more():
     assert rounded.dtype == exact.dtype
     torch.testing.assert_close(rounded, exact, atol=0.05 * float(exact.abs().max()), rtol=0)
     rounded.sum().backward()
-    assert all(p.grad.dtype == p.dtype and bool(p.grad.isfinite().all()) for n, p in net.named_parameters() if p.requires_grad)
+    assert all(
+        p.grad.dtype == p.dtype and bool(p.grad.isfinite().all()) for n, p in net.named_parameters() if p.requires_grad
+    )
 
 
 def test_dropout_is_in_training_only():
@@ -172,7 +205,11 @@ def test_names_choose_layers_in_the_order_of_the_network():
     assert chosen(net, "head") == ("head",)
     assert chosen(net, ["mix", "attentions.0.qkv"])[:2] == ("down.1.attentions.0.qkv", "down.1.attentions.0.mix")
     everything = chosen(net, ATTENTION_AND_CONVOLUTIONS)
-    assert "stem" not in everything and "down.0.resample.conv" in everything and not any("norm" in n or n == "skip" for n in everything)
+    assert (
+        "stem" not in everything
+        and "down.0.resample.conv" in everything
+        and not any("norm" in n or n == "skip" for n in everything)
+    )
     add_adapter(net, settings(net))
     assert chosen(net, ATTENTION_AND_CONVOLUTIONS) == everything  # an adapter beside a layer does not hide it
 
@@ -183,7 +220,10 @@ def test_names_choose_layers_in_the_order_of_the_network():
         (lambda net: chosen(net, ["qvk"]), r"'qvk' matches no layer of the network \(did you mean 'qkv'\?\)"),
         (lambda net: chosen(net, "transformer_blocks"), "its layers are called .*conv1"),
         (lambda net: chosen(net, "norm1"), "is no convolution or linear layer but a GroupNorm"),
-        (lambda net: add_adapter(net, LoRASettings(layers=("down.0.blocks.0.conv3",))), r"did you mean 'down.0.blocks.0.conv\d'.*another network"),
+        (
+            lambda net: add_adapter(net, LoRASettings(layers=("down.0.blocks.0.conv3",))),
+            r"did you mean 'down.0.blocks.0.conv\d'.*another network",
+        ),
         (lambda net: add_adapter(net, settings(net), "a.b"), "name of an adapter"),
         (lambda net: add_adapter(adapted(net), settings(net)), "taken"),
         (lambda net: use_adapters(adapted(net), {"defualt": 1.0}), r"did you mean 'default'\?"),

@@ -19,7 +19,9 @@ def test_the_same_network_in_float32_and_for_other_batches():
             p.add_(0.1 * torch.randn_like(p))
     x, time = torch.randn(4, 1, 12, 12), torch.tensor([1.0, 20.0, 300.0, 900.0])
     fast = packed(network, x, time)
-    assert sum(isinstance(m, PackedConv2d) for m in fast.modules()) > 10 and not any(isinstance(m, PackedConv2d) for m in network.modules())
+    assert sum(isinstance(m, PackedConv2d) for m in fast.modules()) > 10 and not any(
+        isinstance(m, PackedConv2d) for m in network.modules()
+    )
     with torch.no_grad():
         torch.testing.assert_close(fast(x, time), network(x, time), atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(fast(x[:3, :, :8], time[:3]), network(x[:3, :, :8], time[:3]), atol=1e-4, rtol=1e-4)

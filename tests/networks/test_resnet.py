@@ -21,11 +21,16 @@ def test_features_of_an_image_do_not_depend_on_its_neighbours():
 def test_it_describes_itself_and_has_the_promised_size():
     network = ResNet(in_channels=1)
     rebuilt = build(network.spec, ResNet, where="test", project_only=True)
-    assert [(n, p.shape) for n, p in rebuilt.named_parameters()] == [(n, p.shape) for n, p in network.named_parameters()]
+    assert [(n, p.shape) for n, p in rebuilt.named_parameters()] == [
+        (n, p.shape) for n, p in network.named_parameters()
+    ]
     assert sum(p.numel() for p in network.parameters()) == 77_562
 
 
-@pytest.mark.parametrize(("options", "word"), [({"channels": []}, "channels"), ({"num_classes": 0}, "num_classes"), ({"dropout": 1.0}, "dropout")])
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"channels": []}, "channels"), ({"num_classes": 0}, "num_classes"), ({"dropout": 1.0}, "dropout")],
+)
 def test_nonsense_is_refused(options, word):
     with pytest.raises(UserError, match=word):
         ResNet(in_channels=1, **options)

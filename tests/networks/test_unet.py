@@ -171,7 +171,11 @@ def test_channels_last_gives_the_same_and_stays(size):
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 def test_bfloat16_autocast_is_near_float32(memory):
     network = awake(**TINY, num_classes=3).to(memory_format=memory)
-    x, time, label = images(4, 1, 12, 12).to(memory_format=memory), torch.tensor([0.0, 10.0, 500.0, 999.0]), torch.tensor([0, 1, 2, -1])
+    x, time, label = (
+        images(4, 1, 12, 12).to(memory_format=memory),
+        torch.tensor([0.0, 10.0, 500.0, 999.0]),
+        torch.tensor([0, 1, 2, -1]),
+    )
     expected = network(x, time, label)
     with torch.autocast("cpu", torch.bfloat16):
         out = network(x, time, label)
@@ -180,7 +184,10 @@ def test_bfloat16_autocast_is_near_float32(memory):
     assert (out - expected).std() < 0.02 * expected.std()
     with torch.autocast("cpu", torch.bfloat16):
         network(x, time, label).sum().backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.dtype == torch.float32 for p in network.parameters())
+    assert all(
+        p.grad is not None and torch.isfinite(p.grad).all() and p.grad.dtype == torch.float32
+        for p in network.parameters()
+    )
 
 
 def test_normalisation_of_a_large_mean_in_bfloat16():
@@ -239,11 +246,18 @@ def test_names_do_not_end_alike():
 def test_builds_from_a_config_and_describes_itself():
     spec = {"class_path": "networks.unet.UNet", "init_args": {"in_channels": 1, "channels": 16, "multipliers": [1, 2]}}
     network = build(spec, nn.Module, where="test")
-    assert network.spec["class_path"] == spec["class_path"] and network.spec["init_args"].items() >= spec["init_args"].items()
+    assert (
+        network.spec["class_path"] == spec["class_path"]
+        and network.spec["init_args"].items() >= spec["init_args"].items()
+    )
     again = build(network.spec, nn.Module, where="test")
     assert count(again) == count(network)
     with pytest.raises(UserError, match="multipliers"):
-        build({"class_path": "networks.unet.UNet", "init_args": {"in_channels": 1, "multipliers": "wide"}}, nn.Module, where="test")
+        build(
+            {"class_path": "networks.unet.UNet", "init_args": {"in_channels": 1, "multipliers": "wide"}},
+            nn.Module,
+            where="test",
+        )
 
 
 def test_dropout_acts_in_training_only():

@@ -1,4 +1,6 @@
-"""The U-Nets of improved DDPM, ADM and EDM: published sizes, what each option computes, gradients that are computed again."""
+"""The U-Nets of improved DDPM, ADM and EDM: published sizes, what each option computes, gradients that are computed
+again.
+"""
 
 import math
 
@@ -11,11 +13,25 @@ from common.errors import UserError
 from networks.layers import Attention, Downsample, ResidualBlock, TimeEmbedding
 from networks.unet import UNet
 
-IMPROVED = {"out_channels": 6, "blocks": 3, "attention": [1, 2], "heads": 4, "dropout": 0.3, "time_condition": "scale_shift", "init": "zero"}
+IMPROVED = {
+    "out_channels": 6,
+    "blocks": 3,
+    "attention": [1, 2],
+    "heads": 4,
+    "dropout": 0.3,
+    "time_condition": "scale_shift",
+    "init": "zero",
+}
 EDM = {
-    "multipliers": [2, 2, 2], "blocks": 4, "attention": [1], "dropout": 0.13, "resample": "projected", "up_attention": "last",
-    "skip_scale": math.sqrt(0.5), "init": "edm",
-}  # fmt: skip
+    "multipliers": [2, 2, 2],
+    "blocks": 4,
+    "attention": [1],
+    "dropout": 0.13,
+    "resample": "projected",
+    "up_attention": "last",
+    "skip_scale": math.sqrt(0.5),
+    "init": "edm",
+}
 SMALL = {"in_channels": 3, "channels": 16, "multipliers": [1, 2], "blocks": 2, "groups": 4}
 
 
@@ -28,15 +44,28 @@ def randomised(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_published_numbers_of_parameters():
-    """Nichol and Dhariwal's network with learned variance; EDM's DDPM++ without the 9 x 128 weights of its augmentation labels (reference 1.6)."""
+    """Nichol and Dhariwal's network with learned variance; EDM's DDPM++ without the 9 x 128 weights of its augmentation
+    labels (reference 1.6).
+    """
     with torch.device("meta"):
-        sizes = [sum(p.numel() for p in UNet(in_channels=3, **{k: v for k, v in o.items() if k != "init"}).parameters()) for o in (IMPROVED, EDM)]
+        sizes = [
+            sum(p.numel() for p in UNet(in_channels=3, **{k: v for k, v in o.items() if k != "init"}).parameters())
+            for o in (IMPROVED, EDM)
+        ]
     assert sizes == [52_546_438, 55_733_891 - 9 * 128]
 
 
-@pytest.mark.parametrize("style", [IMPROVED, EDM, {"resample": "residual", "head_channels": 8, "attention": [0, 1]}], ids=["improved", "EDM", "ADM"])
+@pytest.mark.parametrize(
+    "style",
+    [IMPROVED, EDM, {"resample": "residual", "head_channels": 8, "attention": [0, 1]}],
+    ids=["improved", "EDM", "ADM"],
+)
 def test_each_style_runs_on_odd_sizes_and_describes_itself(style):
-    options = SMALL | {k: v for k, v in style.items() if k not in ("multipliers", "blocks", "attention", "dropout")} | {"attention": [1]}
+    options = (
+        SMALL
+        | {k: v for k, v in style.items() if k not in ("multipliers", "blocks", "attention", "dropout")}
+        | {"attention": [1]}
+    )
     network = randomised(UNet(**options).double().eval())
     x, time = torch.randn(2, 3, 9, 14, dtype=torch.float64), torch.tensor([3.0, 800.0], dtype=torch.float64)
     out = network(x, time)
@@ -51,14 +80,24 @@ def test_each_style_runs_on_odd_sizes_and_describes_itself(style):
 def test_a_block_is_its_equation():
     """Scale and shift, a change of resolution with projection, and the scaled sum, written out."""
     torch.manual_seed(0)
-    options = {"groups": 4, "eps": 1e-5, "dropout": 0.0, "time_condition": "scale_shift", "resample": "down", "project": True, "skip_scale": 0.6}
+    options = {
+        "groups": 4,
+        "eps": 1e-5,
+        "dropout": 0.0,
+        "time_condition": "scale_shift",
+        "resample": "down",
+        "project": True,
+        "skip_scale": 0.6,
+    }
     block = randomised(ResidualBlock(8, 8, 5, **options).double())
     x, c = torch.randn(2, 8, 6, 6, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
     h = block.conv1(F.avg_pool2d(F.silu(block.norm1(x)), 2))
     scale, shift = block.shift(c).view(2, 2, 8, 1, 1).unbind(1)
     h = block.conv2(F.silu((1 + scale) * block.norm2(h) + shift))
     torch.testing.assert_close(block(x, c), 0.6 * (block.skip(F.avg_pool2d(x, 2)) + h), atol=1e-12, rtol=0)
-    up = randomised(ResidualBlock(8, 4, 5, **options | {"resample": "up", "project": False, "time_condition": "add"}).double())
+    up = randomised(
+        ResidualBlock(8, 4, 5, **options | {"resample": "up", "project": False, "time_condition": "add"}).double()
+    )
     assert up(x, c).shape == (2, 4, 12, 12)
 
 
@@ -97,20 +136,51 @@ def test_gradients_that_are_computed_again_are_the_same():
 
 @pytest.mark.parametrize("change", [None, "down", "up"])
 def test_blocks_of_guided_diffusion(change):
-    """Dhariwal and Nichol's residual block and attention as deepinv has them, with our weights; their normalisation computes in float32."""
+    """Dhariwal and Nichol's residual block and attention as deepinv has them, with our weights; their normalisation
+    computes in float32.
+    """
     theirs = pytest.importorskip("deepinv.models.diffunet")
     torch.manual_seed(0)
-    ours = randomised(ResidualBlock(32, 64 if change is None else 32, 16, groups=32, eps=1e-5, dropout=0.0, time_condition="scale_shift", resample=change))
-    other = theirs.ResBlock(32, 16, 0.0, out_channels=64 if change is None else 32, use_scale_shift_norm=True, up=change == "up", down=change == "down")
-    places = [("norm1", "in_layers.0"), ("conv1", "in_layers.2"), ("shift", "emb_layers.1"), ("norm2", "out_layers.0"), ("conv2", "out_layers.3")]
+    ours = randomised(
+        ResidualBlock(
+            32,
+            64 if change is None else 32,
+            16,
+            groups=32,
+            eps=1e-5,
+            dropout=0.0,
+            time_condition="scale_shift",
+            resample=change,
+        )
+    )
+    other = theirs.ResBlock(
+        32,
+        16,
+        0.0,
+        out_channels=64 if change is None else 32,
+        use_scale_shift_norm=True,
+        up=change == "up",
+        down=change == "down",
+    )
+    places = [
+        ("norm1", "in_layers.0"),
+        ("conv1", "in_layers.2"),
+        ("shift", "emb_layers.1"),
+        ("norm2", "out_layers.0"),
+        ("conv2", "out_layers.3"),
+    ]
     names = dict([*places, ("skip", "skip_connection")])
-    other.load_state_dict({f"{names[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": p for name, p in ours.state_dict().items()})
+    other.load_state_dict(
+        {f"{names[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": p for name, p in ours.state_dict().items()}
+    )
     x, c = torch.randn(2, 32, 6, 10), torch.randn(2, 16)
     torch.testing.assert_close(ours(x, F.silu(c)), other(x, c), atol=2e-5, rtol=1e-5)
 
     attention = randomised(Attention(32, heads=4, groups=32, eps=1e-5))
     other = theirs.AttentionBlock(32, num_head_channels=8)
-    weights = {n.replace("mix", "proj_out"): p.flatten(2) if p.ndim > 1 else p for n, p in attention.state_dict().items()}
+    weights = {
+        n.replace("mix", "proj_out"): p.flatten(2) if p.ndim > 1 else p for n, p in attention.state_dict().items()
+    }
     for kind in ("weight", "bias"):  # theirs: q, k and v of a head stand together
         qkv = weights[f"qkv.{kind}"]
         weights[f"qkv.{kind}"] = qkv.unflatten(0, (3, 4, 8)).transpose(0, 1).flatten(0, 2)
@@ -119,7 +189,9 @@ def test_blocks_of_guided_diffusion(change):
 
 
 def test_adm_for_256_has_the_size_of_guided_diffusion_s():
-    """deepinv's DiffUNet is the network of the FFHQ prior that DPS and others use; ours of the same style has as many parameters."""
+    """deepinv's DiffUNet is the network of the FFHQ prior that DPS and others use; ours of the same style has as many
+    parameters.
+    """
     theirs = pytest.importorskip("deepinv.models.diffunet")
     style = {"time_condition": "scale_shift", "resample": "residual", "head_channels": 64, "norm_eps": 1e-5}
     with torch.device("meta"):
@@ -131,11 +203,15 @@ def test_adm_for_256_has_the_size_of_guided_diffusion_s():
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"head_channels": 8, "heads": 2}, "head_channels"), ({"head_channels": 5}, "head_channels must divide"), ({"skip_scale": 0.0}, "skip_scale"),
-        ({"time_condition": "film"}, "time_condition"), ({"resample": "pool"}, "resample"), ({"init": "he"}, "init"),
+        ({"head_channels": 8, "heads": 2}, "head_channels"),
+        ({"head_channels": 5}, "head_channels must divide"),
+        ({"skip_scale": 0.0}, "skip_scale"),
+        ({"time_condition": "film"}, "time_condition"),
+        ({"resample": "pool"}, "resample"),
+        ({"init": "he"}, "init"),
         ({"up_attention": "first"}, "up_attention"),
     ],
-)  # fmt: skip
+)
 def test_nonsense_is_refused(options, word):
     with pytest.raises(UserError, match=word):
         UNet(**SMALL, **options)
@@ -148,7 +224,8 @@ def test_waves_of_adm():
     f = 10000.0 ** (-torch.arange(4, dtype=torch.float64) / 4)
     phase = 0.25 * time[:, None].double() * f
     expected = embedding.linear2(F.silu(embedding.linear1(torch.cat([phase.cos(), phase.sin()], 1))))
-    torch.testing.assert_close(embedding(time), expected, atol=1e-4, rtol=0)  # its waves are float32: t f has an error of 6e-5
+    # its waves are float32: t f has an error of 6e-5
+    torch.testing.assert_close(embedding(time), expected, atol=1e-4, rtol=0)
 
 
 def test_padding_on_all_sides():
@@ -175,7 +252,14 @@ def test_time_has_its_own_width():
 
 
 @pytest.mark.parametrize(
-    "options", [{"downsample_padding": "start"}, {"time_waves": "square"}, {"time_channels": 5}, {"time_channels": 2}, {"time_scale": 0.0}]
+    "options",
+    [
+        {"downsample_padding": "start"},
+        {"time_waves": "square"},
+        {"time_channels": 5},
+        {"time_channels": 2},
+        {"time_scale": 0.0},
+    ],
 )
 def test_options_of_time_and_padding_out_of_range(options):
     with pytest.raises(UserError, match=next(iter(options))):

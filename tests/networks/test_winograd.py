@@ -29,7 +29,9 @@ def test_a_batch_in_parts(monkeypatch):
     torch.testing.assert_close(WinogradConv2d(layer, tile=4, dtype=torch.float64)(x), layer(x), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize(("dtype", "tile", "times"), [(torch.float32, 2, 2), (torch.float32, 4, 12), (torch.bfloat16, 2, 8)])
+@pytest.mark.parametrize(
+    ("dtype", "tile", "times"), [(torch.float32, 2, 2), (torch.float32, 4, 12), (torch.bfloat16, 2, 8)]
+)
 def test_rounding_is_a_small_multiple_of_a_direct_convolution_s(dtype, tile, times):
     torch.manual_seed(0)
     layer = nn.Conv2d(64, 64, 3, padding=1).to(dtype)
@@ -41,7 +43,13 @@ def test_rounding_is_a_small_multiple_of_a_direct_convolution_s(dtype, tile, tim
 
 
 def test_other_convolutions_are_refused():
-    others = [nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, padding=1, stride=2), nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.Linear(4, 4)]
+    others = [
+        nn.Conv2d(4, 4, 1),
+        nn.Conv2d(4, 4, 3),
+        nn.Conv2d(4, 4, 3, padding=1, stride=2),
+        nn.Conv2d(4, 4, 3, padding=1, groups=2),
+        nn.Linear(4, 4),
+    ]
     others += [nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), nn.Conv2d(4, 4, 3, padding="same")]
     assert not any(fits(layer) for layer in others) and fits(nn.Conv2d(4, 4, 3, padding=1))
     with pytest.raises(ValueError, match="3x3"):

@@ -30,7 +30,9 @@ class Network(torch.nn.Module):
 
 
 class Sharpens(torch.nn.Module):
-    """Knows the one image that there is, at every severity: restores it from what was blurred as it is told, and no other."""
+    """Knows the one image that there is, at every severity: restores it from what was blurred as it is told, and no
+    other.
+    """
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()
@@ -50,7 +52,9 @@ def images(count: int = 4) -> Tensor:
 
 def measured(family, severity: int, sigma: float = 0.0) -> Measurement:
     degradation, random = AtSeverity(family=family, severity=severity), RandomStreams(3)
-    return measure(images(), degradation=degradation, noise=GaussianNoise(sigma=sigma), index=[5, 6, 7, 9], random=random)
+    return measure(
+        images(), degradation=degradation, noise=GaussianNoise(sigma=sigma), index=[5, 6, 7, 9], random=random
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["direct", "naive", "improved"])
@@ -84,7 +88,9 @@ def test_a_given_picture_is_restored_at_the_given_severity():
 
 
 def test_the_severity_is_estimated_for_every_image_where_it_is_not_given():
-    """A restorer that knows the image explains it only at the severity it was blurred with; images of several severities go their own ways."""
+    """A restorer that knows the image explains it only at the severity it was blurred with; images of several
+    severities go their own ways.
+    """
     image = images(1)
     prior = restorer(network=Sharpens(image))
     severities = torch.tensor([3, 11, 3, 7])
@@ -113,7 +119,12 @@ def test_the_noise_of_a_hot_measurement_is_what_the_first_call_implies():
 @pytest.mark.parametrize(
     ("family", "degradation", "options", "match"),
     [
-        (BLUR, AtSeverity(family=GaussianBlur(steps=13, taps=5, std=0.6), severity=6), {}, "the restorer undoes .*12 steps.* here is .*13 steps"),
+        (
+            BLUR,
+            AtSeverity(family=GaussianBlur(steps=13, taps=5, std=0.6), severity=6),
+            {},
+            "the restorer undoes .*12 steps.* here is .*13 steps",
+        ),
         (BLUR, BoxMask(size=3), {}, "name the degradation by degradations.at_severity"),
         (BLUR, AtSeverity(family=BLUR, severity=0), {}, "severity 0 there is nothing"),
         (GaussianMask(steps=9), Identity(), {}, "use algorithm direct"),
@@ -130,11 +141,15 @@ def test_what_it_cannot_do_is_refused_with_the_reason(family, degradation, optio
 def test_the_same_constants_are_the_same_family():
     """Named by data set or written out; the direct algorithm needs nothing that was drawn."""
     written = GaussianBlur(data="cifar10", steps=20, taps=11, std=7, std_step=0, std_rate=0, border="circular")
-    assert GaussianBlur(data="mnist").same_as(written) and not written.same_as(GaussianBlur(data="mnist", truncate=True))
+    assert GaussianBlur(data="mnist").same_as(written) and not written.same_as(
+        GaussianBlur(data="mnist", truncate=True)
+    )
     mask = GaussianMask(steps=9)
     m = measured(mask, 4)
     given = Measurement(y=m.y, operator=Identity().bind({}, SHAPE), noise=m.noise, index=m.index)
-    assert ColdSampling(prior=restorer(mask), algorithm="direct", severity=4).restore(given, random=RandomStreams(0)).samples.shape == (4, 1, *SHAPE)
+    assert ColdSampling(prior=restorer(mask), algorithm="direct", severity=4).restore(
+        given, random=RandomStreams(0)
+    ).samples.shape == (4, 1, *SHAPE)
 
 
 @pytest.mark.parametrize(

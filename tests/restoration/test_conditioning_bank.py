@@ -1,4 +1,6 @@
-"""ConditioningImages that are computed once: goes on after an interruption, refuses other options, the noise of a diffused bank belongs to the image."""
+"""ConditioningImages that are computed once: goes on after an interruption, refuses other options, the noise of a
+diffused bank belongs to the image.
+"""
 
 import pytest
 import torch
@@ -18,7 +20,14 @@ def read(rows):
 
 
 def bank(folder, **options) -> ConditioningBank:
-    return ConditioningBank(**{"path": str(folder / "conditioning_images.safetensors"), "method": "restoration.degraded.Degraded", "noise": {"sigma": 0.3}, **options})
+    return ConditioningBank(
+        **{
+            "path": str(folder / "conditioning_images.safetensors"),
+            "method": "restoration.degraded.Degraded",
+            "noise": {"sigma": 0.3},
+            **options,
+        }
+    )
 
 
 def test_the_guides_are_the_methods_answers_by_index(tmp_path):
@@ -27,7 +36,11 @@ def test_the_guides_are_the_methods_answers_by_index(tmp_path):
     found = bank(tmp_path).conditioning_images(torch.tensor([50, 30]))
     y = made.measurement(to_float(PIXELS[[4, 0]]), [50, 30]).y
     torch.testing.assert_close(found.image, y.clamp(-1, 1), atol=1e-3, rtol=0)  # float16
-    assert found.time is None and found.image.dtype == torch.float32 and float((found.image - to_float(PIXELS[[4, 0]])).std()) > 0.1
+    assert (
+        found.time is None
+        and found.image.dtype == torch.float32
+        and float((found.image - to_float(PIXELS[[4, 0]])).std()) > 0.1
+    )
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path):
@@ -57,7 +70,10 @@ def test_it_goes_on_where_it_was_stopped(tmp_path):
 def test_a_file_of_other_options_is_refused_and_equal_ones_are_recognised(tmp_path):
     bank(tmp_path, method=TV).compute(read, 2)
     written_out = {"class_path": TV["class_path"], "init_args": {**TV["init_args"]}}
-    spec = {"class_path": "restoration.conditioning_bank.ConditioningBank", "init_args": {"path": str(tmp_path / "conditioning_images.safetensors"), "method": written_out}}
+    spec = {
+        "class_path": "restoration.conditioning_bank.ConditioningBank",
+        "init_args": {"path": str(tmp_path / "conditioning_images.safetensors"), "method": written_out},
+    }
     spec["init_args"]["noise"] = {"sigma": 0.3}
     assert build(spec, ConditioningBank, where="bank").conditioning_images(INDEX[:2]).image.shape == (2, 1, 8, 8)
     for other in ({"noise": {"sigma": 0.4}}, {"seed": 1}, {"method": "restoration.degraded.Degraded"}):
@@ -92,7 +108,12 @@ def test_the_level_that_a_method_is_told_does_not_depend_on_the_batch(tmp_path):
 
 def test_options():
     with pytest.raises(UserError, match="leave degradation and noise out"):
-        ConditioningBank(path="x", method="restoration.degraded.Degraded", schedule="diffusion.schedules.Linear", noise={"sigma": 0.1})
+        ConditioningBank(
+            path="x",
+            method="restoration.degraded.Degraded",
+            schedule="diffusion.schedules.Linear",
+            noise={"sigma": 0.1},
+        )
     with pytest.raises(UserError, match="reads the truth"):
         stopping = {"class_path": "restoration.stopping.oracle.Oracle"}
         ConditioningBank(path="x", method={"class_path": "restoration.dip.DIP", "init_args": {"stopping": stopping}})

@@ -1,4 +1,6 @@
-"""What every method promises: shapes, rows that depend on their own (image, sample) only, no truth, no global randomness, a cost that is right."""
+"""What every method promises: shapes, rows that depend on their own (image, sample) only, no truth, no global
+randomness, a cost that is right.
+"""
 
 import pytest
 import torch
@@ -27,9 +29,14 @@ from restoration.sdedit import SDEdit
 from restoration.total_variation import TotalVariation
 
 DEGRADATIONS = {
-    "identity": Identity(), "box": BoxMask(size=4), "pool": AveragePool(factor=2), "bicubic": Bicubic(factor=2),
-    "circular": CircularGaussianBlur(std=0.6), "reflecting": ReflectingGaussianBlur(std=0.6), "grey": Grey(),
-}  # fmt: skip
+    "identity": Identity(),
+    "box": BoxMask(size=4),
+    "pool": AveragePool(factor=2),
+    "bicubic": Bicubic(factor=2),
+    "circular": CircularGaussianBlur(std=0.6),
+    "reflecting": ReflectingGaussianBlur(std=0.6),
+    "grey": Grey(),
+}
 METHODS = ("pseudo_inverse", "total_variation", "sdedit", "dps", "dip")
 
 
@@ -49,7 +56,13 @@ def images(count: int = 3) -> torch.Tensor:
 
 
 def measured(degradation: Degradation, rows: list[int], x: torch.Tensor) -> Measurement:
-    return measure(x[rows], degradation=degradation, noise=GaussianNoise(sigma=0.1), index=[10 + r for r in rows], random=RandomStreams(3))
+    return measure(
+        x[rows],
+        degradation=degradation,
+        noise=GaussianNoise(sigma=0.1),
+        index=[10 + r for r in rows],
+        random=RandomStreams(3),
+    )
 
 
 def test_the_files_are_the_list_of_methods():
@@ -60,11 +73,15 @@ def test_the_files_are_the_list_of_methods():
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_equals_its_images_one_by_one(name, degradation):
     method, x = method_named(name), images()
-    whole = method.restore(measured(DEGRADATIONS[degradation], [0, 1, 2], x), num_samples=2, random=RandomStreams(5)).samples
+    whole = method.restore(
+        measured(DEGRADATIONS[degradation], [0, 1, 2], x), num_samples=2, random=RandomStreams(5)
+    ).samples
     samples = 1 if method.deterministic else 2
     assert whole.shape == (3, samples, 3, 8, 8) and whole.dtype == torch.float32 and torch.isfinite(whole).all()
     for row in (2, 0):
-        one = method.restore(measured(DEGRADATIONS[degradation], [row], x), num_samples=2, random=RandomStreams(5)).samples
+        one = method.restore(
+            measured(DEGRADATIONS[degradation], [row], x), num_samples=2, random=RandomStreams(5)
+        ).samples
         # Convolutions of another batch size round differently: float32 noise of a few steps.
         assert torch.allclose(one[0], whole[row], atol=2e-4), float((one[0] - whole[row]).abs().max())
 
@@ -115,6 +132,8 @@ def test_built_from_a_configuration(name):
     assert isinstance(build(path, Method, where="methods.x", **injected), found)
     if name in ("sdedit", "dps"):
         options = {"steps": 5, "sampler": {"class_path": "diffusion.samplers.ddim.DDIM", "init_args": {"eta": 0.5}}}
-        assert build({"class_path": path, "init_args": options}, Method, where="methods.x", **injected).sampler.eta == 0.5
+        assert (
+            build({"class_path": path, "init_args": options}, Method, where="methods.x", **injected).sampler.eta == 0.5
+        )
         with pytest.raises(UserError, match="steps must lie in 1"):
             build({"class_path": path, "init_args": {"steps": 0}}, Method, where="methods.x", **injected)

@@ -15,7 +15,9 @@ from restoration.degraded import Degraded
 def test_it_is_the_measurement_and_costs_nothing():
     x = RandomStreams(0).uniform("x", 0, 0, (2, 1, 8, 8)) * 2 - 1
     noise = GaussianNoise(sigma=0.1)
-    measurement = measure(x, degradation=CircularGaussianBlur(std=0.6), noise=noise, index=[3, 4], random=RandomStreams(1))
+    measurement = measure(
+        x, degradation=CircularGaussianBlur(std=0.6), noise=noise, index=[3, 4], random=RandomStreams(1)
+    )
     found = Degraded().restore(measurement.without_truth(), num_samples=3, random=RandomStreams(2))
     assert torch.equal(found.samples, measurement.y[:, None]) and found.cost == Degraded().calls()
     assert Degraded.deterministic and found.cost.nfe == 0

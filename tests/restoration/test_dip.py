@@ -23,13 +23,23 @@ RANDOM = RandomStreams(0)
 
 
 def tiny(**options) -> DIP:
-    defaults = {"architecture": SkipArchitecture(preset="small", channels=[4, 6], inputs=3), "stopping": FixedIterations(iterations=6), "iterations": 8}
+    defaults = {
+        "architecture": SkipArchitecture(preset="small", channels=[4, 6], inputs=3),
+        "stopping": FixedIterations(iterations=6),
+        "iterations": 8,
+    }
     return DIP(**{**defaults, **options})
 
 
 def measured(count: int = 2, degradation=None) -> Measurement:
     x = torch.stack([RANDOM.normal("x", i, 0, (1, 16, 16)).clamp(-1, 1) for i in range(count)])
-    return measure(x, degradation=degradation or Identity(), noise=GaussianNoise(sigma_255=10), index=list(range(4, 4 + count)), random=RANDOM)
+    return measure(
+        x,
+        degradation=degradation or Identity(),
+        noise=GaussianNoise(sigma_255=10),
+        index=list(range(4, 4 + count)),
+        random=RANDOM,
+    )
 
 
 @pytest.mark.parametrize("together", [1, 3, 16])
@@ -44,13 +54,17 @@ def test_images_are_the_same_in_any_grouping(together):
 
 def test_notes_and_curves_say_why_it_stopped():
     found = tiny(stopping=ESWMV(window=2, patience=2), iterations=12).restore(measured(1), random=RANDOM)
-    assert len(found.notes) == 1 and "iterations" in found.notes[0] and "answer is the averaged output" in found.notes[0]
+    assert (
+        len(found.notes) == 1 and "iterations" in found.notes[0] and "answer is the averaged output" in found.notes[0]
+    )
     assert math.isinf(found.trace["variance"][0]) and len(found.trace["variance"]) <= 12
 
 
 def test_progress_counts_to_the_limit():
     seen = []
-    tiny(workers=1).restore(measured(2), random=RANDOM, on_step=lambda step, steps, x: seen.append((step, steps, tuple(x.shape))))
+    tiny(workers=1).restore(
+        measured(2), random=RANDOM, on_step=lambda step, steps, x: seen.append((step, steps, tuple(x.shape)))
+    )
     assert [s[0] for s in seen] == [*range(6), *range(8, 14)] and {s[1:] for s in seen} == {(16, (2, 1, 16, 16))}
 
 
@@ -82,7 +96,9 @@ def test_what_cannot_be_restored_is_said_before():
 
 
 def test_coordinates_as_input_get_a_network_that_takes_them():
-    """`input: meshgrid` alone is enough; beside an architecture of other inputs it is refused when the method is made, whatever the image."""
+    """`input: meshgrid` alone is enough; beside an architecture of other inputs it is refused when the method is made,
+    whatever the image.
+    """
     operator = Identity().bind({}, (1, 32, 32))
     settings = DIP(input="meshgrid").settings(operator)
     assert settings.input == "meshgrid" and settings.architecture.inputs == 2

@@ -1,4 +1,6 @@
-"""DPS: its rows of reference 2.14, equality with the algorithm in variance preserving units, and the contract of methods."""
+"""DPS: its rows of reference 2.14, equality with the algorithm in variance preserving units, and the contract of
+methods.
+"""
 
 import math
 
@@ -19,8 +21,13 @@ from restoration.dps import DPS, step_scales
 
 @pytest.mark.parametrize(
     ("scale", "mean", "deviation"),
-    # Reference 2.14, "DPS 1000": code scale 0.3, 1.0, and the paper's zeta' = 1, which is scale 2. 20,000 samples, tolerance 0.03 per entry.
-    [(0.3, (1.500, 1.467), (0.173, 0.547)), (1.0, (1.498, 1.456), (0.563, 0.553)), (2.0, (1.493, 1.459), (1.096, 0.574))],
+    # Reference 2.14, "DPS 1000": code scale 0.3, 1.0, and the paper's zeta' = 1, which is scale 2. 20,000 samples,
+    # tolerance 0.03 per entry.
+    [
+        (0.3, (1.500, 1.467), (0.173, 0.547)),
+        (1.0, (1.498, 1.456), (0.563, 0.553)),
+        (2.0, (1.493, 1.459), (1.096, 0.574)),
+    ],
 )
 def test_rows_of_the_oracle(scale, mean, deviation):
     method = DPS(prior=correlated_pair(), scale=scale, clip=False)
@@ -32,7 +39,9 @@ def test_rows_of_the_oracle(scale, mean, deviation):
 
 
 def test_equals_the_algorithm_in_variance_preserving_units():
-    """Chung et al., algorithm 1 (the code's form), written out for x_t = sqrt(ab) x0 + sqrt(1 - ab) e with its own posterior coefficients."""
+    """Chung et al., algorithm 1 (the code's form), written out for x_t = sqrt(ab) x0 + sqrt(1 - ab) e with its own
+    posterior coefficients.
+    """
     prior, scale, steps = correlated_pair(), 0.7, 40
     n = 64
     measurement = observed_first()
@@ -61,7 +70,9 @@ def test_equals_the_algorithm_in_variance_preserving_units():
 
 
 def test_default_scale_counts_what_is_measured():
-    """relative_scale sqrt(m) / (steps |A|): m is the kept pixels times channels of a mask, all values of any other measurement."""
+    """relative_scale sqrt(m) / (steps |A|): m is the kept pixels times channels of a mask, all values of any other
+    measurement.
+    """
     random = RandomStreams(0)
     x = torch.zeros(2, 3, 8, 8)
     for degradation, m in ((BoxMask(size=4), 3 * (64 - 16)), (AveragePool(factor=2), 3 * 16)):
@@ -73,14 +84,26 @@ def test_default_scale_counts_what_is_measured():
 def test_unmeasured_pixels_do_not_count_in_the_residual():
     """What y holds where a mask has a hole plays no role, and neither does the norm's eps at a residual of 0."""
     method = DPS(prior=tiny_denoiser(), steps=4)
-    measurement = measure(torch.zeros(1, 1, 8, 8), degradation=BoxMask(size=8, margin=0), noise=GaussianNoise(sigma=0.1), index=[0], random=RandomStreams(0))
+    measurement = measure(
+        torch.zeros(1, 1, 8, 8),
+        degradation=BoxMask(size=8, margin=0),
+        noise=GaussianNoise(sigma=0.1),
+        index=[0],
+        random=RandomStreams(0),
+    )
     samples = method.restore(measurement, random=RandomStreams(0)).samples
     assert torch.isfinite(samples).all()
 
 
 def test_weights_stay_frozen_and_gradients_stay_inside():
     prior = tiny_denoiser().requires_grad_(False)
-    measurement = measure(torch.zeros(1, 1, 8, 8), degradation=AveragePool(factor=2), noise=GaussianNoise(sigma=0.1), index=[0], random=RandomStreams(0))
+    measurement = measure(
+        torch.zeros(1, 1, 8, 8),
+        degradation=AveragePool(factor=2),
+        noise=GaussianNoise(sigma=0.1),
+        index=[0],
+        random=RandomStreams(0),
+    )
     seen = []
 
     def on_step(step, total, x0):
@@ -88,7 +111,9 @@ def test_weights_stay_frozen_and_gradients_stay_inside():
         assert not x0.requires_grad and x0.shape == (2, 1, 8, 8)
 
     with torch.no_grad():
-        restoration = DPS(prior=prior, steps=5).restore(measurement, num_samples=2, random=RandomStreams(0), on_step=on_step)
+        restoration = DPS(prior=prior, steps=5).restore(
+            measurement, num_samples=2, random=RandomStreams(0), on_step=on_step
+        )
     assert seen == [(i, 5) for i in range(5)]
     assert not restoration.samples.requires_grad
     assert all(p.grad is None for p in prior.parameters())
@@ -97,19 +122,25 @@ def test_weights_stay_frozen_and_gradients_stay_inside():
 
 
 def test_the_residual_falls():
-    """With a prior that knows the data (a Gaussian), the restoration explains the measurement better than a sample of the prior does."""
+    """With a prior that knows the data (a Gaussian), the restoration explains the measurement better than a sample of
+    the prior does.
+    """
     from diffusion.closed_form import GaussianDenoiser
 
     prior = GaussianDenoiser(mean=0.0, covariance=0.25, data_shape=(1, 8, 8))
     x = 0.5 * RandomStreams(1).normal_batch("data", [0, 1], [0, 0], (1, 8, 8))
-    measurement = measure(x, degradation=AveragePool(factor=2), noise=GaussianNoise(sigma=0.05), index=[0, 1], random=RandomStreams(0))
+    measurement = measure(
+        x, degradation=AveragePool(factor=2), noise=GaussianNoise(sigma=0.05), index=[0, 1], random=RandomStreams(0)
+    )
     restoration = DPS(prior=prior, steps=100, clip=False).restore(measurement, random=RandomStreams(0))
     residual = (measurement.operator(restoration.samples[:, 0]) - measurement.y).square().mean().sqrt()
     assert float(residual) < 0.15  # a sample of the prior: sqrt(2) * 0.25 = 0.35
 
 
 def test_non_linear_operator():
-    measurement = Measurement(y=torch.full((1, 1, 8, 8), 0.3), operator=Cubed((1, 8, 8)), noise=GaussianNoise(sigma=0.0), index=(0,))
+    measurement = Measurement(
+        y=torch.full((1, 1, 8, 8), 0.3), operator=Cubed((1, 8, 8)), noise=GaussianNoise(sigma=0.0), index=(0,)
+    )
     method = DPS(prior=tiny_denoiser(), steps=4)
     method.check(measurement.operator, measurement.noise)
     assert torch.isfinite(method.restore(measurement, random=RandomStreams(0)).samples).all()
@@ -126,7 +157,10 @@ def test_refuses_a_prior_with_other_channels():
         DPS(prior=tiny_denoiser((3, 8, 8)), steps=2).check(FirstPixel(), GaussianNoise(sigma=0.0))
 
 
-@pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": -1.0}, {"relative_scale": 0.0}, {"steps": 0}, {"steps": 1001}, {"spacing": "cubic"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"scale": 0.0}, {"scale": -1.0}, {"relative_scale": 0.0}, {"steps": 0}, {"steps": 1001}, {"spacing": "cubic"}],
+)
 def test_options_out_of_range(options):
     with pytest.raises(ValueError):
         DPS(prior=correlated_pair(), **options)

@@ -17,9 +17,13 @@ from restoration.pseudo_inverse import PseudoInverse
 @pytest.mark.parametrize("degradation", [BoxMask(size=4), AveragePool(factor=2), Grey()])
 def test_consistent_and_of_least_norm(degradation):
     x = RandomStreams(0).uniform("images", 0, 0, (2, 3, 8, 8)).double() * 2 - 1
-    measurement = measure(x, degradation=degradation, noise=GaussianNoise(sigma=0.2), index=[0, 1], random=RandomStreams(0))
+    measurement = measure(
+        x, degradation=degradation, noise=GaussianNoise(sigma=0.2), index=[0, 1], random=RandomStreams(0)
+    )
     steps = []
-    restoration = PseudoInverse().restore(measurement, num_samples=4, random=RandomStreams(0), on_step=lambda i, n, _: steps.append((i, n)))
+    restoration = PseudoInverse().restore(
+        measurement, num_samples=4, random=RandomStreams(0), on_step=lambda i, n, _: steps.append((i, n))
+    )
     restored = restoration.samples[:, 0]
     assert restoration.samples.shape == (2, 1, 3, 8, 8) and restoration.cost == Cost() and steps == [(0, 1)]
     operator = measurement.operator

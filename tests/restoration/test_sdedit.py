@@ -17,7 +17,11 @@ from restoration.sdedit import SDEdit
 @pytest.mark.parametrize(
     ("start", "mean", "deviation"),
     # Reference 2.14, "SDEdit from zero-filled y", t0 = 200 / 500 / 800 of 1000.
-    [(0.2, (0.781, 0.370), (0.664, 0.666)), (0.5, (0.102, 0.072), (0.988, 0.992)), (0.8, (0.017, 0.002), (0.996, 0.997))],
+    [
+        (0.2, (0.781, 0.370), (0.664, 0.666)),
+        (0.5, (0.102, 0.072), (0.988, 0.992)),
+        (0.8, (0.017, 0.002), (0.996, 0.997)),
+    ],
 )
 def test_rows_of_the_oracle(start, mean, deviation):
     method = SDEdit(prior=correlated_pair(), start=start, clip=False)
@@ -42,7 +46,13 @@ def test_levels_and_cost():
 def test_a_small_start_keeps_the_guide():
     """At the least level the result is the guide up to noise of that level."""
     prior = tiny_denoiser()
-    measurement = measure(torch.full((1, 1, 8, 8), 0.5), degradation=AveragePool(factor=2), noise=GaussianNoise(sigma=0.0), index=[4], random=RandomStreams(0))
+    measurement = measure(
+        torch.full((1, 1, 8, 8), 0.5),
+        degradation=AveragePool(factor=2),
+        noise=GaussianNoise(sigma=0.0),
+        index=[4],
+        random=RandomStreams(0),
+    )
     method = SDEdit(prior=prior, start=0.001)
     assert len(method.sigmas) == 2
     sample = method.restore(measurement, random=RandomStreams(0)).samples[:, 0]
@@ -50,16 +60,29 @@ def test_a_small_start_keeps_the_guide():
 
 
 def test_steps_are_reported_over_all_repeats():
-    measurement = measure(torch.zeros(1, 1, 8, 8), degradation=AveragePool(factor=2), noise=GaussianNoise(sigma=0.1), index=[0], random=RandomStreams(0))
+    measurement = measure(
+        torch.zeros(1, 1, 8, 8),
+        degradation=AveragePool(factor=2),
+        noise=GaussianNoise(sigma=0.1),
+        index=[0],
+        random=RandomStreams(0),
+    )
     method = SDEdit(prior=tiny_denoiser(), start=0.5, steps=8, repeats=2, sampler=DPMSolverPP2M())
     seen = []
-    method.restore(measurement, num_samples=3, random=RandomStreams(0), on_step=lambda i, n, x0: seen.append((i, n, tuple(x0.shape))))
+    method.restore(
+        measurement,
+        num_samples=3,
+        random=RandomStreams(0),
+        on_step=lambda i, n, x0: seen.append((i, n, tuple(x0.shape))),
+    )
     total = method.calls().nfe
     assert seen == [(i, total, (3, 1, 8, 8)) for i in range(total)]
 
 
 def test_refuses_operators_without_a_guide():
-    measurement = Measurement(y=torch.zeros(1, 1, 8, 8), operator=Cubed((1, 8, 8)), noise=GaussianNoise(sigma=0.0), index=(0,))
+    measurement = Measurement(
+        y=torch.zeros(1, 1, 8, 8), operator=Cubed((1, 8, 8)), noise=GaussianNoise(sigma=0.0), index=(0,)
+    )
     with pytest.raises(Unsupported, match="not linear"):
         SDEdit(prior=tiny_denoiser(), steps=4).restore(measurement, random=RandomStreams(0))
 

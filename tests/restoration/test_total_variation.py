@@ -28,7 +28,9 @@ def picture(channels: int = 1, side: int = 16) -> torch.Tensor:
 
 
 def noisy(x: torch.Tensor, degradation, sigma: float = 0.1) -> Measurement:
-    return measure(x, degradation=degradation, noise=GaussianNoise(sigma=sigma), index=range(len(x)), random=RandomStreams(0))
+    return measure(
+        x, degradation=degradation, noise=GaussianNoise(sigma=sigma), index=range(len(x)), random=RandomStreams(0)
+    )
 
 
 def test_the_functional():
@@ -39,7 +41,9 @@ def test_the_functional():
 
 @pytest.mark.parametrize(("left", "right", "weight"), [(0.9, -0.7, 0.3), (0.9, -0.7, 0.79), (0.9, -0.7, 0.9)])
 def test_two_pixels_in_closed_form(left, right, weight):
-    """min (a - l)^2 / 2 + (b - r)^2 / 2 + w |a - b|: both move by min(w, |l - r| / 2) towards their mean. So the library's weight is ours."""
+    """min (a - l)^2 / 2 + (b - r)^2 / 2 + w |a - b|: both move by min(w, |l - r| / 2) towards their mean. So the
+    library's weight is ours.
+    """
     y = torch.tensor([left, right], dtype=torch.float64).view(1, 1, 1, 2)
     measurement = Measurement(y=y, operator=Identity().bind({}, (1, 1, 2)), noise=GaussianNoise(sigma=0.0), index=(0,))
     x = TotalVariation(weight=weight, tolerance=0.0).restore(measurement, random=RandomStreams(0)).samples.flatten()
@@ -48,19 +52,27 @@ def test_two_pixels_in_closed_form(left, right, weight):
 
 
 def test_average_pooling_in_closed_form():
-    """One block of 2x2 beside another: the pair of block means y shrinks by w * 2 each, because the border is 2 pixels high and A has norm 1/2.
+    """One block of 2x2 beside another: the pair of block means y shrinks by w * 2 each, because the border is 2 pixels
+    high and A has norm 1/2.
 
-    min (a - l)^2 / 2 + (b - r)^2 / 2 + 2 w |a - b| over block values a and b (a flat block explains its mean at no cost of its own).
+    min (a - l)^2 / 2 + (b - r)^2 / 2 + 2 w |a - b| over block values a and b (a flat block explains its mean at no cost
+    of its own).
     """
     y = torch.tensor([0.6, -0.4], dtype=torch.float64).view(1, 1, 1, 2)
-    measurement = Measurement(y=y, operator=AveragePool(factor=2).bind({}, (1, 2, 4)), noise=GaussianNoise(sigma=0.0), index=(0,))
+    measurement = Measurement(
+        y=y, operator=AveragePool(factor=2).bind({}, (1, 2, 4)), noise=GaussianNoise(sigma=0.0), index=(0,)
+    )
     x = TotalVariation(weight=0.05, tolerance=0.0, iterations=400).restore(measurement, random=RandomStreams(0)).samples
     assert measurement.operator(x[:, 0]).flatten().tolist() == pytest.approx([0.5, -0.3], abs=5e-3)
 
 
-@pytest.mark.parametrize("degradation", [Identity(), RandomMask(removed=0.5), AveragePool(factor=2), CircularGaussianBlur(std=1.0), Grey()])
+@pytest.mark.parametrize(
+    "degradation", [Identity(), RandomMask(removed=0.5), AveragePool(factor=2), CircularGaussianBlur(std=1.0), Grey()]
+)
 def test_reaches_the_minimum(degradation):
-    """The objective never rises, and ends where an independent primal-dual method ends (Condat 2013), which knows no proximal step of TV."""
+    """The objective never rises, and ends where an independent primal-dual method ends (Condat 2013), which knows no
+    proximal step of TV.
+    """
     x = picture(3)
     measurement = noisy(x, degradation)
     method = TotalVariation()
@@ -108,7 +120,9 @@ def test_images_finish_on_their_own():
     operator = RandomMask(removed=0.0).operator_for((1, 16, 16), [0, 1], RandomStreams(0))
     measurement = Measurement(y=x.clone(), operator=operator, noise=GaussianNoise(sigma=0.1), index=(0, 1))
     seen = []
-    restoration = TotalVariation(iterations=7).restore(measurement, random=RandomStreams(0), on_step=lambda i, n, x: seen.append((i, n)))
+    restoration = TotalVariation(iterations=7).restore(
+        measurement, random=RandomStreams(0), on_step=lambda i, n, x: seen.append((i, n))
+    )
     assert torch.equal(restoration.samples[0, 0], x[0])
     assert seen == [(i, 7) for i in range(len(seen))]
 

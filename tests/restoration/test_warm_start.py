@@ -1,4 +1,6 @@
-"""Chains that begin in the middle: exact posteriors in the closed-form world, agreement with SDEdit and with one-shot denoising, options and refusals."""
+"""Chains that begin in the middle: exact posteriors in the closed-form world, agreement with SDEdit and with one-shot
+denoising, options and refusals.
+"""
 
 import math
 
@@ -48,8 +50,16 @@ class Claims(Method):
         trace = {}
         for k, end in enumerate(ends):
             # The RMSE is (k + 1) / 20 in [0, 1] units; what the second pass says does not count.
-            trace |= {f"risk{end}": [math.nan] + [((k + 1) / 20) ** 2] * 40 + [9.0] * 10 + [0.0] * 30, f"stage{end}": [0.0] * 51 + [1.0] * 30}
-        return Restoration(samples=0.5 * measurement.y[:, None], cost=self.calls(), trace=trace, notes=("because",) * len(measurement.y))
+            trace |= {
+                f"risk{end}": [math.nan] + [((k + 1) / 20) ** 2] * 40 + [9.0] * 10 + [0.0] * 30,
+                f"stage{end}": [0.0] * 51 + [1.0] * 30,
+            }
+        return Restoration(
+            samples=0.5 * measurement.y[:, None],
+            cost=self.calls(),
+            trace=trace,
+            notes=("because",) * len(measurement.y),
+        )
 
 
 def images(count: int = 2, channels: int = 1) -> torch.Tensor:
@@ -62,10 +72,14 @@ def measured(degradation=None, sigma: float = 0.2, count: int = 2) -> Measuremen
 
 
 def test_from_the_measurement_the_chain_draws_from_the_posterior():
-    """x ~ N(0, S), y = x + n: the stochastic chain from y at its own level ends in N(S (S + s^2)^-1 y, (S^-1 + s^-2)^-1)."""
+    """x ~ N(0, S), y = x + n: the stochastic chain from y at its own level ends in N(S (S + s^2)^-1 y, (S^-1 +
+    s^-2)^-1).
+    """
     n, sigma = 30_000, 0.6
     y = torch.tensor([0.7, -0.4], dtype=torch.float64).expand(n, 1, 1, 2)
-    measurement = Measurement(y=y, operator=IdentityOperator((1, 1, 2)), noise=GaussianNoise(sigma=sigma), index=tuple(range(n)))
+    measurement = Measurement(
+        y=y, operator=IdentityOperator((1, 1, 2)), noise=GaussianNoise(sigma=sigma), index=tuple(range(n))
+    )
     method = WarmStart(prior=correlated_pair(), steps=250, clip=False)
     samples = method.restore(measurement, random=OneStream(0)).samples.view(n, 2)
     s = torch.tensor(COVARIANCE, dtype=torch.float64)
@@ -80,7 +94,9 @@ def test_one_step_from_the_measurement_is_one_shot_denoising():
     method = WarmStart(prior=prior, steps=1)
     found = method.restore(measurement, num_samples=5, random=RandomStreams(0))
     expected = prior.predict(measurement.y, torch.full((2,), 0.2)).x0.clamp(-1, 1)
-    assert method.deterministic and found.cost == method.calls() == Cost(nfe=1) and found.samples.shape == (2, 1, 1, 8, 8)
+    assert (
+        method.deterministic and found.cost == method.calls() == Cost(nfe=1) and found.samples.shape == (2, 1, 1, 8, 8)
+    )
     assert torch.equal(found.samples[:, 0], expected)
 
 
@@ -90,7 +106,9 @@ def test_a_start_above_the_measurement_adds_what_is_missing():
     seen = []
     original = prior.predict
     prior.predict = lambda x, sigma, condition=None: seen.append((x, sigma)) or original(x, sigma, condition)
-    WarmStart(prior=prior, start_255=0.5 * 127.5, steps=2).restore(measurement, num_samples=2000, random=RandomStreams(0))
+    WarmStart(prior=prior, start_255=0.5 * 127.5, steps=2).restore(
+        measurement, num_samples=2000, random=RandomStreams(0)
+    )
     x, sigma = seen[0]
     assert torch.allclose(sigma, torch.tensor(0.5))
     added = (x - measurement.y).flatten()
@@ -112,7 +130,9 @@ def test_the_first_step_sees_the_guide_and_the_levels_are_even(sampler):
 
 
 def test_where_the_chain_starts_and_what_it_cost_in_all():
-    """factor times twice the estimated error in [0, 1], for every image its own; the calls, notes and curves of the first method are kept."""
+    """factor times twice the estimated error in [0, 1], for every image its own; the calls, notes and curves of the
+    first method are kept.
+    """
     measurement, prior = measured(), tiny_denoiser()
     method = WarmStart(prior=prior, first=Claims(), factor=2.0, steps=4)
     found = method.restore(measurement, num_samples=2, random=RandomStreams(0))
@@ -120,17 +140,25 @@ def test_where_the_chain_starts_and_what_it_cost_in_all():
     assert found.cost == method.calls() == Cost(nfe=7, backwards=1) and found.notes == ("because", "because")
     assert found.trace["first/stage/10/0"][0] == 0
     alone = method.restore(measurement.pick([1]), num_samples=2, random=RandomStreams(0))
-    assert torch.allclose(alone.samples[0], found.samples[1], atol=2e-4) is False  # Claims says other errors of an image that is alone ...
+    # Claims says other errors of an image that is alone ...
+    assert torch.allclose(alone.samples[0], found.samples[1], atol=2e-4) is False
     same = WarmStart(prior=prior, first=Claims(), remaining_255=25.5, factor=2.0, steps=4)
-    whole, one = (same.restore(m, num_samples=2, random=RandomStreams(0)).samples for m in (measurement, measurement.pick([1])))
-    assert torch.allclose(one[0], whole[1], atol=2e-4)  # ... and with one level for all, an image does not depend on its neighbours
+    whole, one = (
+        same.restore(m, num_samples=2, random=RandomStreams(0)).samples for m in (measurement, measurement.pick([1]))
+    )
+    # ... and with one level for all, an image does not depend on its neighbours
+    assert torch.allclose(one[0], whole[1], atol=2e-4)
     assert remaining_error(Claims().restore(measurement, random=None), measurement) == pytest.approx([0.1, 0.2])
 
 
-@pytest.mark.parametrize("degradation", [BoxMask(size=4), AveragePool(factor=2), CircularGaussianBlur(std=0.6), Identity()])
+@pytest.mark.parametrize(
+    "degradation", [BoxMask(size=4), AveragePool(factor=2), CircularGaussianBlur(std=0.6), Identity()]
+)
 def test_projection_without_noise_fulfils_the_measurement(degradation):
     measurement = measured(degradation, sigma=0.0)
-    method = WarmStart(prior=tiny_denoiser(), first=PseudoInverse(), start_255=60, steps=3, consistency="projection", clip=False)
+    method = WarmStart(
+        prior=tiny_denoiser(), first=PseudoInverse(), start_255=60, steps=3, consistency="projection", clip=False
+    )
     x = method.restore(measurement, random=RandomStreams(0)).samples[:, 0]
     assert torch.allclose(measurement.operator(x), measurement.y, atol=2e-4)
 
@@ -139,7 +167,9 @@ def test_projection_with_noise_is_the_proximal_step():
     measurement = measured(CircularGaussianBlur(std=0.6), sigma=0.3)
     x0, sigma = images() * 0.5, 0.7
     found = projection(measurement.operator, measurement.y, 0.3)(x0, sigma).requires_grad_(True)
-    objective = (measurement.y - measurement.operator(found)).square().sum() / 0.3**2 + (found - x0).square().sum() * (1 + sigma**2) / sigma**2
+    objective = (measurement.y - measurement.operator(found)).square().sum() / 0.3**2 + (found - x0).square().sum() * (
+        1 + sigma**2
+    ) / sigma**2
     (gradient,) = torch.autograd.grad(objective, found)
     assert float(gradient.abs().max()) < 2e-4
 
@@ -158,7 +188,9 @@ def test_the_gradient_step_pulls_towards_the_measurement():
 def test_refusals():
     prior = tiny_denoiser()
     with pytest.raises(UserError, match="take 'gradient'"):
-        WarmStart(prior=prior, first=Claims(), start_255=9, consistency="projection").check(Cubed((1, 8, 8)), GaussianNoise(sigma=0.1))
+        WarmStart(prior=prior, first=Claims(), start_255=9, consistency="projection").check(
+            Cubed((1, 8, 8)), GaussianNoise(sigma=0.1)
+        )
     here = WarmStart(prior=prior)
     with pytest.raises(Unsupported, match="image plus noise"):
         here.check(measured(AveragePool(factor=2)).operator, GaussianNoise(sigma=0.1))
@@ -188,27 +220,55 @@ def test_refusals():
 )
 def test_options_from_a_configuration(options, match):
     with pytest.raises(UserError, match=match):
-        build({"class_path": "restoration.warm_start.WarmStart", "init_args": options}, Method, where="methods.x", prior=tiny_denoiser())
+        build(
+            {"class_path": "restoration.warm_start.WarmStart", "init_args": options},
+            Method,
+            where="methods.x",
+            prior=tiny_denoiser(),
+        )
 
 
 def test_a_nested_first_method_is_built():
     spec = {"class_path": "restoration.pseudo_inverse.PseudoInverse"}
-    options = {"first": spec, "remaining_255": 12, "sampler": {"class_path": "diffusion.samplers.ddim.DDIM", "init_args": {"eta": 0.5}}}
-    built = build({"class_path": "restoration.warm_start.WarmStart", "init_args": options}, Method, where="methods.x", prior=tiny_denoiser())
-    assert isinstance(built.first, PseudoInverse) and built.sampler.eta == 0.5 and built.remaining == pytest.approx(12 / 127.5)
+    options = {
+        "first": spec,
+        "remaining_255": 12,
+        "sampler": {"class_path": "diffusion.samplers.ddim.DDIM", "init_args": {"eta": 0.5}},
+    }
+    built = build(
+        {"class_path": "restoration.warm_start.WarmStart", "init_args": options},
+        Method,
+        where="methods.x",
+        prior=tiny_denoiser(),
+    )
+    assert (
+        isinstance(built.first, PseudoInverse)
+        and built.sampler.eta == 0.5
+        and built.remaining == pytest.approx(12 / 127.5)
+    )
 
 
 def test_a_prior_that_takes_a_guide_gets_it_in_every_step_and_other_methods_refuse_it():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = UNet(in_channels=2, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4).eval()
-    prior = assemble(network=network, schedule=Cosine(), prediction="v", data_shape=(1, 8, 8), guide=ConditioningOptions(form="shifted"))
+        network = UNet(
+            in_channels=2, out_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4
+        ).eval()
+    prior = assemble(
+        network=network,
+        schedule=Cosine(),
+        prediction="v",
+        data_shape=(1, 8, 8),
+        guide=ConditioningOptions(form="shifted"),
+    )
     seen = []
     original = prior.predict
     prior.predict = lambda x, sigma, condition=None: seen.append(condition.image) or original(x, sigma, condition)
     measurement = measured(AveragePool(factor=2))
     guide = measurement.operator.pseudo_inverse(measurement.y)
-    WarmStart(prior=prior, first=PseudoInverse(), start_255=50, steps=3).restore(measurement, num_samples=2, random=RandomStreams(0))
+    WarmStart(prior=prior, first=PseudoInverse(), start_255=50, steps=3).restore(
+        measurement, num_samples=2, random=RandomStreams(0)
+    )
     assert len(seen) == 3 and all(torch.equal(g, guide.repeat_interleave(2, 0)) for g in seen)
     with pytest.raises(Unsupported, match="this method makes none"):
         SDEdit(prior=prior).check(measurement.operator, GaussianNoise(sigma=0.1))

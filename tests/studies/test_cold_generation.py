@@ -1,4 +1,6 @@
-"""What a cold restorer draws, as a command: its table is what the measures say, it goes on where it stopped, and mistakes are one sentence."""
+"""What a cold restorer draws, as a command: its table is what the measures say, it goes on where it stopped, and
+mistakes are one sentence.
+"""
 
 import csv
 import sys
@@ -41,10 +43,27 @@ def run(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     torch.manual_seed(0)
     features, classifier = ResNet(in_channels=1, channels=[8, 6], groups=2), tmp_path / "classifier.safetensors"
-    write_safetensors(classifier, features, describe_classifier(features, shape=(1, 8, 8), data="Digits"), dtype=torch.float32, key="classifier")
+    write_safetensors(
+        classifier,
+        features,
+        describe_classifier(features, shape=(1, 8, 8), data="Digits"),
+        dtype=torch.float32,
+        key="classifier",
+    )
 
     def call(path: Path, *words: object) -> tuple[int, str]:
-        fixed = ["--prior", path, "--data", "datamodules.digits.Digits", "--features", classifier, "--num_images", 24, "--output", tmp_path / "out"]
+        fixed = [
+            "--prior",
+            path,
+            "--data",
+            "datamodules.digits.Digits",
+            "--features",
+            classifier,
+            "--num_images",
+            24,
+            "--output",
+            tmp_path / "out",
+        ]
         monkeypatch.setattr(sys, "argv", ["cold_generation", *map(str, [*fixed, *words])])
         with pytest.raises(SystemExit) as outcome:
             run_cli(cold_generation.main)
@@ -59,10 +78,17 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def test_noise_is_crossed_with_algorithms_and_the_same_command_goes_on(run, tmp_path, monkeypatch):
-    path = prior(tmp_path / "blur.safetensors", GaussianBlur(steps=20, taps=7, std=3.0, to_mean=True), ConstantColour(noise=0.01))
+    path = prior(
+        tmp_path / "blur.safetensors", GaussianBlur(steps=20, taps=7, std=3.0, to_mean=True), ConstantColour(noise=0.01)
+    )
     assert run(path, "--noise", 0, 0.2, "--algorithm", "direct", "improved", "--batch_size", 10)[0] == 0
     found = rows(tmp_path / "out")
-    assert [(r["noise"], r["algorithm"]) for r in found] == [("0", "direct"), ("0", "improved"), ("0.2", "direct"), ("0.2", "improved")]
+    assert [(r["noise"], r["algorithm"]) for r in found] == [
+        ("0", "direct"),
+        ("0", "improved"),
+        ("0.2", "direct"),
+        ("0.2", "improved"),
+    ]
     assert all(float(r["fid_low"]) <= float(r["fid"]) for r in found)
     # More noise in the start, more diverse images; another batch size, the same images.
     assert float(found[2]["pixel_rmse"]) > float(found[0]["pixel_rmse"])
@@ -80,11 +106,15 @@ def test_noise_is_crossed_with_algorithms_and_the_same_command_goes_on(run, tmp_
 
 def test_other_weights_or_other_reference_images_are_measured_anew(run, tmp_path, monkeypatch):
     """A row belongs to its weights and to the images that it was compared with."""
-    path = prior(tmp_path / "blur.safetensors", GaussianBlur(steps=20, taps=7, std=3.0, to_mean=True), ConstantColour(noise=0.01))
+    path = prior(
+        tmp_path / "blur.safetensors", GaussianBlur(steps=20, taps=7, std=3.0, to_mean=True), ConstantColour(noise=0.01)
+    )
     assert run(path)[0] == 0
     first = rows(tmp_path / "out")[0]
     whole = cold_generation.reference_features
-    monkeypatch.setattr(cold_generation, "reference_features", lambda images, network: whole(images, network, limit=300))
+    monkeypatch.setattr(
+        cold_generation, "reference_features", lambda images, network: whole(images, network, limit=300)
+    )
     assert run(path)[0] == 0
     other = rows(tmp_path / "out")[0]
     assert other["fid"] != first["fid"] and other["fingerprint"] != first["fingerprint"]
@@ -95,7 +125,12 @@ def test_other_weights_or_other_reference_images_are_measured_anew(run, tmp_path
 def test_hot_generation_with_estimated_and_fixed_noise(run, tmp_path):
     path = prior(tmp_path / "hot.safetensors", GaussianNoiseFamily(steps=12), PureNoise())
     assert run(path, "--estimated_noise", "true", "false", "--steps", 0, 4)[0] == 0
-    assert [(r["steps"], r["estimated_noise"]) for r in rows(tmp_path / "out")] == [("0", "true"), ("0", "false"), ("4", "true"), ("4", "false")]
+    assert [(r["steps"], r["estimated_noise"]) for r in rows(tmp_path / "out")] == [
+        ("0", "true"),
+        ("0", "false"),
+        ("4", "true"),
+        ("4", "false"),
+    ]
 
 
 def test_mistakes_are_one_sentence(run, tmp_path):

@@ -6,7 +6,9 @@ from studies.conditioning_floor import read, unread_share
 
 
 def test_the_share_that_is_read():
-    """All from clean + gain * noise; nothing without it; 1 / (1 + s^2) of it under foreign noise of deviation s; a half where half of the spectrum is gone."""
+    """All from clean + gain * noise; nothing without it; 1 / (1 + s^2) of it under foreign noise of deviation s; a half
+    where half of the spectrum is gone.
+    """
     generator = torch.Generator().manual_seed(0)
     clean, noise, other = (torch.randn(200, 1, 16, 16, generator=generator) for _ in range(3))
     assert unread_share(clean + 0.3 * noise, clean, noise) == pytest.approx(0, abs=1e-9)
@@ -18,7 +20,10 @@ def test_the_share_that_is_read():
     assert unread_share(clean + 0.7 * smooth, clean, noise) == pytest.approx(1 - float(low.mean()), abs=0.06)
 
 
-ARCHITECTURE = {"class_path": "networks.untrained.skip.SkipArchitecture", "init_args": {"preset": "small", "channels": [4, 6], "skip": [2, 2], "inputs": 3}}
+ARCHITECTURE = {
+    "class_path": "networks.untrained.skip.SkipArchitecture",
+    "init_args": {"preset": "small", "channels": [4, 6], "skip": [2, 2], "inputs": 3},
+}
 
 
 def config(schedule="diffusion.schedules.Linear"):

@@ -1,4 +1,6 @@
-"""The study of conditioning images in training, on embedded digits with tiny networks: what is measured, that it goes on, and the regression with equal banks."""
+"""The study of conditioning images in training, on embedded digits with tiny networks: what is measured, that it goes
+on, and the regression with equal banks.
+"""
 
 import copy
 from pathlib import Path
@@ -14,17 +16,32 @@ from studies.conditioning_study import read_study, run_study
 
 TINY = {
     "data": {"class_path": "datamodules.digits.Digits", "init_args": {"validation": 16}},
-    "network": {"class_path": "networks.unet.UNet", "init_args": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [], "groups": 4}},
+    "network": {
+        "class_path": "networks.unet.UNet",
+        "init_args": {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [], "groups": 4},
+    },
     "schedule": {"class_path": "diffusion.schedules.Cosine"},
     "features": {"class_path": "tests.evaluation.toys.Corners"},
     "banks": {"noisy": {"method": "restoration.degraded.Degraded", "noise": {"sigma": 0.5}}},
     "variants": {
         "plain": {"images": 40},
         "conditional": {"images": 40, "bank": "noisy", "conditioning": {"form": "conditional"}},
-        "shortened": {"images": 40, "bank": "noisy", "conditioning": {"form": "shifted", "last_time": 0.5}, "steps": 3, "at": [3]},
+        "shortened": {
+            "images": 40,
+            "bank": "noisy",
+            "conditioning": {"form": "shifted", "last_time": 0.5},
+            "steps": 3,
+            "at": [3],
+        },
     },
-    "steps": 4, "at": [2, 4], "batch_size": 8, "draws": 24, "per_image": 2, "sampling_steps": 3, "sigmas": [0.5, 10.0],
-}  # fmt: skip
+    "steps": 4,
+    "at": [2, 4],
+    "batch_size": 8,
+    "draws": 24,
+    "per_image": 2,
+    "sampling_steps": 3,
+    "sigmas": [0.5, 10.0],
+}
 
 
 def study(folder: Path, **changes):
@@ -38,12 +55,25 @@ def study(folder: Path, **changes):
 def test_it_measures_every_variant_and_goes_on(tmp_path):
     said = []
     rows = run_study(study(tmp_path), tmp_path, say=lambda text, flush: said.append(text))
-    assert [(r["variant"], r["step"]) for r in rows] == [("plain", 2), ("plain", 4), ("conditional", 2), ("conditional", 4), ("shortened", 3)]
+    assert [(r["variant"], r["step"]) for r in rows] == [
+        ("plain", 2),
+        ("plain", 4),
+        ("conditional", 2),
+        ("conditional", 4),
+        ("shortened", 3),
+    ]
     assert all(r["x0_loss_0.5"] > 0 and r["fid"] == r["fid"] and r["diversity"] > 0 for r in rows)
     assert "x0_loss_10" in rows[0] and "x0_loss_10" not in rows[4]  # a shortened chain has no such level
-    assert "pixel_rmse_of_one_image" in rows[2] and rows[2]["seconds_in_all"] > rows[2]["seconds"] and rows[0]["seconds_in_all"] == rows[0]["seconds"]
+    assert (
+        "pixel_rmse_of_one_image" in rows[2]
+        and rows[2]["seconds_in_all"] > rows[2]["seconds"]
+        and rows[0]["seconds_in_all"] == rows[0]["seconds"]
+    )
     assert (tmp_path / "conditional-0.png").is_file()
-    assert load_prior(tmp_path / "conditional-0.safetensors").denoiser.takes_image and not load_prior(tmp_path / "plain-0.safetensors").denoiser.takes_image
+    assert (
+        load_prior(tmp_path / "conditional-0.safetensors").denoiser.takes_image
+        and not load_prior(tmp_path / "plain-0.safetensors").denoiser.takes_image
+    )
     said.clear()
     again = run_study(study(tmp_path), tmp_path, say=lambda text, flush: said.append(text))
     assert said == [] and again == rows
@@ -62,5 +92,7 @@ def test_mistakes(tmp_path):
 
 def test_the_shipped_study_is_the_shipped_training():
     shipped = read_study(ROOT / "configs/studies/dip_in_training.yaml")
-    training = read_yaml(ROOT / "configs/train/ddpm_fashion_mnist_guided.yaml")["model"]["init_args"]["bank"]["init_args"]
+    training = read_yaml(ROOT / "configs/train/ddpm_fashion_mnist_guided.yaml")["model"]["init_args"]["bank"][
+        "init_args"
+    ]
     assert shipped.banks["dip"] == training

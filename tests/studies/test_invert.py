@@ -29,7 +29,9 @@ def test_the_command_writes_latent_and_comparison_and_refuses_what_does_not_fit(
     arguments = ("-m", "studies.invert", tmp_path / "in.png", "--prior", prior, "--output", tmp_path / "out")
     result = call(*arguments, "--steps", "5")
     assert result.returncode == 0, result.stderr
-    assert np.load(tmp_path / "out" / "latent.npy").shape == (1, 8, 8) and (tmp_path / "out" / "comparison.png").is_file()
+    assert (
+        np.load(tmp_path / "out" / "latent.npy").shape == (1, 8, 8) and (tmp_path / "out" / "comparison.png").is_file()
+    )
     assert "round trip RMSE" in result.stdout
     one_sentence(call(*arguments, "--label", "3"), "--label", "none")
     Image.fromarray(pixels[:6]).save(tmp_path / "in.png")
@@ -37,11 +39,22 @@ def test_the_command_writes_latent_and_comparison_and_refuses_what_does_not_fit(
 
 
 def test_a_prior_that_knows_classes_only_needs_a_label(tmp_path, monkeypatch):
-    network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4, num_classes=3, null_class=False)
+    network = UNet(
+        in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4, num_classes=3, null_class=False
+    )
     denoiser = assemble(network=network, schedule=Cosine(), prediction="epsilon", data_shape=(1, 8, 8))
     write_safetensors(tmp_path / "p.safetensors", network, describe_prior(denoiser, data="Digits"), dtype=torch.float32)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in.png")
-    words = ["invert", str(tmp_path / "in.png"), "--prior", str(tmp_path / "p.safetensors"), "--output", str(tmp_path / "out"), "--steps", "3"]
+    words = [
+        "invert",
+        str(tmp_path / "in.png"),
+        "--prior",
+        str(tmp_path / "p.safetensors"),
+        "--output",
+        str(tmp_path / "out"),
+        "--steps",
+        "3",
+    ]
     monkeypatch.setattr("sys.argv", words)
     with pytest.raises(UserError, match=r"--label is missing.* 0\.\.2"):
         main()

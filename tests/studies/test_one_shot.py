@@ -1,4 +1,6 @@
-"""The one-shot check against closed forms, its power to catch mistakes, and any CIFAR-10 prior put through it (CIFAR10_PRIOR=PATH)."""
+"""The one-shot check against closed forms, its power to catch mistakes, and any CIFAR-10 prior put through it
+(CIFAR10_PRIOR=PATH).
+"""
 
 import os
 from pathlib import Path
@@ -24,7 +26,9 @@ SHAPE = (1, 6, 6)
 
 
 def smooth_covariance() -> Tensor:
-    """Neighbouring pixels resemble each other, as in a picture; standard deviation 0.2, so that hardly a pixel leaves the range."""
+    """Neighbouring pixels resemble each other, as in a picture; standard deviation 0.2, so that hardly a pixel leaves
+    the range.
+    """
     x = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij"), -1).view(36, 2).double()
     return 0.04 * torch.exp(-torch.cdist(x, x).square() / 8)
 
@@ -74,7 +78,8 @@ def test_the_error_of_gaussian_data_is_a_formula():
 
 
 def test_a_right_denoiser_passes():
-    low = read(exact(), data(), SIGMAS[:2])  # at larger levels so small a picture tells hardly more than each pixel alone
+    # at larger levels so small a picture tells hardly more than each pixel alone
+    low = read(exact(), data(), SIGMAS[:2])
     assert complaints(low) == []
     assert complaints(low, [r.rmse for r in low]) == []
     assert [r.best_factor for r in low] == pytest.approx([1, 1], abs=0.06)
@@ -95,7 +100,9 @@ def test_other_numbers_than_expected_are_caught():
 
 def test_the_noise_belongs_to_the_image_and_not_to_the_batch():
     images = data(10)
-    assert one_shot_rmse(exact(), images, [0.3], batch_size=3) == pytest.approx(one_shot_rmse(exact(), images, [0.3]), rel=1e-6)
+    assert one_shot_rmse(exact(), images, [0.3], batch_size=3) == pytest.approx(
+        one_shot_rmse(exact(), images, [0.3]), rel=1e-6
+    )
     assert one_shot_rmse(exact(), images, [0.3], seed=1) != one_shot_rmse(exact(), images, [0.3])
 
 
@@ -107,7 +114,9 @@ def test_the_levels_are_those_of_the_table():
 
 def test_the_command_tells_an_untrained_prior(tmp_path, monkeypatch, capsys):
     prior = write_tiny_prior(tmp_path / "prior.safetensors")
-    monkeypatch.setattr("sys.argv", ["one_shot", "--prior", str(prior), "--data", "datamodules.digits.Digits", "--limit", "20"])
+    monkeypatch.setattr(
+        "sys.argv", ["one_shot", "--prior", str(prior), "--data", "datamodules.digits.Digits", "--limit", "20"]
+    )
     one_shot.main()
     assert "not right: at sigma_255 43.6" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["one_shot", "--prior", str(prior), "--limit", "20"])
@@ -126,7 +135,9 @@ def test_the_released_prior_of_mnist():
 
 
 def test_a_prior_of_cifar10_reaches_the_published_numbers():
-    """Any network that was trained on CIFAR-10: CIFAR10_PRIOR=PATH DATA_DIR=data pytest tests/evaluation/test_one_shot.py -k cifar10"""
+    """Any network that was trained on CIFAR-10: CIFAR10_PRIOR=PATH DATA_DIR=data pytest
+    tests/evaluation/test_one_shot.py -k cifar10
+    """
     if not os.environ.get("CIFAR10_PRIOR"):
         pytest.skip("needs a prior of CIFAR-10: set CIFAR10_PRIOR to its path, and DATA_DIR")
     test = CIFAR10().images("test")

@@ -42,7 +42,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
     restorer = ColdRestorer(network=network, family=GaussianBlur(steps=6, taps=3, std=1.0), data_shape=(1, 8, 8)).eval()
-    write_safetensors(tmp_path / "p.safetensors", network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32)
+    write_safetensors(
+        tmp_path / "p.safetensors", network, describe_cold_restorer(restorer, data="Digits"), dtype=torch.float32
+    )
 
     def run(*words):
         fixed = ["--prior", tmp_path / "p.safetensors"]

@@ -13,7 +13,8 @@ from studies.stopping_study import Runner, main, read_image, read_study
 from studies.stopping_tables import by_image, gaps, read_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = sorted(p for p in (ROOT / "configs" / "studies").glob("*.yaml") if "noises:" in p.read_text())  # others have commands of their own
+# others have commands of their own
+STUDIES = sorted(p for p in (ROOT / "configs" / "studies").glob("*.yaml") if "noises:" in p.read_text())
 TINY = """
 title: tiny
 images:
@@ -68,7 +69,13 @@ def test_a_study_from_end_to_end(study, tmp_path, monkeypatch, capsys):
     rows = gaps(read_jobs(folder))
     assert by_image(rows, "oracle") == pytest.approx({"one": 0.0, "two": 0.0}, abs=1e-6)
     assert min(r["gap"] for r in rows if r["criterion"] in ("oracle", "es_wmv")) >= -1e-6
-    assert {r["criterion"] for r in rows} == {"oracle", "es_wmv", "es_wmv, raw answer", "multi_noise", "multi_noise_one_pass"}
+    assert {r["criterion"] for r in rows} == {
+        "oracle",
+        "es_wmv",
+        "es_wmv, raw answer",
+        "multi_noise",
+        "multi_noise_one_pass",
+    }
     assert "| oracle * | +0.00" in (folder / "table.md").read_text()
     assert json.loads((folder / "jobs" / "one-gaussian_25-0-plain.json").read_text())["iterations"] == 40
 

@@ -14,16 +14,37 @@ def test_the_agent_starts_a_run_in_a_folder_of_its_own(tmp_path, monkeypatch):
     agents = pytest.importorskip("wandb.wandb_agent")
     config = tiny_config(max_steps=2, val_check_interval=2)
     config["wandb"] = {"mode": "auto"}
-    options = {"model.schedule": "diffusion.schedules.Linear", "seed": 4, "ema": {"profile": "power", "widths": [0.1]}, "model.channels_last": False}
+    options = {
+        "model.schedule": "diffusion.schedules.Linear",
+        "seed": 4,
+        "ema": {"profile": "power", "widths": [0.1]},
+        "model.channels_last": False,
+    }
     # What the agent sets for its children, it sets in its own environment.
-    environment = {"WANDB_SWEEP_ID": "sweep123", "WANDB_RUN_ID": "", "WANDB_SWEEP_PARAM_PATH": "", "WANDB_DIR": str(tmp_path), "WANDB_MODE": "offline"}
+    environment = {
+        "WANDB_SWEEP_ID": "sweep123",
+        "WANDB_RUN_ID": "",
+        "WANDB_SWEEP_PARAM_PATH": "",
+        "WANDB_DIR": str(tmp_path),
+        "WANDB_MODE": "offline",
+    }
     environment |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     agent = agents.Agent(None, None)
-    agent._sweep_command = ["${env}", "python", str(ROOT / "train.py"), "fit", "--config", str(write_config(tmp_path, config)), "${args}"]
-    agent._command_run({"run_id": "run45678", "program": "train.py", "args": {k: {"value": v} for k, v in options.items()}})
+    agent._sweep_command = [
+        "${env}",
+        "python",
+        str(ROOT / "train.py"),
+        "fit",
+        "--config",
+        str(write_config(tmp_path, config)),
+        "${args}",
+    ]
+    agent._command_run(
+        {"run_id": "run45678", "program": "train.py", "args": {k: {"value": v} for k, v in options.items()}}
+    )
     process = agent._run_processes["run45678"]
     assert process.wait() == 0
     run = tmp_path / "runs" / "tiny" / "sweep123" / "run45678"

@@ -24,7 +24,10 @@ GRID = {
         "model.learning_rate": {"value": 1e-5},
         "seed": {"values": [0, 1, 2]},
         "model.sampler": {
-            "values": [{"class_path": "diffusion.samplers.ddim.DDIM", "init_args": {"eta": 1.0}}, {"class_path": "diffusion.samplers.heun.Heun"}]
+            "values": [
+                {"class_path": "diffusion.samplers.ddim.DDIM", "init_args": {"eta": 1.0}},
+                {"class_path": "diffusion.samplers.heun.Heun"},
+            ]
         },
     },
     "command": ["${env}", "python", "train.py", "fit", "--config", "configs/demo/train.yaml", "${args}"],
@@ -42,7 +45,12 @@ def agents_words(path: Path, options: dict) -> list[str]:
     """The command as W&B's own agent makes it, from what the server would tell it."""
     content = load_sweep_config(str(path))
     flags = create_sweep_command_args({"args": {k: {"value": v} for k, v in options.items()}})
-    macros = {"${env}": ["/usr/bin/env"], "${args}": flags["args"], "${program}": [content["program"]], "${interpreter}": ["python"]}
+    macros = {
+        "${env}": ["/usr/bin/env"],
+        "${args}": flags["args"],
+        "${program}": [content["program"]],
+        "${interpreter}": ["python"],
+    }
     return [word for part in create_sweep_command(content["command"]) for word in macros.get(part, [part])]
 
 
@@ -62,11 +70,17 @@ def test_all_combinations_in_order(tmp_path):
     assert len(sweep.combinations) == 2 * 3 * 2
     assert sweep.swept == ("model.schedule", "seed", "model.sampler")
     names = [c.name for c in sweep.combinations]
-    assert names[:3] == ["Linear-seed_0-DDIM_eta_1.0", "Linear-seed_0-Heun", "Linear-seed_1-DDIM_eta_1.0"] and len(set(names)) == 12
+    assert (
+        names[:3] == ["Linear-seed_0-DDIM_eta_1.0", "Linear-seed_0-Heun", "Linear-seed_1-DDIM_eta_1.0"]
+        and len(set(names)) == 12
+    )
     assert [c.number for c in sweep.combinations] == list(range(12))
     assert sweep.combinations[0].words[:4] == ("train.py", "fit", "--config", "configs/demo/train.yaml")
     assert "--model.learning_rate=1e-05" in sweep.combinations[0].words
-    assert "--model.sampler={'class_path': 'diffusion.samplers.ddim.DDIM', 'init_args': {'eta': 1.0}}" in sweep.combinations[0].words
+    assert (
+        "--model.sampler={'class_path': 'diffusion.samplers.ddim.DDIM', 'init_args': {'eta': 1.0}}"
+        in sweep.combinations[0].words
+    )
 
 
 def test_the_numbers_of_another_file_are_others(tmp_path):
@@ -82,7 +96,11 @@ def test_names_stay_unique(tmp_path):
     names = [c.name for c in read_sweep(write(tmp_path, parameters=paths)).combinations]
     assert len(set(names)) == 4
     assert all(set(n) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") for n in names)
-    assert short_keys(("model.init_args.seed", "data.seed", "x")) == {"model.init_args.seed": "model.seed", "data.seed": "data.seed", "x": "x"}
+    assert short_keys(("model.init_args.seed", "data.seed", "x")) == {
+        "model.init_args.seed": "model.seed",
+        "data.seed": "data.seed",
+        "x": "x",
+    }
     assert short_value({"class_path": "a.b.C", "init_args": {"k": [1, 2]}}) == "C k=1 2"
 
 

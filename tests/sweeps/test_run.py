@@ -1,4 +1,6 @@
-"""The loop: several at once, goes on after a stop, names what failed; with a script of a few lines in place of a training."""
+"""The loop: several at once, goes on after a stop, names what failed; with a script of a few lines in place of a
+training.
+"""
 
 import os
 import signal
@@ -42,7 +44,12 @@ def make(tmp_path):
     script.write_text(textwrap.dedent(SCRIPT))
 
     def sweep(values: list[int]) -> tuple[Sweep, Places]:
-        content = {"program": str(script), "method": "grid", "metric": {"name": "m", "goal": "minimize"}, "parameters": {"x": {"values": values}}}
+        content = {
+            "program": str(script),
+            "method": "grid",
+            "metric": {"name": "m", "goal": "minimize"},
+            "parameters": {"x": {"values": values}},
+        }
         path = tmp_path / "toy.yaml"
         path.write_text(yaml.safe_dump({**content, "command": ["${env}", "python", "${program}", "${args}"]}))
         read = read_sweep(path)
@@ -75,15 +82,23 @@ def test_a_result_belongs_to_its_command(make):
     sweep, places = make([1, 4])
     assert Runner(sweep, places, say=lambda _: None).run(sweep.combinations) == 0
     # The same name with another command: as after a change of the file.
-    other = type(sweep.combinations[0])(number=0, name="x_1", options={"x": 1}, words=(*sweep.combinations[0].words, "--more"))
+    other = type(sweep.combinations[0])(
+        number=0, name="x_1", options={"x": 1}, words=(*sweep.combinations[0].words, "--more")
+    )
     assert places.state(other).status == "outdated"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_loop_stops_its_runs_and_goes_on(make, number):
     sweep, places = make([3, 4])
-    code = "import sys; from sweeps.expand import read_sweep; from sweeps.run import Runner; from sweeps.state import Places\n"
-    code += f"s = read_sweep({str(sweep.path)!r}); sys.exit(Runner(s, Places(s, {str(places.output)!r})).run(s.combinations))"
+    code = (
+        "import sys; from sweeps.expand import read_sweep; from sweeps.run import Runner; from sweeps.state import"
+        " Places\n"
+    )
+    code += (
+        f"s = read_sweep({str(sweep.path)!r}); sys.exit(Runner(s, Places(s,"
+        f" {str(places.output)!r})).run(s.combinations))"
+    )
     loop = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
     pid = places.run(sweep.combinations[0]) / "pid"
     _wait(lambda: pid.exists() and pid.read_text())
@@ -112,7 +127,11 @@ def test_a_training_is_told_its_folder_and_its_group(make):
     first = sweep.combinations[0]
     command = command_of(sweep, first, Places(sweep))
     assert command[:3] == [sys.executable, "train.py", "fit"]
-    assert command[-3:] == [f"--run=runs/sweeps/ddpm_mnist_ablation/{first.name}", "--wandb.group=ddpm_mnist_ablation", "--wandb.tags=[sweep]"]
+    assert command[-3:] == [
+        f"--run=runs/sweeps/ddpm_mnist_ablation/{first.name}",
+        "--wandb.group=ddpm_mnist_ablation",
+        "--wandb.tags=[sweep]",
+    ]
 
 
 def _wait(condition, seconds: float = 60) -> None:

@@ -1,4 +1,6 @@
-"""sweep.py as a user calls it, with the real train.py: two runs of two steps, their table, and mistakes in one sentence."""
+"""sweep.py as a user calls it, with the real train.py: two runs of two steps, their table, and mistakes in one
+sentence.
+"""
 
 import csv
 import os
@@ -32,9 +34,12 @@ def call(monkeypatch, capsys):
 def write_sweep(folder: Path, parameters: dict) -> Path:
     config = write_config(folder, tiny_config(max_steps=2, val_check_interval=2))
     content = {
-        "program": "train.py", "method": "grid", "metric": {"name": "val/loss", "goal": "minimize"}, "parameters": parameters,
+        "program": "train.py",
+        "method": "grid",
+        "metric": {"name": "val/loss", "goal": "minimize"},
+        "parameters": parameters,
         "command": ["${env}", "python", "train.py", "fit", "--config", str(config), "--samples.count=0", "${args}"],
-    }  # fmt: skip
+    }
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
@@ -46,20 +51,35 @@ def runs(output: Path) -> list[dict[str, str]]:
 
 
 def test_a_grid_is_run_and_tabled(tmp_path, call):
-    sweep = write_sweep(tmp_path, {"model.schedule": {"values": ["diffusion.schedules.Linear", "diffusion.schedules.Cosine"]}, "seed": {"value": 3}})
+    sweep = write_sweep(
+        tmp_path,
+        {
+            "model.schedule": {"values": ["diffusion.schedules.Linear", "diffusion.schedules.Cosine"]},
+            "seed": {"value": 3},
+        },
+    )
     output = tmp_path / "out"
     code, printed = call("run", sweep, "--output", output, "--jobs", 2, "--threads", 1)
     assert code == 0, printed
     for name in ("Linear", "Cosine"):
         config = yaml.safe_load((output / name / "config.yaml").read_text())
         assert config["model"]["init_args"]["schedule"]["class_path"] == f"diffusion.schedules.{name}"
-        assert config["seed_everything"] == config["model"]["init_args"]["seed"] == config["data"]["init_args"]["seed"] == 3
+        assert (
+            config["seed_everything"]
+            == config["model"]["init_args"]["seed"]
+            == config["data"]["init_args"]["seed"]
+            == 3
+        )
         assert config["wandb"]["group"] == "small" and config["wandb"]["tags"] == ["sweep"]
     assert "Linear  finished" in call("list", sweep, "--output", output)[1]
     code, printed = call("table", sweep, "--output", output, "--metric", "train/loss")
     assert code == 0 and "2 of 2 runs finished" in printed and printed.count("**") == 2
     rows = runs(output)
-    assert [r["schedule"] for r in rows] == ["Linear", "Cosine"] and {r["status"] for r in rows} == {"finished"} and {r["images"] for r in rows} == {"32"}
+    assert (
+        [r["schedule"] for r in rows] == ["Linear", "Cosine"]
+        and {r["status"] for r in rows} == {"finished"}
+        and {r["images"] for r in rows} == {"32"}
+    )
     for row in rows:
         with open(output / row["schedule"] / "metrics.csv") as file:
             last = [r["val/loss"] for r in csv.DictReader(file) if r["val/loss"]][-1]
@@ -118,10 +138,25 @@ def test_a_task_runs_its_combination_and_is_queued_again_on_75_alone(script, tmp
     for name, ending in {"srun": f"exit {code}", "scontrol": "true"}.items():
         (tools / name).write_text(f'#!/bin/bash\necho "$@" > {tmp_path}/{name}.called\n{ending}\n')
         (tools / name).chmod(0o755)
-    slurm = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "2", "SLURM_SUBMIT_DIR": str(ROOT), "PYTHON": "python3", "SLURM_JOB_ID": "72"}
-    result = subprocess.run(["bash", script[0]], env={**os.environ, **slurm, "PATH": f"{tools}:{os.environ['PATH']}"}, capture_output=True, text=True)
+    slurm = {
+        "SLURM_ARRAY_JOB_ID": "70",
+        "SLURM_ARRAY_TASK_ID": "2",
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "PYTHON": "python3",
+        "SLURM_JOB_ID": "72",
+    }
+    result = subprocess.run(
+        ["bash", script[0]],
+        env={**os.environ, **slurm, "PATH": f"{tools}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
     assert result.returncode == code, result.stderr
     called = shlex.split((tmp_path / "srun.called").read_text())
-    assert called[:4] == ["python3", "sweep.py", "run", str(script[1])] and called[-2:] == ["--number", "2"] and "--fingerprint" in called
+    assert (
+        called[:4] == ["python3", "sweep.py", "run", str(script[1])]
+        and called[-2:] == ["--number", "2"]
+        and "--fingerprint" in called
+    )
     requeued = tmp_path / "scontrol.called"
     assert requeued.read_text() == "requeue 70_2\n" if code == 75 else not requeued.exists()

@@ -21,15 +21,18 @@ FIELD, STRIDE = 13, 2  # one logit of the discriminator sees 13 x 13 pixels, eve
 
 
 class AdversarialTerm(Term):
-    """weight * mean over patches of softplus(-D(f)); D learns beside it: softplus(-D(r)) + softplus(D(f)), one small D for each image, from that image alone.
+    """weight * mean over patches of softplus(-D(f)); D learns beside it: softplus(-D(r)) + softplus(D(f)), one small D
+    for each image, from that image alone.
 
-    r is what the patches shall look like: the measurement y, which for super-resolution shows the scene's patches at another scale (patch recurrence, Glasner
-    et al. 2009; Shocher et al. 2018, 1812.00231), or A^+ y. Patches with a missing pixel are not shown to D. Where r = y has noise, f gets noise of the same
-    sigma before D sees it, so that D cannot ask f for noise (Bora et al. 2018, AmbientGAN). Non-saturating loss: Goodfellow et al. 2014 (1406.2661); patches of
-    13 x 13 pixels: Isola et al. 2017 (1611.07004).
+    r is what the patches shall look like: the measurement y, which for super-resolution shows the scene's patches at
+    another scale (patch recurrence, Glasner et al. 2009; Shocher et al. 2018, 1812.00231), or A^+ y. Patches with a
+    missing pixel are not shown to D. Where r = y has noise, f gets noise of the same sigma before D sees it, so that D
+    cannot ask f for noise (Bora et al. 2018, AmbientGAN). Non-saturating loss: Goodfellow et al. 2014 (1406.2661);
+    patches of 13 x 13 pixels: Isola et al. 2017 (1611.07004).
 
-    weight: against the data term. reference: r. channels: of D. learning_rate: of its Adam (0.5, 0.999). steps: of D at each iteration. crop: D sees a random
-    square of this side at each step. ValueError for options out of range, Unsupported where y is no image or no patch is known.
+    weight: against the data term. reference: r. channels: of D. learning_rate: of its Adam (0.5, 0.999). steps: of D at
+    each iteration. crop: D sees a random square of this side at each step. ValueError for options out of range,
+    Unsupported where y is no image or no patch is known.
     """
 
     def __init__(
@@ -45,29 +48,51 @@ class AdversarialTerm(Term):
         if not 0 <= weight < float("inf") or not learning_rate > 0:
             raise ValueError(f"weight must be at least 0 and learning_rate positive, got {weight} and {learning_rate}")
         if channels < 1 or steps < 1 or crop < FIELD:
-            raise ValueError(f"channels and steps must be at least 1 and crop at least {FIELD}, got {channels}, {steps} and {crop}")
+            raise ValueError(
+                f"channels and steps must be at least 1 and crop at least {FIELD}, got {channels}, {steps} and {crop}"
+            )
         if reference not in ("measurement", "pseudo_inverse"):
             raise ValueError(f"reference must be measurement or pseudo_inverse, got '{reference}'")
-        self.weight, self.reference, self.channels, self.learning_rate, self.steps, self.crop = weight, reference, channels, learning_rate, steps, crop
+        self.weight, self.reference, self.channels, self.learning_rate, self.steps, self.crop = (
+            weight,
+            reference,
+            channels,
+            learning_rate,
+            steps,
+            crop,
+        )
 
     def begin(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> ActiveTerm:
         del iterations
         operator = measurement.operator
         name = operator.description or type(operator).__name__
         if self.reference == "pseudo_inverse" and not operator.linear:
-            raise Unsupported(f"an adversarial term on the pseudo-inverse needs a linear operator, {name} is not: set reference to measurement")
+            raise Unsupported(
+                f"an adversarial term on the pseudo-inverse needs a linear operator, {name} is not: set reference to"
+                " measurement"
+            )
         if self.reference == "measurement" and operator.output_shape[0] != operator.input_shape[0]:
-            raise Unsupported(f"an adversarial term needs measurements that are images, those of {name} are not: set reference to pseudo_inverse")
+            raise Unsupported(
+                f"an adversarial term needs measurements that are images, those of {name} are not: set reference to"
+                " pseudo_inverse"
+            )
         return _Active(self, measurement, random)
 
 
 class Discriminator(UntrainedNetwork):
-    """Logits [K, 1, H / 2, W / 2] of images [K, C, H, W]: four 3x3 convolutions, the second of stride 2, no norm, so that a patch is judged by itself."""
+    """Logits [K, 1, H / 2, W / 2] of images [K, C, H, W]: four 3x3 convolutions, the second of stride 2, no norm, so
+    that a patch is judged by itself.
+    """
 
     def __init__(self, inputs: int, channels: int, copies: int) -> None:
         super().__init__()
         self.copies = copies
-        widths = [(inputs, channels, 1), (channels, 2 * channels, STRIDE), (2 * channels, 2 * channels, 1), (2 * channels, 1, 1)]
+        widths = [
+            (inputs, channels, 1),
+            (channels, 2 * channels, STRIDE),
+            (2 * channels, 2 * channels, 1),
+            (2 * channels, 1, 1),
+        ]
         self.convs = nn.ModuleList(Conv(copies, a, b, 3, stride=s) for a, b, s in widths)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -83,19 +108,32 @@ class _Active(ActiveTerm):
         from_y = term.reference == "measurement"
         self.real = y if from_y else operator.pseudo_inverse(y)
         self.sigma = measurement.sigma if from_y else 0.0
-        self.known = torch.ones_like(self.real[:, :1]) if operator.mask is None else operator.mask.to(y).expand(len(y), -1, -1, -1)
+        self.known = (
+            torch.ones_like(self.real[:, :1])
+            if operator.mask is None
+            else operator.mask.to(y).expand(len(y), -1, -1, -1)
+        )
         if min(self.real.shape[2:]) < FIELD:
             raise Unsupported(
-                f"an adversarial term compares {FIELD} x {FIELD} patches, and has {self.real.shape[2]} x {self.real.shape[3]} pixels: leave it out"
+                f"an adversarial term compares {FIELD} x {FIELD} patches, and has {self.real.shape[2]} x"
+                f" {self.real.shape[3]} pixels: leave it out"
             )
         for row, index in enumerate(self.index):
             if not bool(_patches(self.known[row : row + 1]).any()):
                 raise Unsupported(
-                    f"no patch of {FIELD} x {FIELD} pixels of image {index} is known, so an adversarial term has nothing to compare with: leave it out"
+                    f"no patch of {FIELD} x {FIELD} pixels of image {index} is known, so an adversarial term has"
+                    " nothing to compare with: leave it out"
                 )
         self.network = Discriminator(y.shape[1], term.channels, len(y)).to(y.device, y.dtype)
-        self.network.reset([torch.Generator().manual_seed(int(random.generator("dip_adversarial_weights", i).integers(2**62))) for i in self.index])
-        self.optimizer = IndependentAdam(self.network.parameters(), lr=term.learning_rate, copies=len(y), betas=(0.5, 0.999))
+        self.network.reset(
+            [
+                torch.Generator().manual_seed(int(random.generator("dip_adversarial_weights", i).integers(2**62)))
+                for i in self.index
+            ]
+        )
+        self.optimizer = IndependentAdam(
+            self.network.parameters(), lr=term.learning_rate, copies=len(y), betas=(0.5, 0.999)
+        )
 
     def loss(self, output: Tensor, iteration: int) -> Tensor:
         frozen = {name: p.detach() for name, p in self.network.named_parameters()}
@@ -118,7 +156,9 @@ class _Active(ActiveTerm):
             self.optimizer.zero_grad(set_to_none=True)
 
     def _crops(self, stream: str, *images: Tensor, noisy: Tensor | None = None) -> list[Tensor]:
-        """A random square of each row, at the same place in all images; the draws are a function of (seed, stream, image index)."""
+        """A random square of each row, at the same place in all images; the draws are a function of (seed, stream,
+        image index).
+        """
         height, width = images[0].shape[2:]
         h, w = min(self.term.crop, height), min(self.term.crop, width)
         rows: list[list[Tensor]] = [[] for _ in images]
@@ -128,7 +168,9 @@ class _Active(ActiveTerm):
             for found, image in zip(rows, images, strict=True):
                 square = image[row, :, top : top + h, left : left + w]
                 if noisy is not None and self.sigma > 0:
-                    square = square + self.sigma * torch.from_numpy(generator.standard_normal(tuple(square.shape), dtype=np.float32)).to(square)
+                    square = square + self.sigma * torch.from_numpy(
+                        generator.standard_normal(tuple(square.shape), dtype=np.float32)
+                    ).to(square)
                 found.append(square)
         return [torch.stack(found) for found in rows]
 

@@ -21,7 +21,9 @@ class ActiveTerm(ABC):
         """The weighted loss [B] of the outputs f [B, C, H, W] in [-1, 1], with gradient; iteration counts from 1."""
 
     def after_step(self, output: Tensor, average: Tensor, iteration: int) -> None:
-        """Called after the optimiser's step with the outputs of that iteration, without gradient: what learns beside the network learns here."""
+        """Called after the optimiser's step with the outputs of that iteration, without gradient: what learns beside
+        the network learns here.
+        """
         del output, average, iteration
 
     def state_dict(self) -> dict[str, Any]:
@@ -34,8 +36,9 @@ class ActiveTerm(ABC):
 
 
 class Term(Recorded, ABC):
-    """The options of a term. per_iteration: what one iteration costs beyond the untrained network, at most. calls_of_rows: how many rows a prior was really
-    asked about, over all fits since somebody set it to 0; for terms that ask one.
+    """The options of a term. per_iteration: what one iteration costs beyond the untrained network, at most.
+    calls_of_rows: how many rows a prior was really asked about, over all fits since somebody set it to 0; for terms
+    that ask one.
     """
 
     per_iteration: Cost = Cost()
@@ -47,4 +50,6 @@ class Term(Recorded, ABC):
 
     @abstractmethod
     def begin(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> ActiveTerm:
-        """The term at work on a measurement; draws from `random` under stream names of its own, keyed by image index."""
+        """The term at work on a measurement; draws from `random` under stream names of its own, keyed by image
+        index.
+        """

@@ -19,20 +19,24 @@ _COUNTING = threading.Lock()
 
 
 class DenoiserTerm(Term):
-    """weight * mean(((f - D(f + sigma eps; sigma)) / 2)^2), whose gradient weight * (f - D) / (2 N) does not go through D: one forward call an iteration.
+    """weight * mean(((f - D(f + sigma eps; sigma)) / 2)^2), whose gradient weight * (f - D) / (2 N) does not go through
+    D: one forward call an iteration.
 
-    With eps drawn anew at every iteration this is RED-diff's regulariser, Mardani et al. 2023 (2305.04391): there w_t (eps_phi(x_t) - eps) with w_t in
-    proportion to sigma_t is (f - D) with a constant weight, 0.25 in their code (score distillation, Poole et al. 2022, 2209.14988, is the same gradient). By
-    Tweedie (f - D) / sigma^2 is -grad log p_sigma, so that the weight of maximum a posteriori at this level is (N / m) s_y^2 / sigma^2, with the noise s_y of
-    the m measured values: weight null takes it, and the weight grows while the level falls; docs/theory/dip_and_ddpm.md. With
-    add_noise false it is regularisation by denoising, Romano et al. 2017 (1611.02862), as in DeepRED, Mataev et al. 2019 (1903.10176): D takes f itself for
-    noisy, and is asked again every `refresh` iterations only.
+    With eps drawn anew at every iteration this is RED-diff's regulariser, Mardani et al. 2023 (2305.04391): there w_t
+    (eps_phi(x_t) - eps) with w_t in proportion to sigma_t is (f - D) with a constant weight, 0.25 in their code (score
+    distillation, Poole et al. 2022, 2209.14988, is the same gradient). By Tweedie (f - D) / sigma^2 is -grad log
+    p_sigma, so that the weight of maximum a posteriori at this level is (N / m) s_y^2 / sigma^2, with the noise s_y of
+    the m measured values: weight null takes it, and the weight grows while the level falls;
+    docs/theory/dip_and_ddpm.md. With add_noise false it is regularisation by denoising, Romano et al. 2017
+    (1611.02862), as in DeepRED, Mataev et al. 2019 (1903.10176): D takes f itself for noisy, and is asked again every
+    `refresh` iterations only.
 
-    prior: the denoiser; in a config {class_path: checkpoints.denoiser_file.DenoiserFile, init_args: {path: ...}}. weight: against the data term, both means in
-    [0, 1] units; null: see above, for a measurement with noise. from_255, to_255: sigma at the first and the last iteration of the limit, geometric in between;
-    equal: fixed. add_noise: see above. refresh: iterations between two calls. conditioning: of a prior that takes a conditioning image as a second input: "pseudo_inverse" of y, or
-    "average", the averaged output of the iteration before. any_size: use the prior on pictures of another size than it was trained on. ValueError for options
-    out of range.
+    prior: the denoiser; in a config {class_path: checkpoints.denoiser_file.DenoiserFile, init_args: {path: ...}}.
+    weight: against the data term, both means in [0, 1] units; null: see above, for a measurement with noise. from_255,
+    to_255: sigma at the first and the last iteration of the limit, geometric in between; equal: fixed. add_noise: see
+    above. refresh: iterations between two calls. conditioning: of a prior that takes a conditioning image as a second
+    input: "pseudo_inverse" of y, or "average", the averaged output of the iteration before. any_size: use the prior on
+    pictures of another size than it was trained on. ValueError for options out of range.
     """
 
     def __init__(
@@ -69,23 +73,38 @@ class DenoiserTerm(Term):
         y, mask = measurement.y, measurement.operator.mask
         if self.weight is not None:
             return y.new_full((len(y),), self.weight)
-        values = y.new_full((len(y),), y[0].numel()) if mask is None else (mask.flatten(1).sum(1) * y.shape[1]).to(y).expand(len(y))
+        values = (
+            y.new_full((len(y),), y[0].numel())
+            if mask is None
+            else (mask.flatten(1).sum(1) * y.shape[1]).to(y).expand(len(y))
+        )
         return math.prod(measurement.operator.input_shape) / values * (measurement.sigma / sigma) ** 2
 
     def check(self, operator: Operator, noise: Noise) -> None:
-        """Raise Unsupported where the prior is of other pictures, where there is no conditioning image for one that needs it, or no noise that says what the weight is."""
+        """Raise Unsupported where the prior is of other pictures, where there is no conditioning image for one that
+        needs it, or no noise that says what the weight is.
+        """
         (channels, *known), (given, *size) = self.prior.data_shape, operator.input_shape
         if channels != given:
-            raise Unsupported(f"the prior knows pictures of {channels} channels, and these have {given}: give another prior, or pictures in its colours")
+            raise Unsupported(
+                f"the prior knows pictures of {channels} channels, and these have {given}: give another prior, or"
+                " pictures in its colours"
+            )
         if known != size and not self.any_size:
             raise Unsupported(
-                f"the prior was trained on pictures of {known[1]}x{known[0]} pixels (width x height), and these have {size[1]}x{size[0]}: give pictures of "
-                "that size, another prior, or any_size true to use it as it is"
+                f"the prior was trained on pictures of {known[1]}x{known[0]} pixels (width x height), and these have"
+                f" {size[1]}x{size[0]}: give pictures of that size, another prior, or any_size true to use it as it is"
             )
         if self.prior.takes_image and self.conditioning == "pseudo_inverse" and not operator.linear:
-            raise Unsupported("the prior takes a conditioning image, and an operator that is not linear has no pseudo-inverse: set conditioning to average")
+            raise Unsupported(
+                "the prior takes a conditioning image, and an operator that is not linear has no pseudo-inverse: set"
+                " conditioning to average"
+            )
         if self.weight is None and not noise.sigma > 0:
-            raise Unsupported("the measurement has no noise, which says what weight the denoiser has: give a weight (0.25 in RED-diff)")
+            raise Unsupported(
+                "the measurement has no noise, which says what weight the denoiser has: give a weight (0.25 in"
+                " RED-diff)"
+            )
 
     def begin(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> ActiveTerm:
         self.check(measurement.operator, measurement.noise)
@@ -98,7 +117,11 @@ class _Active(ActiveTerm):
         term.prior.to(measurement.y.device)
         self.generators = [random.generator("dip denoiser", i) for i in measurement.index]
         self.conditioned = term.prior.takes_image
-        self.conditioning = measurement.operator.pseudo_inverse(measurement.y) if self.conditioned and term.conditioning == "pseudo_inverse" else None
+        self.conditioning = (
+            measurement.operator.pseudo_inverse(measurement.y)
+            if self.conditioned and term.conditioning == "pseudo_inverse"
+            else None
+        )
         self.target: Tensor | None = None
 
     def loss(self, output: Tensor, iteration: int) -> Tensor:
@@ -118,20 +141,33 @@ class _Active(ActiveTerm):
         if self.term.add_noise:
             drawn = [torch.from_numpy(g.standard_normal(tuple(f.shape[1:]), dtype="float32")) for g in self.generators]
             x = f + sigma * torch.stack(drawn).to(f)
-        condition = Condition(image=(f if self.conditioning is None else self.conditioning).float()) if self.conditioned else None
+        condition = (
+            Condition(image=(f if self.conditioning is None else self.conditioning).float())
+            if self.conditioned
+            else None
+        )
         with _COUNTING:  # fits run side by side on threads
             self.term.calls_of_rows += len(f)
         level = torch.full((len(f),), sigma, dtype=torch.float32, device=f.device)
-        return self.term.prior.predict(x.float(), level, condition).x0.clamp(-1, 1).to(f)  # a prior is in float32, whatever the fit is in
+        # a prior is in float32, whatever the fit is in
+        return self.term.prior.predict(x.float(), level, condition).x0.clamp(-1, 1).to(f)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"generators": [_plain(g.bit_generator.state) for g in self.generators], "target": self.target, "guide": self.conditioning}
+        return {
+            "generators": [_plain(g.bit_generator.state) for g in self.generators],
+            "target": self.target,
+            "guide": self.conditioning,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.target, self.conditioning = (None if state[k] is None else state[k].to(self.measurement.y.device) for k in ("target", "guide"))
+        self.target, self.conditioning = (
+            None if state[k] is None else state[k].to(self.measurement.y.device) for k in ("target", "guide")
+        )
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = saved
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    return {k: _plain(v) if isinstance(v, dict) else v.tolist() if hasattr(v, "tolist") else v for k, v in state.items()}
+    return {
+        k: _plain(v) if isinstance(v, dict) else v.tolist() if hasattr(v, "tolist") else v for k, v in state.items()
+    }

@@ -13,17 +13,26 @@ from restoration.deep_image_prior.terms.base import ActiveTerm, Term
 
 
 class PerceptualTerm(Term):
-    """weight * mean over layers l of |phi_l(a) - phi_l(b)|^2 / |phi_l(b)|^2, with (a, b) = (A f, y) or (f, A^+ y): relative errors of feature maps.
+    """weight * mean over layers l of |phi_l(a) - phi_l(b)|^2 / |phi_l(b)|^2, with (a, b) = (A f, y) or (f, A^+ y):
+    relative errors of feature maps.
 
-    phi sees the noise and the holes of y as it sees everything else: it is for measurements without much of them (JPEG, blur, super-resolution). Johnson et al.
-    2016 (1603.08155); features as the data term of the deep image prior: Ulyanov et al. 2018 (1711.10925), feature inversion.
+    phi sees the noise and the holes of y as it sees everything else: it is for measurements without much of them (JPEG,
+    blur, super-resolution). Johnson et al. 2016 (1603.08155); features as the data term of the deep image prior:
+    Ulyanov et al. 2018 (1711.10925), feature inversion.
 
-    features: phi, e.g. {class_path: checkpoints.feature_maps.ClassifierMaps, init_args: {path: assets/classifier_cifar10.safetensors}}. compare: "measurement"
-    for (A f, y), where A gives an image (else Unsupported), "pseudo_inverse" for (f, A^+ y). UserError for images that phi cannot see, ValueError where weight
-    is negative.
+    features: phi, e.g. {class_path: checkpoints.feature_maps.ClassifierMaps, init_args: {path:
+    assets/classifier_cifar10.safetensors}}. compare: "measurement" for (A f, y), where A gives an image (else
+    Unsupported), "pseudo_inverse" for (f, A^+ y). UserError for images that phi cannot see, ValueError where weight is
+    negative.
     """
 
-    def __init__(self, *, features: FeatureMaps, weight: float = 0.01, compare: Literal["measurement", "pseudo_inverse"] = "measurement") -> None:
+    def __init__(
+        self,
+        *,
+        features: FeatureMaps,
+        weight: float = 0.01,
+        compare: Literal["measurement", "pseudo_inverse"] = "measurement",
+    ) -> None:
         if not 0 <= weight < float("inf"):
             raise ValueError(f"weight must be finite and at least 0, got {weight}")
         if compare not in ("measurement", "pseudo_inverse"):
@@ -34,9 +43,15 @@ class PerceptualTerm(Term):
         del random, iterations
         operator = measurement.operator
         if self.compare == "pseudo_inverse" and not operator.linear:
-            raise Unsupported(f"a perceptual term on the pseudo-inverse needs a linear operator, {_name(operator)} is not: set compare to measurement")
+            raise Unsupported(
+                f"a perceptual term on the pseudo-inverse needs a linear operator, {_name(operator)} is not: set"
+                " compare to measurement"
+            )
         if self.compare == "measurement" and operator.output_shape[0] != operator.input_shape[0]:
-            raise Unsupported(f"a perceptual term needs measurements that are images, those of {_name(operator)} are not: set compare to pseudo_inverse")
+            raise Unsupported(
+                f"a perceptual term needs measurements that are images, those of {_name(operator)} are not: set compare"
+                " to pseudo_inverse"
+            )
         self.features.check(operator.output_shape if self.compare == "measurement" else operator.input_shape)
         return _Active(self, measurement)
 
@@ -53,7 +68,9 @@ class _Active(ActiveTerm):
     def loss(self, output: Tensor, iteration: int) -> Tensor:
         del iteration
         seen = self.features.of(output if self.operator is None else self.operator(output))
-        errors = [(a - b).flatten(1).square().sum(1) / size for a, b, size in zip(seen, self.wanted, self.sizes, strict=True)]
+        errors = [
+            (a - b).flatten(1).square().sum(1) / size for a, b, size in zip(seen, self.wanted, self.sizes, strict=True)
+        ]
         return self.weight * torch.stack(errors).mean(0).to(output)
 
 

@@ -10,11 +10,13 @@ EPSILON = 1e-10  # (1e-5)^2 in [0, 1] units: keeps the gradient of a root finite
 
 
 class TVTerm(Term, ActiveTerm):
-    """weight * sum over channels and pixels of (d_h^2 + d_v^2)^beta, forward differences of u = (f + 1) / 2 in [0, 1], without the last row and column.
+    """weight * sum over channels and pixels of (d_h^2 + d_v^2)^beta, forward differences of u = (f + 1) / 2 in [0, 1],
+    without the last row and column.
 
-    The sum of each image, as published, beside a data term that is a mean: the same weight presses harder on a larger image. Where a difference is below 1e-5
-    the power is smoothed, and a constant image has 0. Reference implementation of Ulyanov et al. 2018 (1711.10925): weight 1e-7, beta 0.5 (the isotropic total
-    variation; Mahendran and Vedaldi 2015, 1412.0035, for other beta). Raises ValueError where weight is negative or beta not positive.
+    The sum of each image, as published, beside a data term that is a mean: the same weight presses harder on a larger
+    image. Where a difference is below 1e-5 the power is smoothed, and a constant image has 0. Reference implementation
+    of Ulyanov et al. 2018 (1711.10925): weight 1e-7, beta 0.5 (the isotropic total variation; Mahendran and Vedaldi
+    2015, 1412.0035, for other beta). Raises ValueError where weight is negative or beta not positive.
     """
 
     def __init__(self, *, weight: float = 1e-7, beta: float = 0.5) -> None:

@@ -184,7 +184,10 @@ def test_what_is_not_implemented_is_refused_by_key_and_value(key, value):
 
 def test_a_key_left_out_means_the_default_of_diffusers():
     """The defaults compute something else with the same weights, so they must not pass for the released model."""
-    assert unet_from_diffusers({k: v for k, v in SMALL.items() if k != "downsample_padding"})["downsample_padding"] == "both"
+    assert (
+        unet_from_diffusers({k: v for k, v in SMALL.items() if k != "downsample_padding"})["downsample_padding"]
+        == "both"
+    )
     assert "downsample_padding" not in unet_from_diffusers(SMALL)
     waves = ("flip_sin_to_cos", "freq_shift")
     assert unet_from_diffusers({k: v for k, v in SMALL.items() if k not in waves})["time_waves"] == "adm"

@@ -15,15 +15,37 @@ from common.errors import UserError
 from diffusion.schedules import Cosine, Linear, ScaledLinear, SigmoidBeta, Tabulated, ZeroTerminalSNR
 
 UNET = {
-    "_class_name": "UNet2DModel", "_diffusers_version": "0.0.4", "act_fn": "silu", "attention_head_dim": None, "block_out_channels": [8, 16],
-    "center_input_sample": False, "down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "downsample_padding": 0, "flip_sin_to_cos": False,
-    "freq_shift": 1, "in_channels": 3, "layers_per_block": 1, "mid_block_scale_factor": 1, "norm_eps": 1e-6, "norm_num_groups": 4, "out_channels": 3,
-    "sample_size": 16, "time_embedding_type": "positional", "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-}  # fmt: skip
+    "_class_name": "UNet2DModel",
+    "_diffusers_version": "0.0.4",
+    "act_fn": "silu",
+    "attention_head_dim": None,
+    "block_out_channels": [8, 16],
+    "center_input_sample": False,
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "downsample_padding": 0,
+    "flip_sin_to_cos": False,
+    "freq_shift": 1,
+    "in_channels": 3,
+    "layers_per_block": 1,
+    "mid_block_scale_factor": 1,
+    "norm_eps": 1e-6,
+    "norm_num_groups": 4,
+    "out_channels": 3,
+    "sample_size": 16,
+    "time_embedding_type": "positional",
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+}
 SCHEDULER = {
-    "_class_name": "DDPMScheduler", "_diffusers_version": "0.1.1", "beta_end": 0.02, "beta_schedule": "linear", "beta_start": 0.0001, "clip_sample": True,
-    "num_train_timesteps": 1000, "trained_betas": None, "variance_type": "fixed_large",
-}  # fmt: skip
+    "_class_name": "DDPMScheduler",
+    "_diffusers_version": "0.1.1",
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "beta_start": 0.0001,
+    "clip_sample": True,
+    "num_train_timesteps": 1000,
+    "trained_betas": None,
+    "variance_type": "fixed_large",
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +70,21 @@ def folder_of(theirs, path, *, flat=False, binary=False, unet=UNET, scheduler=SC
     (places["unet"] / "config.json").write_text(json.dumps(unet))
     (places["scheduler"] / "scheduler_config.json").write_text(json.dumps(scheduler))
     (path / "model_index.json").write_text(
-        json.dumps({"_class_name": "DDPMPipeline", "scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]})
+        json.dumps(
+            {
+                "_class_name": "DDPMPipeline",
+                "scheduler": ["diffusers", "DDPMScheduler"],
+                "unet": ["diffusers", "UNet2DModel"],
+            }
+        )
     )
     weights = theirs.state_dict() if weights is None else weights
     if binary:
         torch.save(weights, places["unet"] / "diffusion_pytorch_model.bin")
     else:
-        safetensors.torch.save_file({k: v.contiguous() for k, v in weights.items()}, places["unet"] / "diffusion_pytorch_model.safetensors")
+        safetensors.torch.save_file(
+            {k: v.contiguous() for k, v in weights.items()}, places["unet"] / "diffusion_pytorch_model.safetensors"
+        )
     return path
 
 
@@ -83,8 +113,14 @@ def test_what_diffusers_saves_itself(theirs, tmp_path):
     """The folder of save_pretrained, the folder unet/ in it and the file of its weights are the same prior."""
     from diffusers import DDPMPipeline, DDPMScheduler
 
-    DDPMPipeline(unet=theirs, scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")).save_pretrained(tmp_path / "own")
-    paths = [tmp_path / "own", tmp_path / "own" / "unet", tmp_path / "own" / "unet" / "diffusion_pytorch_model.safetensors"]
+    DDPMPipeline(
+        unet=theirs, scheduler=DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    ).save_pretrained(tmp_path / "own")
+    paths = [
+        tmp_path / "own",
+        tmp_path / "own" / "unet",
+        tmp_path / "own" / "unet" / "diffusion_pytorch_model.safetensors",
+    ]
     priors = [load_prior(path) for path in paths]
     assert priors[0].denoiser.prediction == "v" and isinstance(priors[0].denoiser.schedule, Cosine)
     assert len({p.fingerprint for p in priors}) == 1 and not describes_cold_restorer(paths[0])
@@ -105,12 +141,15 @@ def test_the_fingerprint_is_of_all_that_was_read(theirs, tmp_path):
 @pytest.mark.parametrize(
     ("config", "kind"),
     [
-        ({}, Linear), ({"num_train_timesteps": 400, "beta_start": 1e-3, "beta_end": 0.04}, Linear),
-        ({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}, ScaledLinear), ({"beta_schedule": "squaredcos_cap_v2"}, Cosine),
-        ({"beta_schedule": "sigmoid"}, SigmoidBeta), ({"trained_betas": [0.01, 0.02, 0.3], "num_train_timesteps": 3}, Tabulated),
+        ({}, Linear),
+        ({"num_train_timesteps": 400, "beta_start": 1e-3, "beta_end": 0.04}, Linear),
+        ({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}, ScaledLinear),
+        ({"beta_schedule": "squaredcos_cap_v2"}, Cosine),
+        ({"beta_schedule": "sigmoid"}, SigmoidBeta),
+        ({"trained_betas": [0.01, 0.02, 0.3], "num_train_timesteps": 3}, Tabulated),
         ({"beta_schedule": "squaredcos_cap_v2", "rescale_betas_zero_snr": True}, ZeroTerminalSNR),
     ],
-)  # fmt: skip
+)
 def test_every_schedule_is_that_of_diffusers(config, kind):
     pytest.importorskip("diffusers")
     from diffusers import DDPMScheduler
@@ -142,16 +181,24 @@ def test_predict_epsilon_of_old_files():
 @pytest.mark.parametrize(
     ("part", "change", "words"),
     [
-        ("scheduler", {"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler"), ("scheduler", {"beta_schedule": "laplace"}, "beta_schedule='laplace'"),
-        ("scheduler", {"prediction_type": "flow_prediction"}, "flow_prediction"), ("scheduler", {"variance_type": "learned"}, "variance_type='learned'"),
+        ("scheduler", {"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler"),
+        ("scheduler", {"beta_schedule": "laplace"}, "beta_schedule='laplace'"),
+        ("scheduler", {"prediction_type": "flow_prediction"}, "flow_prediction"),
+        ("scheduler", {"variance_type": "learned"}, "variance_type='learned'"),
         ("scheduler", {"beta_strt": 1}, "beta_strt=1: this key is not known (did you mean 'beta_start'?)"),
-        ("scheduler", {"use_flow_sigmas": True}, "use_flow_sigmas"), ("scheduler", {"rescale_betas_zero_snr": True}, "pure noise"),
-        ("scheduler", {"trained_betas": [0.1]}, "trained_betas has 1 numbers"), ("scheduler", {"variance_type": "learned_range"}, "6 output channels"),
-        ("unet", {"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"), ("unet", {"time_embedding_type": "fourier"}, "time_embedding_type"),
-        ("unet", {"num_class_embeds": 10}, "num_class_embeds"), ("unet", {"sample_size": None}, "sample_size=None"), ("unet", {"new_key": 1}, "new_key"),
-        ("unet", {"out_channels": 6}, "learned_range"), ("unet", {"layers_per_block": 2}, "missing: down_blocks.0.resnets.1"),
+        ("scheduler", {"use_flow_sigmas": True}, "use_flow_sigmas"),
+        ("scheduler", {"rescale_betas_zero_snr": True}, "pure noise"),
+        ("scheduler", {"trained_betas": [0.1]}, "trained_betas has 1 numbers"),
+        ("scheduler", {"variance_type": "learned_range"}, "6 output channels"),
+        ("unet", {"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
+        ("unet", {"time_embedding_type": "fourier"}, "time_embedding_type"),
+        ("unet", {"num_class_embeds": 10}, "num_class_embeds"),
+        ("unet", {"sample_size": None}, "sample_size=None"),
+        ("unet", {"new_key": 1}, "new_key"),
+        ("unet", {"out_channels": 6}, "learned_range"),
+        ("unet", {"layers_per_block": 2}, "missing: down_blocks.0.resnets.1"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_converted_is_refused_by_name(part, change, words, theirs, tmp_path):
     folder = folder_of(theirs, tmp_path / "a", **{part: (UNET if part == "unet" else SCHEDULER) | change})
     with pytest.raises(UserError) as error:
@@ -162,7 +209,13 @@ def test_what_cannot_be_converted_is_refused_by_name(part, change, words, theirs
 def test_missing_and_unexpected_weights_are_named(theirs, tmp_path):
     state = theirs.state_dict()
     with pytest.raises(UserError, match=r"missing: mid_block\.attentions\.0\.to_k\.weight$"):
-        load_prior(folder_of(theirs, tmp_path / "a", weights={k: v for k, v in state.items() if k != "mid_block.attentions.0.to_k.weight"}))
+        load_prior(
+            folder_of(
+                theirs,
+                tmp_path / "a",
+                weights={k: v for k, v in state.items() if k != "mid_block.attentions.0.to_k.weight"},
+            )
+        )
     with pytest.raises(UserError, match=r"unexpected: class_embedding\.weight$"):
         load_prior(folder_of(theirs, tmp_path / "b", weights=state | {"class_embedding.weight": torch.zeros(3)}))
 
@@ -200,7 +253,9 @@ def test_folders_that_are_none(theirs, tmp_path):
     with pytest.raises(UserError, match="is not JSON"):
         load_prior(folder)
     folder = folder_of(theirs, tmp_path / "e")
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "LDMPipeline", "unet": [], "scheduler": [], "vqvae": ["diffusers", "VQModel"]}))
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": "LDMPipeline", "unet": [], "scheduler": [], "vqvae": ["diffusers", "VQModel"]})
+    )
     with pytest.raises(UserError, match="has a part 'vqvae'"):
         load_prior(folder)
     run = tmp_path / "run"
@@ -215,7 +270,15 @@ def test_folders_that_are_none(theirs, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("google/ddpm-cifar10-32", True), ("runs/none", False), ("google/a.ckpt", False), ("a", False), ("a/b/c", False), ("/a/b", False), ("../a", False)],
+    [
+        ("google/ddpm-cifar10-32", True),
+        ("runs/none", False),
+        ("google/a.ckpt", False),
+        ("a", False),
+        ("a/b/c", False),
+        ("/a/b", False),
+        ("../a", False),
+    ],
 )
 def test_names_of_the_hub(name, expected, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
@@ -232,7 +295,11 @@ def test_a_repository_is_fetched_where_there_is_a_network(theirs, tmp_path, monk
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
     assert load_prior("google/ddpm-cifar10-32").fingerprint == load_prior(folder).fingerprint
-    assert asked[0][0] == "google/ddpm-cifar10-32" and "unet/diffusion_pytorch_model.bin" in asked[0][1] and "*" not in "".join(asked[0][1])
+    assert (
+        asked[0][0] == "google/ddpm-cifar10-32"
+        and "unet/diffusion_pytorch_model.bin" in asked[0][1]
+        and "*" not in "".join(asked[0][1])
+    )
 
 
 def test_without_network_or_library_the_message_says_where_the_files_go(monkeypatch):
@@ -240,7 +307,9 @@ def test_without_network_or_library_the_message_says_where_the_files_go(monkeypa
         raise ConnectionError("no network")
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=offline))
-    with pytest.raises(UserError, match=r"cannot be fetched from the hub \(ConnectionError\): put its config\.json.*into a folder"):
+    with pytest.raises(
+        UserError, match=r"cannot be fetched from the hub \(ConnectionError\): put its config\.json.*into a folder"
+    ):
         load_prior("google/ddpm-cifar10-32")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="huggingface_hub is needed: install it, or put its"):

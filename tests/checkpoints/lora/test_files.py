@@ -1,4 +1,6 @@
-"""Adapters as files: round trips with peft both ways, merged weights, evaluation through a config, files that are refused and what they do not run."""
+"""Adapters as files: round trips with peft both ways, merged weights, evaluation through a config, files that are
+refused and what they do not run.
+"""
 
 import json
 import sys
@@ -15,7 +17,15 @@ from checkpoints.foreign import import_diffusers
 from checkpoints.foreign.export_diffusers import write_diffusers
 from checkpoints.load import load_prior
 from checkpoints.lora.apply import adapt
-from checkpoints.lora.files import CONFIG, WEIGHTS, Adapter, AdapterEntry, adapter_fingerprint, read_adapter, write_adapter
+from checkpoints.lora.files import (
+    CONFIG,
+    WEIGHTS,
+    Adapter,
+    AdapterEntry,
+    adapter_fingerprint,
+    read_adapter,
+    write_adapter,
+)
 from checkpoints.lora.merging import change, merged, weights_hash, widened
 from checkpoints.method_prior import prior_for
 from checkpoints.prior import LoadedPrior, describe_prior
@@ -30,7 +40,9 @@ X, T = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torc
 
 
 def settings(**options):
-    return LoRASettings(layers=tuple(sorted(chosen(tiny_denoiser().network, TARGETS))), **{"rank": 2, "alpha": 3.0, **options})
+    return LoRASettings(
+        layers=tuple(sorted(chosen(tiny_denoiser().network, TARGETS))), **{"rank": 2, "alpha": 3.0, **options}
+    )
 
 
 def adapter(seed=0, base=None, **options) -> Adapter:
@@ -38,7 +50,10 @@ def adapter(seed=0, base=None, **options) -> Adapter:
     network, given = tiny_denoiser().network, settings(**options)
     add_adapter(network, given)
     generator = torch.Generator().manual_seed(seed)
-    tensors = {n: (t if "magnitude" in n else 0) + 0.2 * torch.randn(t.shape, generator=generator) for n, t in adapter_state(network).items()}
+    tensors = {
+        n: (t if "magnitude" in n else 0) + 0.2 * torch.randn(t.shape, generator=generator)
+        for n, t in adapter_state(network).items()
+    }
     return Adapter(given, tensors, base)
 
 
@@ -72,7 +87,10 @@ def test_what_we_write_is_what_we_and_peft_read(options, tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True}, {"init_lora_weights": "gaussian"}])
 def test_what_peft_writes_is_what_we_read(options, tmp_path):
-    theirs = get_peft_model(tiny_denoiser().network, LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, target_modules=list(settings().layers), **options)).eval()
+    theirs = get_peft_model(
+        tiny_denoiser().network,
+        LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, target_modules=list(settings().layers), **options),
+    ).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in theirs.parameters():
@@ -116,7 +134,12 @@ def test_merging_is_linear_in_the_scale_and_additive():
         found = merged(weights, adapters, where="it")
         return {n: found[n] - weights[n] for n in weights}
 
-    single, twice, sum_, none = moved((one, 1.0)), moved((one, 2.0)), moved((one, 1.0), (other, -0.5)), moved((one, 0.0))
+    single, twice, sum_, none = (
+        moved((one, 1.0)),
+        moved((one, 2.0)),
+        moved((one, 1.0), (other, -0.5)),
+        moved((one, 0.0)),
+    )
     second = moved((other, 1.0))
     for n in weights:
         torch.testing.assert_close(twice[n], 2 * single[n], atol=1e-6, rtol=0)
@@ -130,11 +153,15 @@ def test_a_config_takes_a_prior_with_adapters(tmp_path):
     base = weights_hash(load_prior(path).denoiser.network.state_dict())
     folders = [str(write_adapter(tmp_path / name, adapter(seed, base))) for seed, name in enumerate("ab")]
     found = prior_for(SDEdit, path, adapters=[AdapterEntry(folders[0]), AdapterEntry(folders[1], 0.5)])
-    expected = merged(load_prior(path).denoiser.network.state_dict(), [(adapter(0), 1.0), (adapter(1), 0.5)], where="it")
+    expected = merged(
+        load_prior(path).denoiser.network.state_dict(), [(adapter(0), 1.0), (adapter(1), 0.5)], where="it"
+    )
     assert weights_hash(found.model.network.state_dict()) == weights_hash(expected)
     plain = prior_for(SDEdit, path)
     others = [prior_for(SDEdit, path, adapters=[AdapterEntry(folders[0], s)]).fingerprint for s in (1.0, 0.5)]
-    assert len({plain.fingerprint, found.fingerprint, *others}) == 4 and plain.fingerprint == load_prior(path).fingerprint
+    assert (
+        len({plain.fingerprint, found.fingerprint, *others}) == 4 and plain.fingerprint == load_prior(path).fingerprint
+    )
     assert adapter_fingerprint(folders[0]) != adapter_fingerprint(folders[1])
     names = {type(m).__module__ for m in found.model.modules()}
     assert not any("peft" in n or "lora" in n for n in names)  # plain layers: it costs what the prior costs
@@ -142,7 +169,14 @@ def test_a_config_takes_a_prior_with_adapters(tmp_path):
 
 def checkpoint_of(found: Adapter, path, base: dict, description: dict, other: Adapter | None = None):
     """A training checkpoint that holds the adapter, raw; and as its average another one."""
-    plain = {"layers": list(found.settings.layers), "rank": 2, "alpha": 3.0, "dropout": 0.0, "rslora": False, "dora": False}
+    plain = {
+        "layers": list(found.settings.layers),
+        "rank": 2,
+        "alpha": 3.0,
+        "dropout": 0.0,
+        "rslora": False,
+        "dora": False,
+    }
     named = lambda a: {f"{n.removesuffix('.weight')}.default.weight": t for n, t in a.tensors.items()}  # noqa: E731
     state = {f"denoiser.network.{n}": t for n, t in named(found).items()}
     content = {"prior": description, "state_dict": state, "adapter": {"format": 1, "settings": plain, "base": base}}
@@ -151,7 +185,9 @@ def checkpoint_of(found: Adapter, path, base: dict, description: dict, other: Ad
 
 
 def test_a_fingerprint_follows_all_that_changes_the_weights(tmp_path):
-    """Alpha, which stands beside the file of numbers; averaged or raw weights, also where the prior has one set; every digit of the scale."""
+    """Alpha, which stands beside the file of numbers; averaged or raw weights, also where the prior has one set; every
+    digit of the scale.
+    """
     folder = write_adapter(tmp_path / "a", adapter())
     file = folder / WEIGHTS
     before = adapter_fingerprint(file)
@@ -160,11 +196,19 @@ def test_a_fingerprint_follows_all_that_changes_the_weights(tmp_path):
     (folder / CONFIG).write_text(json.dumps({**config, "lora_alpha": 6.0}))
     assert read_adapter(file).settings.alpha == 6 and adapter_fingerprint(file) != before
     path = write_tiny_prior(tmp_path / "p.safetensors")
-    base = {"path": str(path), "weights": "ema", "hash": weights_hash(load_prior(path).denoiser.network.state_dict()), "images": 1}
+    base = {
+        "path": str(path),
+        "weights": "ema",
+        "hash": weights_hash(load_prior(path).denoiser.network.state_dict()),
+        "images": 1,
+    }
     both = checkpoint_of(adapter(0), tmp_path / "a.ckpt", base, load_prior(path).description, adapter(1))
     networks = {which: tiny_denoiser().network for which in ("ema", "raw")}
     added = {which: adapt(network, [AdapterEntry(str(both))], weights=which) for which, network in networks.items()}
-    assert weights_hash(networks["ema"].state_dict()) != weights_hash(networks["raw"].state_dict()) and added["ema"] != added["raw"]
+    assert (
+        weights_hash(networks["ema"].state_dict()) != weights_hash(networks["raw"].state_dict())
+        and added["ema"] != added["raw"]
+    )
     assert len({adapt(tiny_denoiser().network, [AdapterEntry(str(folder), s)]) for s in (0.1234567, 0.1234568)}) == 2
 
 
@@ -174,7 +218,12 @@ def test_the_prior_of_an_adapter_may_be_a_name_of_the_hub(tmp_path, monkeypatch)
     given = LoadedPrior(denoiser, describe_prior(denoiser, data="Digits"), "")
     folder = write_diffusers(tmp_path / "cached", given, source=tmp_path)
     monkeypatch.setattr(import_diffusers, "_fetched", lambda name: folder)
-    base = {"path": "someone/tiny-ddpm", "weights": "ema", "hash": weights_hash(denoiser.network.state_dict()), "images": 1}
+    base = {
+        "path": "someone/tiny-ddpm",
+        "weights": "ema",
+        "hash": weights_hash(denoiser.network.state_dict()),
+        "images": 1,
+    }
     path = checkpoint_of(adapter(), tmp_path / "a.ckpt", base, given.description)
     expected = merged(denoiser.network.state_dict(), [(adapter(), 1.0)], where="it")
     assert weights_hash(load_prior(path, weights="raw").denoiser.network.state_dict()) == weights_hash(expected)
@@ -183,17 +232,26 @@ def test_the_prior_of_an_adapter_may_be_a_name_of_the_hub(tmp_path, monkeypatch)
 def test_the_command_merges(tmp_path, monkeypatch, capsys):
     path = write_tiny_prior(tmp_path / "p.safetensors")
     folder = write_adapter(tmp_path / "a", adapter())
-    monkeypatch.setattr(sys, "argv", ["merge", str(path), str(folder), "--scales", "0.5", "--output", str(tmp_path / "m.safetensors")])
+    monkeypatch.setattr(
+        sys, "argv", ["merge", str(path), str(folder), "--scales", "0.5", "--output", str(tmp_path / "m.safetensors")]
+    )
     merge_adapters.main()
     assert "m.safetensors" in capsys.readouterr().out
     found = load_prior(tmp_path / "m.safetensors")
-    assert weights_hash(found.denoiser.network.state_dict()) == weights_hash(merged(tiny_denoiser().network.state_dict(), [(adapter(), 0.5)], where="it"))
+    assert weights_hash(found.denoiser.network.state_dict()) == weights_hash(
+        merged(tiny_denoiser().network.state_dict(), [(adapter(), 0.5)], where="it")
+    )
     assert found.description["adapters"] == [{"path": str(folder), "scale": 0.5}]
     # Of a released prior that says which weights it holds, the merged one says the same.
-    write_safetensors(path, tiny_denoiser().network, {**load_prior(path).description, "weights": "raw"}, dtype=torch.float32)
+    write_safetensors(
+        path, tiny_denoiser().network, {**load_prior(path).description, "weights": "raw"}, dtype=torch.float32
+    )
     merge_adapters.main()
     assert load_prior(tmp_path / "m.safetensors").description["weights"] == "raw"
-    for wrong, match in ((["--output", "m.ckpt"], "must end in .safetensors"), (["--scales", "1", "2", "--output", "m.safetensors"], "one number for each")):
+    for wrong, match in (
+        (["--output", "m.ckpt"], "must end in .safetensors"),
+        (["--scales", "1", "2", "--output", "m.safetensors"], "one number for each"),
+    ):
         monkeypatch.setattr(sys, "argv", ["merge", str(path), str(folder), *wrong])
         with pytest.raises(UserError, match=match):
             merge_adapters.main()
@@ -224,7 +282,10 @@ def test_an_adapter_for_another_network_is_refused():
 
 CONFIGS = [
     ({"peft_type": "LOHA"}, "peft_type 'LOHA'"),
-    ({"modules_to_save": ["head"]}, r"asks for modules_to_save=\['head'\], which is not implemented here: nothing of it was run"),
+    (
+        {"modules_to_save": ["head"]},
+        r"asks for modules_to_save=\['head'\], which is not implemented here: nothing of it was run",
+    ),
     ({"auto_mapping": {"base_model_class": "os.system", "parent_library": "os"}}, "auto_mapping.*os.system"),
     ({"auto_mapping": {"base_model_class": "UNet", "parent_library": "evil_module"}}, "auto_mapping.*evil_module"),
     ({"auto_mapping": "os.system"}, "asks for auto_mapping"),
@@ -298,18 +359,42 @@ def test_a_checkpoint_that_would_run_code_runs_nothing(tmp_path):
 def test_checkpoints_that_name_foreign_classes_or_themselves(tmp_path):
     path = write_tiny_prior(tmp_path / "p.safetensors")
     description, network = load_prior(path).description, load_prior(path).denoiser.network
-    found, base = adapter(), {"path": str(path), "weights": "ema", "hash": weights_hash(network.state_dict()), "images": 1}
-    plain = {"layers": list(found.settings.layers), "rank": 2, "alpha": 3.0, "dropout": 0.0, "rslora": False, "dora": False}
+    found, base = (
+        adapter(),
+        {
+            "path": str(path),
+            "weights": "ema",
+            "hash": weights_hash(network.state_dict()),
+            "images": 1,
+        },
+    )
+    plain = {
+        "layers": list(found.settings.layers),
+        "rank": 2,
+        "alpha": 3.0,
+        "dropout": 0.0,
+        "rslora": False,
+        "dora": False,
+    }
     state = {f"denoiser.network.{n.removesuffix('.weight')}.default.weight": t for n, t in found.tensors.items()}
 
     def write(name, *, prior=description, **changed):
-        content = {"prior": prior, "state_dict": state, "adapter": {"format": 1, "settings": plain, "base": base, **changed}}
+        content = {
+            "prior": prior,
+            "state_dict": state,
+            "adapter": {"format": 1, "settings": plain, "base": base, **changed},
+        }
         torch.save(content, tmp_path / name)
         return tmp_path / name
 
     good = load_prior(write("good.ckpt"), weights="raw")
-    assert weights_hash(good.denoiser.network.state_dict()) == weights_hash(merged(network.state_dict(), [(found, 1.0)], where="it"))
-    foreign = {**description, "network": {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(tmp_path / "fired")]}}}
+    assert weights_hash(good.denoiser.network.state_dict()) == weights_hash(
+        merged(network.state_dict(), [(found, 1.0)], where="it")
+    )
+    foreign = {
+        **description,
+        "network": {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", str(tmp_path / "fired")]}},
+    }
     for path_, match in (
         (write("a.ckpt", prior=foreign), "subprocess"),
         (write("b.ckpt", base={**base, "path": str(tmp_path / "b.ckpt"), "weights": "raw"}), "names itself"),
@@ -327,7 +412,15 @@ def test_checkpoints_that_name_foreign_classes_or_themselves(tmp_path):
 
 def test_a_widened_stem_does_not_look_at_the_new_image():
     torch.manual_seed(0)
-    options = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "attention": [], "groups": 4, "patch": 2, "out_channels": 1}
+    options = {
+        "channels": 8,
+        "multipliers": [1, 2],
+        "blocks": 1,
+        "attention": [],
+        "groups": 4,
+        "patch": 2,
+        "out_channels": 1,
+    }
     one, two = UNet(in_channels=1, **options), UNet(in_channels=2, **options)
     with torch.no_grad():
         for p in one.parameters():

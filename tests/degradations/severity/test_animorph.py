@@ -106,7 +106,12 @@ def test_recorded(family):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"steps": 0}, "steps"), ({"split": "all"}, "split"), ({"other": {"init_args": {}}}, "data module"), ({"other": "digits"}, "data module")],
+    [
+        ({"steps": 0}, "steps"),
+        ({"split": "all"}, "split"),
+        ({"other": {"init_args": {}}}, "data module"),
+        ({"other": "digits"}, "data module"),
+    ],
 )
 def test_mistaken_options(options, said):
     with pytest.raises(UserError, match=said):

@@ -44,7 +44,9 @@ CASES = [pytest.param(family, shape, id=name) for name, (family, shape) in FAMIL
 
 
 def images(count: int, shape: Shape, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
-    return (torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1).to(dtype)
+    return (torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1).to(
+        dtype
+    )
 
 
 def drawn(family: SeverityFamily, shape: Shape, index=(4, 7, 9, 20)) -> dict[str, torch.Tensor]:
@@ -81,7 +83,11 @@ def test_what_is_drawn_belongs_to_the_image(family, shape):
 def test_single_and_double_precision_agree_also_inside_autocast(family, shape):
     if getattr(family, "truncate", False):
         pytest.skip("truncation to 8 bits turns rounding into steps of a grey level")
-    x, params, t = images(4, shape, torch.float64), drawn(family, shape), torch.tensor([family.severities, 1, 2, (family.severities + 1) // 2])
+    x, params, t = (
+        images(4, shape, torch.float64),
+        drawn(family, shape),
+        torch.tensor([family.severities, 1, 2, (family.severities + 1) // 2]),
+    )
     exact = family(x, t, {n: v.double() if v.is_floating_point() else v for n, v in params.items()})
     with torch.autocast("cpu", dtype=torch.bfloat16):
         single = family(x.float(), t, params)
@@ -99,7 +105,9 @@ def test_an_operator_is_the_family_at_one_severity(family, shape):
         else:
             torch.testing.assert_close(operator(x), family(x, t, params), atol=1e-6, rtol=0)
         twice = operator.repeat(2)
-        torch.testing.assert_close(twice(x.repeat_interleave(2, 0)), operator(x).repeat_interleave(2, 0), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            twice(x.repeat_interleave(2, 0)), operator(x).repeat_interleave(2, 0), atol=1e-6, rtol=0
+        )
         assert operator.linear == (family.linear if not isinstance(family, GaussianNoiseFamily) else True)
 
 
@@ -108,16 +116,31 @@ def test_the_options_of_a_checkpoint_build_the_same_family(family, shape):
     again = build(family.spec, SeverityFamily, where="the test", project_only=True)
     assert again.same_as(family) and again.description == family.description
     for name, (other, _) in FAMILIES.items():
-        same = {name} <= {"pixelation_28", "pixelation_32"} and isinstance(family, Pixelation) and family.mode == "bicubic"  # both are 3 halvings
+        # both are 3 halvings
+        same = (
+            {name} <= {"pixelation_28", "pixelation_32"} and isinstance(family, Pixelation) and family.mode == "bicubic"
+        )
         assert family.same_as(other) == (other is family or same), name
 
 
-SMOOTH = ["blur_mnist", "blur_cifar10", "blur_celeba_64", "mask_mnist", "mask_centre", "covering", "desaturation", "noise", "animorph"]
+SMOOTH = [
+    "blur_mnist",
+    "blur_cifar10",
+    "blur_celeba_64",
+    "mask_mnist",
+    "mask_centre",
+    "covering",
+    "desaturation",
+    "noise",
+    "animorph",
+]
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_a_small_change_of_severity_is_a_small_change_of_the_image(name):
-    """No step of a family without jumps is larger than a multiple of the mean step of the whole path; that of a strong blur is the first, 1 of 20."""
+    """No step of a family without jumps is larger than a multiple of the mean step of the whole path; that of a strong
+    blur is the first, 1 of 20.
+    """
     family, shape = FAMILIES[name]
     x, params = images(4, shape), drawn(family, shape)
     path = [family(x, t, params) for t in range(family.severities + 1)]
@@ -130,19 +153,26 @@ def test_a_small_change_of_severity_is_a_small_change_of_the_image(name):
 def test_the_end_states_that_are_documented():
     x = images(4, (3, 32, 32), torch.float64)
     mean = x.mean((2, 3), keepdim=True).expand_as(x)
-    torch.testing.assert_close(GaussianBlur(data="generation", to_mean=True)(images(2, (3, 128, 128)), 300)[:, :, 0, 0], images(2, (3, 128, 128)).mean((2, 3)))
+    torch.testing.assert_close(
+        GaussianBlur(data="generation", to_mean=True)(images(2, (3, 128, 128)), 300)[:, :, 0, 0],
+        images(2, (3, 128, 128)).mean((2, 3)),
+    )
     torch.testing.assert_close(GaussianBlur(steps=400)(x, 400), mean, atol=1e-9, rtol=0)
     grey = x.mean(1, keepdim=True).expand_as(x)
     for schedule in ("linear", "constant"):
         torch.testing.assert_close(Desaturation(schedule=schedule)(x, 20), grey, atol=1e-12, rtol=0)
     torch.testing.assert_close(Desaturation()(x, 5), 0.75 * x + 0.25 * grey, atol=1e-12, rtol=0)
-    torch.testing.assert_close(Desaturation(schedule="constant")(x, 3), 0.9**3 * x + (1 - 0.9**3) * grey, atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        Desaturation(schedule="constant")(x, 3), 0.9**3 * x + (1 - 0.9**3) * grey, atol=1e-12, rtol=0
+    )
     family = CoveringMask(steps=30)
     params = drawn(family, (3, 32, 32))
     torch.testing.assert_close(family(x, 30, params), params["colour"].double().expand_as(x), atol=1e-7, rtol=0)
     assert bool((params["colour"].abs() <= 0.5).all())
     pixels = Pixelation(steps=5)(x, 5)
-    assert len(pixels[0, 0].unique()) == 1 and torch.equal(Pixelation(data="cifar10")(x, 3)[:, :, :8, :8].flatten(2).std(2) < 1e-12, torch.ones(4, 3).bool())
+    assert len(pixels[0, 0].unique()) == 1 and torch.equal(
+        Pixelation(data="cifar10")(x, 3)[:, :, :8, :8].flatten(2).std(2) < 1e-12, torch.ones(4, 3).bool()
+    )
     noise = GaussianNoiseFamily()
     assert noise.scale_at(0) == 1 and noise.sigma_at(0) == 0 and noise.scale_at(200) < 1e-3
 
@@ -199,7 +229,9 @@ def test_a_centred_hole_is_in_the_middle_of_odd_sides_too(side, centre):
 
 
 def test_holes_are_where_and_as_large_as_the_reference_says():
-    """2.4: more than half of a CIFAR-10 image is lost with start 11, 36 % with start 1; centres lie in -1 .. side - 1."""
+    """2.4: more than half of a CIFAR-10 image is lost with start 11, 36 % with start 1; centres lie in -1 ..
+    side - 1.
+    """
     for start, lost in ((11, 0.56), (1, 0.36)):
         family = GaussianMask(data="cifar10", start=start)
         left = family.masks(torch.tensor([50]), torch.tensor([[15, 15]]), images(1, (1, 32, 32)))
@@ -208,7 +240,10 @@ def test_holes_are_where_and_as_large_as_the_reference_says():
     places = GaussianMask().sample(40_000, (1, 5, 9), torch.Generator().manual_seed(0))["place"]
     assert places[:, 0].unique().tolist() == list(range(-1, 5)) and places[:, 1].unique().tolist() == list(range(-1, 9))
     assert bool((places[:, 0].add(1).bincount() / 40_000 - 1 / 6).abs().max() < 0.01)
-    assert GaussianMask(data="celeba").sample(2, (3, 128, 128), torch.Generator())["place"].tolist() == [[63, 63], [63, 63]]
+    assert GaussianMask(data="celeba").sample(2, (3, 128, 128), torch.Generator())["place"].tolist() == [
+        [63, 63],
+        [63, 63],
+    ]
     # The hole is the product of the bumps, whatever window of the table it is.
     family, x = GaussianMask(steps=3, start=2, kernel_std=0.7), torch.ones(1, 1, 6, 7, dtype=torch.float64)
     rows, columns = torch.arange(6.0, dtype=torch.float64)[:, None] - 1, torch.arange(7.0, dtype=torch.float64) + 1
@@ -221,7 +256,11 @@ def test_holes_are_where_and_as_large_as_the_reference_says():
 def test_the_covering_is_revealed_from_its_middle():
     family = CoveringMask(steps=50, kernel_std=0.1)
     cover = family._table(12, 16).values
-    assert bool((cover[1:] >= cover[:-1] - 1e-15).all()) and bool((cover[1:50, 5, 7] == 0).all()) and float(cover[50].min()) == 1
+    assert (
+        bool((cover[1:] >= cover[:-1] - 1e-15).all())
+        and bool((cover[1:50, 5, 7] == 0).all())
+        and float(cover[50].min()) == 1
+    )
     # Reference 2.10: T - t bumps at severity t, of std 0.05 (i + 1), i = 0 .. T - 1 - t.
     at = 1.0
     for i in range(50 - 20):

@@ -1,4 +1,6 @@
-"""Snow against its definition, an independent computation in numpy and scipy, and the table of the released constants."""
+"""Snow against its definition, an independent computation in numpy and scipy, and the table of the
+released constants.
+"""
 
 import numpy as np
 import pytest
@@ -65,12 +67,18 @@ def test_equals_an_independent_computation(level, shape, brightness):
         layer, vertical = params["layer"][b, 0].numpy(), bool(params["vertical"][b])
         expected = by_hand(x[b].numpy(), layer, vertical, severity, steps=40, brightness=brightness, **LEVELS[level])
         np.testing.assert_allclose(y[b].numpy(), expected, atol=1e-12)
-        np.testing.assert_allclose(family(x[b : b + 1].float(), severity, {k: v[b : b + 1].float() for k, v in params.items()})[0], expected, atol=2e-6)
+        np.testing.assert_allclose(
+            family(x[b : b + 1].float(), severity, {k: v[b : b + 1].float() for k, v in params.items()})[0],
+            expected,
+            atol=2e-6,
+        )
 
 
 def test_constants_of_the_data_sets():
     cifar, celeba, celeba_64 = Snow(), Snow(data="celeba"), Snow(data="celeba_64")
-    assert [f.level for f in (cifar, celeba, celeba_64)] == [3, 4, 4] and {f.severities for f in (cifar, celeba, celeba_64)} == {200}
+    assert [f.level for f in (cifar, celeba, celeba_64)] == [3, 4, 4] and {
+        f.severities for f in (cifar, celeba, celeba_64)
+    } == {200}
     assert (cifar.threshold_at(1), cifar.threshold_at(200)) == pytest.approx((1.15, 0.7))
     assert (celeba.threshold_at(1), celeba.threshold_at(200)) == pytest.approx((1.15, 0.55))
     assert (cifar.blur_at(1), cifar.blur_at(200), celeba.blur_at(200)) == pytest.approx((0.05, 16, 20))
@@ -98,7 +106,8 @@ def test_layer_has_the_mean_of_the_normals():
     layer = drawn(Snow(), 2000, (3, 32, 32))["layer"]
     assert layer.shape == (2000, 1, 32, 32)
     assert layer.mean().item() == pytest.approx(0.55, abs=2e-3)
-    assert layer[:, 0, 0, 0].std().item() == pytest.approx(0.3, abs=0.02)  # a corner of the enlarged crop is one normal itself
+    # a corner of the enlarged crop is one normal itself
+    assert layer[:, 0, 0, 0].std().item() == pytest.approx(0.3, abs=0.02)
     assert drawn(Snow(), 2000, (3, 32, 32))["vertical"].float().mean().item() == pytest.approx(0.5, abs=0.05)
 
 

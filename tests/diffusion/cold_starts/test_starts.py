@@ -66,7 +66,12 @@ def _images(count=60, shape=SHAPE, seed=0):
     generator = torch.Generator().manual_seed(seed)
     mix = torch.tensor([[30.0, 0, 0], [20, 12, 0], [-8, 4, 3]])[: shape[0], : shape[0]]
     colour = 120 + torch.randn(count, shape[0], generator=generator) @ mix.T
-    return (colour[:, :, None, None] + 10 * torch.randn(count, *shape, generator=generator)).round().clamp(0, 255).to(torch.uint8)
+    return (
+        (colour[:, :, None, None] + 10 * torch.randn(count, *shape, generator=generator))
+        .round()
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
 
 
 def _fitted(start: Start) -> Start:
@@ -85,7 +90,9 @@ def test_draws_are_keyed_by_seed_and_index_alone(start, family):
     x, params = start.draw(RandomStreams(5), [7, 0, 3], family, SHAPE)
     assert x.shape == (3, *SHAPE) and x.dtype == torch.float32 and x.is_contiguous() and bool(torch.isfinite(x).all())
     alone, alone_params = start.draw(RandomStreams(5), torch.tensor([3]), family, SHAPE)
-    assert torch.equal(alone[0], x[2]) and all(torch.equal(value[0], params[name][2]) for name, value in alone_params.items())
+    assert torch.equal(alone[0], x[2]) and all(
+        torch.equal(value[0], params[name][2]) for name, value in alone_params.items()
+    )
     assert alone_params.keys() == params.keys()
     other, _ = start.draw(RandomStreams(6), [7, 0, 3], family, SHAPE)
     assert not (other == x).flatten(1).all(1).any() and not torch.equal(x[0], x[1])
@@ -98,7 +105,9 @@ def test_a_checkpoint_carries_it(start, family):
     again = build(json.loads(json.dumps(start.spec)), Start, where="start", project_only=True)
     again.load(json.loads(json.dumps(start.state())))
     assert again.fitted and again.spec == start.spec
-    assert torch.equal(again.draw(RandomStreams(1), [4, 9], family, SHAPE)[0], start.draw(RandomStreams(1), [4, 9], family, SHAPE)[0])
+    assert torch.equal(
+        again.draw(RandomStreams(1), [4, 9], family, SHAPE)[0], start.draw(RandomStreams(1), [4, 9], family, SHAPE)[0]
+    )
     assert yaml.safe_load(yaml.safe_dump(start.state())) == start.state()
 
 
@@ -139,7 +148,9 @@ def test_one_component_is_mean_and_covariance():
     start.fit(images)
     means = to_float(images).double().mean((2, 3))
     assert torch.allclose(start.mixture.means[0], means.mean(0), atol=1e-7)
-    assert torch.allclose(start.mixture.covariances[0], means.T.cov(correction=0) + 1e-6 * torch.eye(3, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(
+        start.mixture.covariances[0], means.T.cov(correction=0) + 1e-6 * torch.eye(3, dtype=torch.float64), atol=1e-9
+    )
 
 
 def test_drawn_colours_have_the_moments_of_the_fit():
@@ -175,7 +186,9 @@ def test_broken_symmetry_is_the_same_colour_and_white_noise():
     a, b = (start.draw(RandomStreams(0), range(40), BLUR, SHAPE)[0] for start in (perfect, broken))
     noise = (b - a).double() / 0.002
     count = noise.numel()
-    assert noise.mean().item() == pytest.approx(0, abs=5 / math.sqrt(count)) and noise.var().item() == pytest.approx(1, abs=5 * math.sqrt(2 / count))
+    assert noise.mean().item() == pytest.approx(0, abs=5 / math.sqrt(count)) and noise.var().item() == pytest.approx(
+        1, abs=5 * math.sqrt(2 / count)
+    )
     for axis in (1, 2, 3):  # independent across channels and pixels
         assert (noise * noise.roll(1, axis)).mean().item() == pytest.approx(0, abs=5 / math.sqrt(count))
 
@@ -207,7 +220,9 @@ def test_too_many_images_are_thinned_evenly():
 
 
 def test_the_rule_of_what_is_left():
-    """Half a wave over the side of a circular blur is no eigenvector, but a family that keeps a tenth of the image keeps a tenth of it."""
+    """Half a wave over the side of a circular blur is no eigenvector, but a family that keeps a tenth of the image
+    keeps a tenth of it.
+    """
     assert left_at_end(BLUR, SHAPE) < 1e-3
     assert left_at_end(GaussianBlur(data="cifar10"), (3, 32, 32)) > 0.5
     params = Blend(left=0.2).draw_batch(RandomStreams(0), [0], SHAPE)
@@ -223,7 +238,9 @@ def test_the_rule_of_what_is_left():
 
 @pytest.mark.parametrize(("side", "size", "steps"), [(2, 16, 3), (4, 16, 2), (2, 28, 4), (4, 28, 3), (1, 16, 4)])
 def test_coarse_pixels_are_what_pixelation_by_areas_leaves(side, size, steps):
-    """Up to the variance added by the fit, mean and covariance of D(x, T) over the training images themselves, also on sides that halves do not divide."""
+    """Up to the variance added by the fit, mean and covariance of D(x, T) over the training images themselves, also on
+    sides that halves do not divide.
+    """
     family, images, shape = Pixelation(steps=steps, mode="area"), _images(300, (1, size, size)), (1, size, size)
     start = CoarsePixels(side=side)
     start.check(family, shape)
@@ -231,7 +248,11 @@ def test_coarse_pixels_are_what_pixelation_by_areas_leaves(side, size, steps):
     start.fit(images)
     left = F.interpolate(family(to_float(images), steps), size=(side, side), mode="nearest-exact").double().flatten(1)
     assert torch.allclose(start.mixture.mean, left.mean(0), atol=1e-6)
-    assert torch.allclose(start.mixture.covariance, left.T.cov(correction=0).reshape(side**2, side**2) + 1e-6 * torch.eye(side**2), atol=1e-7)
+    assert torch.allclose(
+        start.mixture.covariance,
+        left.T.cov(correction=0).reshape(side**2, side**2) + 1e-6 * torch.eye(side**2),
+        atol=1e-7,
+    )
     x, _ = start.draw(RandomStreams(0), [0, 1], family, shape)
     assert len(x[0].unique()) <= side**2
     if size % side == 0 and (size // side).bit_count() == 1:
@@ -260,7 +281,9 @@ def test_pure_noise_is_the_noise_that_stays():
     family = GaussianNoiseFamily(steps=20)
     x, params = PureNoise().draw(RandomStreams(0), range(50), family, SHAPE)
     assert torch.equal(x, params["noise"])
-    assert x.mean().item() == pytest.approx(0, abs=5 / math.sqrt(x.numel())) and x.var().item() == pytest.approx(1, abs=5 * math.sqrt(2 / x.numel()))
+    assert x.mean().item() == pytest.approx(0, abs=5 / math.sqrt(x.numel())) and x.var().item() == pytest.approx(
+        1, abs=5 * math.sqrt(2 / x.numel())
+    )
 
 
 def test_a_full_mask_is_its_colour():
@@ -305,7 +328,9 @@ def test_mistakes_are_sentences():
 
 @pytest.mark.parametrize("noise", [0.0, 0.002])
 def test_without_noise_shifts_leave_nothing_to_unfold(noise):
-    """A restorer that commutes with shifts makes a constant of a constant through all of Algorithm 2; a trace of noise becomes an image."""
+    """A restorer that commutes with shifts makes a constant of a constant through all of Algorithm 2; a trace of noise
+    becomes an image.
+    """
     generator = torch.Generator().manual_seed(0)
     weights = [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((8, 3, 3, 3), (3, 8, 3, 3))]
 

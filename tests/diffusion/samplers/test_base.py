@@ -35,7 +35,13 @@ def test_calls(name, steps):
     predict = denoiser.predict
     denoiser.predict = lambda *a: calls.append(1) or predict(*a)
     levels = karras_sigmas(steps, 0.01, 80)
-    sampler.sample(denoiser, 80 * normal(2, *SHAPE), levels, noise=sequence([0, 1]), on_step=lambda i, x0: seen.append((i, float(x0.abs().max()))))
+    sampler.sample(
+        denoiser,
+        80 * normal(2, *SHAPE),
+        levels,
+        noise=sequence([0, 1]),
+        on_step=lambda i, x0: seen.append((i, float(x0.abs().max()))),
+    )
     assert len(calls) == sampler.calls(steps) == (2 * steps - 1 if isinstance(sampler, Heun) else steps)
     assert [i for i, _ in seen] == list(range(steps)) and max(m for _, m in seen) <= 1  # clipped unless asked otherwise
 
@@ -46,7 +52,9 @@ def test_the_last_step_gives_x0(name):
     sampler = SAMPLERS[name]
     levels = torch.tensor([0.04, 0.0])  # below s_min: churn has nothing to add
     found = sampler.sample(denoiser, x, levels, noise=sequence([0, 1]), clip=False)
-    torch.testing.assert_close(found, denoiser.predict(x, torch.full((2,), float(levels[0]), dtype=torch.float64)).x0, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        found, denoiser.predict(x, torch.full((2,), float(levels[0]), dtype=torch.float64)).x0, rtol=1e-12, atol=1e-12
+    )
 
 
 @each
@@ -85,7 +93,18 @@ def test_stochastic_samplers_ask_for_noise(name):
 
 
 @pytest.mark.parametrize(
-    "levels", [[1.0], [0.0], [], [1.0, 0.5], [0.5, 1.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.5, 0.0, 0.0], [float("inf"), 1.0, 0.0], [1.0, float("nan"), 0.0]]
+    "levels",
+    [
+        [1.0],
+        [0.0],
+        [],
+        [1.0, 0.5],
+        [0.5, 1.0, 0.0],
+        [1.0, 1.0, 0.0],
+        [1.0, 0.5, 0.0, 0.0],
+        [float("inf"), 1.0, 0.0],
+        [1.0, float("nan"), 0.0],
+    ],
 )
 def test_bad_lists_are_refused(levels):
     with pytest.raises(ValueError, match="strictly decreasing and end in 0"):
@@ -96,7 +115,10 @@ def test_bad_lists_are_refused(levels):
 def test_float32_follows_float64(name):
     denoiser, sampler, levels = gaussian(), SAMPLERS[name], spaced_sigmas(gaussian(), 20)
     start = 157 * normal(3, *SHAPE)
-    results = [sampler.sample(denoiser, start.to(dtype), levels, noise=sequence([0, 1, 2])) for dtype in (torch.float32, torch.float64)]
+    results = [
+        sampler.sample(denoiser, start.to(dtype), levels, noise=sequence([0, 1, 2]))
+        for dtype in (torch.float32, torch.float64)
+    ]
     assert results[0].dtype == torch.float32
     # x begins at about 300 with a rounding of 2e-5, which the flow shrinks along with x.
     torch.testing.assert_close(results[0].double(), results[1], rtol=0, atol=2e-5)
@@ -105,7 +127,9 @@ def test_float32_follows_float64(name):
 @each
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_cosine_from_its_very_last_level(name, prediction):
-    """alpha_bar = 2e-9: x0 from epsilon has no digit there; clipping, with eps derived again, keeps the chain on its way."""
+    """alpha_bar = 2e-9: x0 from epsilon has no digit there; clipping, with eps derived again, keeps the chain on its
+    way.
+    """
     schedule = Cosine()
     denoiser, exact = optimal(prediction, schedule), gaussian(schedule)
     levels, start = spaced_sigmas(exact, 20), (float(schedule.sigmas[-1]) * normal(4, *SHAPE)).float()

@@ -1,8 +1,9 @@
-"""Parity with the schedulers of diffusers, step by step in variance preserving coordinates: same network, levels and noise, to 1e-4.
+"""Parity with the schedulers of diffusers, step by step in variance preserving coordinates: same network, levels and
+noise, to 1e-4.
 
-The network is a random one, so that x0 often leaves [-1, 1] and clipping matters. diffusers keeps its tables in float32, which has
-1 - ab_0 of the cosine schedule to 1e-3 only and puts paths up to 3e-4 apart; with its table replaced by a float64 one the same paths agree to 3e-5
-where x is about 25 (unclipped) and to 1e-5 elsewhere: float32 rounding.
+The network is a random one, so that x0 often leaves [-1, 1] and clipping matters. diffusers keeps its tables in
+float32, which has 1 - ab_0 of the cosine schedule to 1e-3 only and puts paths up to 3e-4 apart; with its table replaced
+by a float64 one the same paths agree to 3e-5 where x is about 25 (unclipped) and to 1e-5 elsewhere: float32 rounding.
 """
 
 from itertools import pairwise
@@ -63,7 +64,9 @@ def theirs(scheduler, network, x, **options):
     path = []
     for i, t in enumerate(scheduler.timesteps):
         output = network(x, torch.full((3,), float(t)))
-        x = scheduler.step(output, t, x, **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}).prev_sample
+        x = scheduler.step(
+            output, t, x, **{k: v[i] if isinstance(v, list) else v for k, v in options.items()}
+        ).prev_sample
         path.append(x)
     return path
 
@@ -85,7 +88,12 @@ def setting(schedule, prediction):
     own, name = SCHEDULES[schedule]
     network = RandomNetwork()
     denoiser = DiscreteDenoiser(network=network, schedule=own, prediction=prediction, data_shape=SHAPE)
-    return network, denoiser, {"beta_schedule": name, "prediction_type": TYPES[prediction]}, random_batches(1, seed=5)[0]
+    return (
+        network,
+        denoiser,
+        {"beta_schedule": name, "prediction_type": TYPES[prediction]},
+        random_batches(1, seed=5)[0],
+    )
 
 
 @pytest.mark.parametrize("prediction", TYPES)
@@ -94,15 +102,20 @@ def setting(schedule, prediction):
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 def test_ddpm(variance, spacing, schedule, prediction):
     network, denoiser, options, start = setting(schedule, prediction)
-    scheduler = exact(DDPMScheduler(variance_type=variance, clip_sample=True, timestep_spacing=spacing, **options), denoiser)
+    scheduler = exact(
+        DDPMScheduler(variance_type=variance, clip_sample=True, timestep_spacing=spacing, **options), denoiser
+    )
     scheduler.set_timesteps(25)
-    # On a subset it steps to the next time of its list, as we do. Its generator is asked for a batch at every step but the one from t = 0.
+    # On a subset it steps to the next time of its list, as we do. Its generator is asked for a batch at every step but
+    # the one from t = 0.
     expected = theirs(scheduler, network, start, generator=torch.Generator().manual_seed(1))
     levels = spaced_sigmas(denoiser, 25, spacing)
     close(ours(AncestralDDPM(variance=variance), denoiser, levels, start, noise=random_batches(24)), expected)
 
 
-@pytest.mark.parametrize(("prediction", "schedule", "variance"), [("epsilon", "linear", "fixed_large"), ("v", "cosine", "fixed_small")])
+@pytest.mark.parametrize(
+    ("prediction", "schedule", "variance"), [("epsilon", "linear", "fixed_large"), ("v", "cosine", "fixed_small")]
+)
 def test_ddpm_over_all_training_times(prediction, schedule, variance):
     network, denoiser, options, start = setting(schedule, prediction)
     scheduler = exact(DDPMScheduler(variance_type=variance, clip_sample=True, **options), denoiser)
@@ -114,9 +127,13 @@ def test_ddpm_over_all_training_times(prediction, schedule, variance):
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("steps", "spacing"), [(25, "leading"), (25, "linspace"), (10, "linspace"), (1000, "trailing")])
+@pytest.mark.parametrize(
+    ("steps", "spacing"), [(25, "leading"), (25, "linspace"), (10, "linspace"), (1000, "trailing")]
+)
 def test_ddpm_with_learned_variance(steps, spacing, schedule, prediction):
-    """learned_range there takes the second half of the channels as 2 u - 1 between the logarithms of both variances of the respaced step, as we do."""
+    """learned_range there takes the second half of the channels as 2 u - 1 between the logarithms of both variances of
+    the respaced step, as we do.
+    """
     own, name = SCHEDULES[schedule]
     network = RandomNetwork()
 
@@ -125,30 +142,44 @@ def test_ddpm_with_learned_variance(steps, spacing, schedule, prediction):
             return torch.cat([network(x, time), torch.tanh(network(x.flip(-1), time))], 1)
 
     both = WithVariance()
-    denoiser = DiscreteDenoiser(network=both, schedule=own, prediction=prediction, data_shape=SHAPE, variance="learned_range")
+    denoiser = DiscreteDenoiser(
+        network=both, schedule=own, prediction=prediction, data_shape=SHAPE, variance="learned_range"
+    )
     options = {"beta_schedule": name, "prediction_type": TYPES[prediction]}
-    scheduler = exact(DDPMScheduler(variance_type="learned_range", clip_sample=True, timestep_spacing=spacing, **options), denoiser)
+    scheduler = exact(
+        DDPMScheduler(variance_type="learned_range", clip_sample=True, timestep_spacing=spacing, **options), denoiser
+    )
     scheduler.set_timesteps(steps)
     start = random_batches(1, seed=5)[0]
     expected = theirs(scheduler, both, start, generator=torch.Generator().manual_seed(1))
     sampler = AncestralDDPM(variance="learned")
-    close(ours(sampler, denoiser, spaced_sigmas(denoiser, steps, spacing), start, noise=random_batches(steps - 1)), expected)
+    close(
+        ours(sampler, denoiser, spaced_sigmas(denoiser, steps, spacing), start, noise=random_batches(steps - 1)),
+        expected,
+    )
 
 
 def test_ddpm_adds_noise_to_its_result_where_the_list_ends_above_time_0():
-    """With trailing times the last step of diffusers' fixed_large goes from t = 39 to the clean image and adds beta; ours gives x0, as from t = 0."""
+    """With trailing times the last step of diffusers' fixed_large goes from t = 39 to the clean image and adds beta;
+    ours gives x0, as from t = 0.
+    """
     network, denoiser, options, start = setting("linear", "epsilon")
-    scheduler = exact(DDPMScheduler(variance_type="fixed_large", clip_sample=True, timestep_spacing="trailing", **options), denoiser)
+    scheduler = exact(
+        DDPMScheduler(variance_type="fixed_large", clip_sample=True, timestep_spacing="trailing", **options), denoiser
+    )
     scheduler.set_timesteps(25)
     expected = theirs(scheduler, network, start, generator=torch.Generator().manual_seed(1))
     noise = random_batches(25)
-    found = ours(AncestralDDPM(variance="fixed_large"), denoiser, spaced_sigmas(denoiser, 25, "trailing"), start, noise=noise)
+    found = ours(
+        AncestralDDPM(variance="fixed_large"), denoiser, spaced_sigmas(denoiser, 25, "trailing"), start, noise=noise
+    )
     close(found[:-1], expected[:-1])
     beta = 1 - float(denoiser.schedule.alphas_bar[39])
     close([found[-1] + beta**0.5 * noise[-1]], expected[-1:])
 
 
-@pytest.mark.parametrize(("schedule", "clip"), [("linear", True), ("linear", False), ("cosine", True)])  # 1 / a = 2e4 of cosine needs clipping on both sides
+# 1 / a = 2e4 of cosine needs clipping on both sides
+@pytest.mark.parametrize(("schedule", "clip"), [("linear", True), ("linear", False), ("cosine", True)])
 @pytest.mark.parametrize("prediction", TYPES)
 @pytest.mark.parametrize(("steps", "spacing"), [(20, "leading"), (20, "trailing"), (50, "trailing")])
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
@@ -157,13 +188,18 @@ def test_ddim(eta, steps, spacing, schedule, prediction, clip):
     scheduler = exact(DDIMScheduler(clip_sample=clip, timestep_spacing=spacing, **options), denoiser)
     scheduler.set_timesteps(steps)
     noise = random_batches(steps)
-    expected = theirs(scheduler, network, start, eta=eta, use_clipped_model_output=clip, variance_noise=noise if eta else None)
-    close(ours(DDIM(eta=eta), denoiser, spaced_sigmas(denoiser, steps, spacing), start, noise=noise, clip=clip), expected)
+    expected = theirs(
+        scheduler, network, start, eta=eta, use_clipped_model_output=clip, variance_noise=noise if eta else None
+    )
+    close(
+        ours(DDIM(eta=eta), denoiser, spaced_sigmas(denoiser, steps, spacing), start, noise=noise, clip=clip), expected
+    )
 
 
 def test_ddim_of_diffusers_steps_to_a_level_it_does_not_visit():
-    """Its target is t - T // S for every spacing (an open issue there): with linspace it goes from 999 to the level of 949 and asks the network about 946 next.
-    We go to 946."""
+    """Its target is t - T // S for every spacing (an open issue there): with linspace it goes from 999 to the level of
+    949 and asks the network about 946 next. We go to 946.
+    """
     network, denoiser, options, start = setting("linear", "epsilon")
     scheduler = exact(DDIMScheduler(clip_sample=True, timestep_spacing="linspace", **options), denoiser)
     scheduler.set_timesteps(20)
@@ -180,9 +216,13 @@ def test_ddim_of_diffusers_steps_to_a_level_it_does_not_visit():
 @pytest.mark.parametrize("prediction", TYPES)
 @pytest.mark.parametrize("steps", [8, 25])
 def test_dpm_solver_pp(steps, prediction, clip):
-    """Its "thresholding" with sample_max_value 1 is plain clipping. leading and linspace mean other times there (S + 1 points), trailing the same."""
+    """Its "thresholding" with sample_max_value 1 is plain clipping. leading and linspace mean other times there (S + 1
+    points), trailing the same.
+    """
     network, denoiser, options, start = setting("linear", prediction)
-    scheduler = DPMSolverMultistepScheduler(thresholding=clip, sample_max_value=1.0, timestep_spacing="trailing", **options)
+    scheduler = DPMSolverMultistepScheduler(
+        thresholding=clip, sample_max_value=1.0, timestep_spacing="trailing", **options
+    )
     scheduler.set_timesteps(steps)
     levels = spaced_sigmas(denoiser, steps, "trailing")
     torch.testing.assert_close(scheduler.sigmas.double(), levels, rtol=1e-4, atol=0)
@@ -192,7 +232,9 @@ def test_dpm_solver_pp(steps, prediction, clip):
 @pytest.mark.parametrize("spacing", ["leading", "linspace"])
 def test_dpm_solver_pp_on_the_list_of_diffusers(spacing):
     network, denoiser, options, start = setting("linear", "v")
-    scheduler = DPMSolverMultistepScheduler(thresholding=True, sample_max_value=1.0, timestep_spacing=spacing, **options)
+    scheduler = DPMSolverMultistepScheduler(
+        thresholding=True, sample_max_value=1.0, timestep_spacing=spacing, **options
+    )
     scheduler.set_timesteps(20)
     levels = torch.cat([denoiser.level_at(scheduler.timesteps), torch.zeros(1, dtype=torch.float64)])
     close(ours(DPMSolverPP2M(), denoiser, levels, start), theirs(scheduler, network, start))

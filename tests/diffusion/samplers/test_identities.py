@@ -25,7 +25,10 @@ def test_ddim_with_eta_1_is_ancestral(spacing, clip):
     denoiser = gaussian()
     levels = spaced_sigmas(denoiser, 25, spacing)
     start = float(levels[0]) * normal(3, *SHAPE)
-    results = [s.sample(denoiser, start, levels, noise=Scripted(batches(24)), clip=clip) for s in (DDIM(eta=1.0), AncestralDDPM())]
+    results = [
+        s.sample(denoiser, start, levels, noise=Scripted(batches(24)), clip=clip)
+        for s in (DDIM(eta=1.0), AncestralDDPM())
+    ]
     torch.testing.assert_close(*results, rtol=1e-11, atol=1e-11)
 
 
@@ -78,25 +81,39 @@ STEPS = [(157.4, 90.0), (10.0, 9.7), (1.0, 0.3), (0.02, 0.01)]
 @pytest.mark.parametrize(("sigma", "sigma_next"), STEPS)
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 def test_ancestral_in_the_papers_words(sigma, sigma_next, variance):
-    """mu = sqrt(ab') beta / (1 - ab) x0 + sqrt(alpha) (1 - ab') / (1 - ab) x, respaced beta = 1 - ab / ab' (Ho et al., equations 6 and 7)."""
+    """mu = sqrt(ab') beta / (1 - ab) x0 + sqrt(alpha) (1 - ab') / (1 - ab) x, respaced beta = 1 - ab / ab' (Ho et al.,
+    equations 6 and 7).
+    """
     x0, x, z = normal(3, *SHAPE), sigma * normal(3, *SHAPE, seed=1), normal(3, *SHAPE, seed=2)
     ab, ab_next = vp(sigma), vp(sigma_next)
     beta = 1 - ab / ab_next
-    mean = math.sqrt(ab_next) * beta / (1 - ab) * x0 + math.sqrt(1 - beta) * (1 - ab_next) / (1 - ab) * (math.sqrt(ab) * x)
+    mean = math.sqrt(ab_next) * beta / (1 - ab) * x0 + math.sqrt(1 - beta) * (1 - ab_next) / (1 - ab) * (
+        math.sqrt(ab) * x
+    )
     spread = math.sqrt(beta * ((1 - ab_next) / (1 - ab) if variance == "fixed_small" else 1))
-    found = AncestralDDPM(variance=variance).step(lambda *_: Prediction(x0=x0, eps=(x - x0) / sigma), x, sigma, sigma_next, None, Scripted([z])).x
+    found = (
+        AncestralDDPM(variance=variance)
+        .step(lambda *_: Prediction(x0=x0, eps=(x - x0) / sigma), x, sigma, sigma_next, None, Scripted([z]))
+        .x
+    )
     torch.testing.assert_close(math.sqrt(ab_next) * found, mean + spread * z, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize(("sigma", "sigma_next"), STEPS)
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 def test_ddim_in_the_papers_words(sigma, sigma_next, eta):
-    """sqrt(ab') x0 + sqrt(1 - ab' - s^2) eps + s z, s = eta sqrt((1 - ab') / (1 - ab)) sqrt(1 - ab / ab') (Song et al., equations 12 and 16)."""
+    """sqrt(ab') x0 + sqrt(1 - ab' - s^2) eps + s z, s = eta sqrt((1 - ab') / (1 - ab)) sqrt(1 - ab / ab') (Song et al.,
+    equations 12 and 16).
+    """
     x0, eps, z = normal(3, *SHAPE), normal(3, *SHAPE, seed=1), normal(3, *SHAPE, seed=2)
     ab, ab_next = vp(sigma), vp(sigma_next)
     s = eta * math.sqrt((1 - ab_next) / (1 - ab)) * math.sqrt(1 - ab / ab_next)
     expected = math.sqrt(ab_next) * x0 + math.sqrt(1 - ab_next - s**2) * eps + s * z
-    found = DDIM(eta=eta).step(lambda *_: Prediction(x0=x0, eps=eps), x0 + sigma * eps, sigma, sigma_next, None, Scripted([z])).x
+    found = (
+        DDIM(eta=eta)
+        .step(lambda *_: Prediction(x0=x0, eps=eps), x0 + sigma * eps, sigma, sigma_next, None, Scripted([z]))
+        .x
+    )
     torch.testing.assert_close(math.sqrt(ab_next) * found, expected, rtol=1e-8, atol=1e-9)
 
 
@@ -112,6 +129,8 @@ def test_dpm_solver_in_the_papers_words():
         r = (lam[i] - lam[i - 1]) / h if i else 1.0
         d = data[i] if i == 0 else (1 + 1 / (2 * r)) * data[i] - 1 / (2 * r) * data[i - 1]
         expected = b[i + 1] / b[i] * expected - a[i + 1] * (math.exp(-h) - 1) * d
-        outcome = sampler.step(lambda *_, i=i: Prediction(x0=data[i], eps=data[i]), x, levels[i], levels[i + 1], memory, None)
+        outcome = sampler.step(
+            lambda *_, i=i: Prediction(x0=data[i], eps=data[i]), x, levels[i], levels[i + 1], memory, None
+        )
         x, memory = outcome.x, outcome.memory
     torch.testing.assert_close(a[-1] * x, expected, rtol=1e-10, atol=1e-10)

@@ -1,4 +1,6 @@
-"""The order that a docstring claims, measured in float64 against the exact probability flow of Gaussian data, down to the smallest level."""
+"""The order that a docstring claims, measured in float64 against the exact probability flow of Gaussian data, down to
+the smallest level.
+"""
 
 import math
 from itertools import pairwise
@@ -33,18 +35,23 @@ def end_point_error(sampler: Sampler, levels: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize(("sampler", "order"), [(DDIM(), 1), (DPMSolverPP2M(), 2), (Heun(), 2)], ids=["ddim", "dpm_solver_pp", "heun"])
+@pytest.mark.parametrize(
+    ("sampler", "order"), [(DDIM(), 1), (DPMSolverPP2M(), 2), (Heun(), 2)], ids=["ddim", "dpm_solver_pp", "heun"]
+)
 def test_deterministic_order(sampler, order, grid):
     errors = [end_point_error(sampler, GRIDS[grid](steps)) for steps in STEPS]
     measured = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert sampler.order == order
     # The next term of the error is still visible at these steps: 0.98 .. 1.00 and 1.99 .. 2.04 were measured.
     assert measured == pytest.approx([order, order], abs=0.06)
-    # The error itself is small: a formula that is consistent but wrong in its constant would have the order and not this. Scale: sd of the data 0.5.
+    # The error itself is small: a formula that is consistent but wrong in its constant would have the order and not
+    # this. Scale: sd of the data 0.5.
     assert errors[-1] < {1: 8e-3, 2: 2e-4}[order]
 
 
-@pytest.mark.parametrize("sampler", [AncestralDDPM(), AncestralDDPM(variance="fixed_large"), DDIM(eta=1.0)], ids=["small", "large", "ddim_1"])
+@pytest.mark.parametrize(
+    "sampler", [AncestralDDPM(), AncestralDDPM(variance="fixed_large"), DDIM(eta=1.0)], ids=["small", "large", "ddim_1"]
+)
 def test_ancestral_order_in_distribution(sampler):
     """The error of the exact output covariance falls as 1 / steps: 0.93 .. 1.02 were measured."""
     errors = []

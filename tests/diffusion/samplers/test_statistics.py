@@ -13,8 +13,9 @@ from diffusion.samplers.dpm_solver_pp import DPMSolverPP2M
 from diffusion.samplers.heun import Heun
 from tests.diffusion.tools import COVARIANCE, MEAN, SHAPE, Scripted, gaussian, normal, output_moments
 
-# (sampler, levels, spacing, bound of the covariance error). The moments are exact, so the bounds are errors of discretisation alone: about twice what was
-# measured, against entries of up to 0.3. First-order samplers need many levels, ancestral with the small variance most.
+# (sampler, levels, spacing, bound of the covariance error). The moments are exact, so the bounds are errors of
+# discretisation alone: about twice what was measured, against entries of up to 0.3. First-order samplers need many
+# levels, ancestral with the small variance most.
 CASES = {
     "ddpm": (AncestralDDPM(), 1000, "linspace", 8e-3),
     "ddpm_large": (AncestralDDPM(variance="fixed_large"), 1000, "linspace", 1.5e-3),
@@ -34,12 +35,15 @@ def test_gaussian_data(case):
     denoiser = gaussian()
     mean, covariance = output_moments(sampler, denoiser, spaced_sigmas(denoiser, steps, spacing))
     assert float((covariance - COVARIANCE).abs().max()) < bound
-    # Pure noise instead of data + noise at the start: the flow keeps mean sd / sigma_max = 0.3 * 0.55 / 80 = 2e-3 of that forever; noise forgets it.
+    # Pure noise instead of data + noise at the start: the flow keeps mean sd / sigma_max = 0.3 * 0.55 / 80 = 2e-3 of
+    # that forever; noise forgets it.
     assert float((mean - MEAN).abs().max()) < 2.2e-3
 
 
 def test_dpm_solver_wants_trailing_times():
-    """Covariance error 0.02 with trailing times, 0.14 with linspace: h of the last step to t = 0 is 2.9 and that before it 0.66."""
+    """Covariance error 0.02 with trailing times, 0.14 with linspace: h of the last step to t = 0 is 2.9 and that before
+    it 0.66.
+    """
     denoiser = gaussian()
     errors = {}
     for spacing in ("trailing", "linspace", "leading"):
@@ -49,7 +53,9 @@ def test_dpm_solver_wants_trailing_times():
 
 
 def level_covariance(sampler, denoiser, levels):
-    """The covariance [3, 3] of x at the last of `levels`, from x ~ N(mean, S + levels[0]^2) at the first: exact, by unit vectors as in the tools."""
+    """The covariance [3, 3] of x at the last of `levels`, from x ~ N(mean, S + levels[0]^2) at the first: exact, by
+    unit vectors as in the tools.
+    """
     predict, steps = predictor(denoiser, clip=False), len(levels) - 1
     start = torch.linalg.cholesky(denoiser.data.covariance() + levels[0] ** 2 * torch.eye(3, dtype=torch.float64))
     total = torch.zeros(3, 3, dtype=torch.float64)
@@ -68,15 +74,19 @@ def level_covariance(sampler, denoiser, levels):
 
 @pytest.mark.parametrize(("variance", "spread"), [("fixed_small", 0.0), ("fixed_large", 1.0)])
 def test_where_the_two_variances_are_exact(variance, spread):
-    """The small variance is right for data in one point, the large one for standard normal data (Ho et al., section 3.2), with any number of steps."""
+    """The small variance is right for data in one point, the large one for standard normal data (Ho et al., section
+    3.2), with any number of steps.
+    """
     denoiser = GaussianDenoiser(mean=0.2, covariance=spread, data_shape=SHAPE)
     levels = [100.0, 20.0, 3.0, 0.4, 0.05]
     found = level_covariance(AncestralDDPM(variance=variance), denoiser, levels)
-    torch.testing.assert_close(found, (spread + levels[-1] ** 2) * torch.eye(3, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        found, (spread + levels[-1] ** 2) * torch.eye(3, dtype=torch.float64), rtol=1e-9, atol=1e-12
+    )
 
 
-# Two components that overlap little; 2000 draws. The share of one has standard error sqrt(.3 * .7 / 2000) = 0.0102, its mean sqrt(0.06 / 600) = 0.01; four of
-# them, and nothing more for the discretisation (less than 0.005 here).
+# Two components that overlap little; 2000 draws. The share of one has standard error sqrt(.3 * .7 / 2000) = 0.0102, its
+# mean sqrt(0.06 / 600) = 0.01; four of them, and nothing more for the discretisation (less than 0.005 here).
 WEIGHTS, MEANS = [0.3, 0.7], [[-0.7, -0.4], [0.5, 0.4]]
 SPREADS = [[[0.02, 0.01], [0.01, 0.03]], [[0.06, -0.02], [-0.02, 0.04]]]
 MIXED = {

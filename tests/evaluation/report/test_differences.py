@@ -8,11 +8,16 @@ from evaluation.report.differences import differences, markdown, read_values
 
 @pytest.fixture
 def results(tmp_path):
-    """Two samples an image; b is a minus 1 everywhere, though images differ by 10; c did another image and another task."""
+    """Two samples an image; b is a minus 1 everywhere, though images differ by 10; c did another image and another
+    task.
+    """
     lines = ["task,method,image,sample,psnr"]
     for image in range(6):
         for sample, jitter in enumerate((-2.0, 2.0)):
-            lines += [f"holes,a,{image},{sample},{10 * image + jitter}", f"holes,b,{image},{sample},{10 * image - 1 + jitter}"]
+            lines += [
+                f"holes,a,{image},{sample},{10 * image + jitter}",
+                f"holes,b,{image},{sample},{10 * image - 1 + jitter}",
+            ]
     lines += ["holes,c,0,0,5", "holes,c,9,0,7", "blur,c,0,0,1"]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
     return tmp_path
@@ -30,10 +35,13 @@ def test_only_images_that_both_restored_count(results):
     assert found.task == "holes" and found.interval.n == 1 and found.interval.mean == 5.0
 
 
-@pytest.mark.parametrize(("pair", "metric", "message"), [
-    (("a", "d"), "psnr", "there is no method 'd' in the results; there are a, b, c"),
-    (("a", "b"), "ssim", "--metric ssim: .* has no such column; it has task, method, image, sample, psnr"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pair", "metric", "message"),
+    [
+        (("a", "d"), "psnr", "there is no method 'd' in the results; there are a, b, c"),
+        (("a", "b"), "ssim", "--metric ssim: .* has no such column; it has task, method, image, sample, psnr"),
+    ],
+)
 def test_mistakes_are_one_sentence(results, pair, metric, message):
     with pytest.raises(UserError, match=message):
         differences(read_values(results, metric), [pair])

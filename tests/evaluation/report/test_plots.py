@@ -18,7 +18,16 @@ def test_ticks_are_inside_and_round(low, high):
 
 def test_plots_are_well_formed_whatever_the_names():
     name = "<b>&\"'"
-    groups = [(name, [(name, 0, Interval(1, 0.5, 1.5, 3)), ("one", 1, Interval(2, NAN, NAN, 1)), ("none", 2, Interval(NAN, NAN, NAN, 0))])]
+    groups = [
+        (
+            name,
+            [
+                (name, 0, Interval(1, 0.5, 1.5, 3)),
+                ("one", 1, Interval(2, NAN, NAN, 1)),
+                ("none", 2, Interval(NAN, NAN, NAN, 0)),
+            ],
+        )
+    ]
     pages = [
         intervals(groups, label=name, title=name),
         strips([(name, [(name, 0, [1.0, 2.0, NAN]), ("none", 1, [])])], label=name, title=name),

@@ -20,8 +20,13 @@ def test_columns_are_as_wide_as_picture_and_label():
 
 @pytest.mark.parametrize("colour", [False, True])
 def test_measurements_of_another_size(tmp_path, colour):
-    """A task whose measurement is smaller than the image: shown at the image's size, every image enlarged, all under the limit."""
-    task = {"degradation": {"class_path": "degradations.average_pool.AveragePool", "init_args": {"factor": 2}}, "noise": {"sigma": 0.0}}
+    """A task whose measurement is smaller than the image: shown at the image's size, every image enlarged, all under
+    the limit.
+    """
+    task = {
+        "degradation": {"class_path": "degradations.average_pool.AveragePool", "init_args": {"factor": 2}},
+        "noise": {"sigma": 0.0},
+    }
     raw = {"data": "datamodules.digits.Digits", "limit": 3, "tasks": {"pool": task}, "methods": {"back": TOYS + "Back"}}
     if colour:
         raw["data"] = "tests.evaluation.toys.Colours"

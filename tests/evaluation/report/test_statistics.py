@@ -16,7 +16,9 @@ def test_interval_of_a_mean_is_that_of_the_normal_theory():
 
 
 def test_covers_the_truth_as_often_as_it_says():
-    """400 sets of 50 images: 95 % intervals hold the true mean in 93-95 % of them; 3 standard errors of the count are 3.3 %."""
+    """400 sets of 50 images: 95 % intervals hold the true mean in 93-95 % of them; 3 standard errors of the count are
+    3.3 %.
+    """
     draws = np.random.default_rng(1).exponential(1.0, (400, 50))
     held = [v.low <= 1 <= v.high for v in (bootstrap(d, seed=0) for d in draws[:400])]
     assert 0.89 < np.mean(held) < 0.98

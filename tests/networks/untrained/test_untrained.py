@@ -1,4 +1,6 @@
-"""All untrained architectures: parameter counts, independence of the copies in one pass, range, and parity with plain networks of torch."""
+"""All untrained architectures: parameter counts, independence of the copies in one pass, range, and parity with plain
+networks of torch.
+"""
 
 from itertools import pairwise
 
@@ -16,9 +18,15 @@ from networks.untrained.unet import UNetArchitecture
 
 SMALL = {
     "skip": SkipArchitecture(preset="small", channels=[4, 6], skip=[2, 3], inputs=3),
-    "skip_wide_up": SkipArchitecture(channels=[4, 6], channels_up=[5, 3], skip=[0, 2], inputs=2, upsampling="nearest", padding="zero"),
-    "skip_pooled": SkipArchitecture(preset="sparse_pixels", channels=[4, 6], skip=[2, 0], inputs=2, downsampling="average", mix_after_up=False),
-    "skip_max": SkipArchitecture(preset="large_hole_inpainting", channels=[4, 6], skip=[2, 0], inputs=2, downsampling="max"),
+    "skip_wide_up": SkipArchitecture(
+        channels=[4, 6], channels_up=[5, 3], skip=[0, 2], inputs=2, upsampling="nearest", padding="zero"
+    ),
+    "skip_pooled": SkipArchitecture(
+        preset="sparse_pixels", channels=[4, 6], skip=[2, 0], inputs=2, downsampling="average", mix_after_up=False
+    ),
+    "skip_max": SkipArchitecture(
+        preset="large_hole_inpainting", channels=[4, 6], skip=[2, 0], inputs=2, downsampling="max"
+    ),
     "deep_decoder": DeepDecoderArchitecture(channels=6, scales=2),
     "deep_decoder_inputs": DeepDecoderArchitecture(channels=6, scales=3, inputs=4),
     "unet": UNetArchitecture(channels=[4, 6, 5], inputs=2),
@@ -33,7 +41,12 @@ def _generators(*seeds: int) -> list[torch.Generator]:
 
 
 def _input(recipe: Architecture, copies: int, height: int, width: int, seed: int = 0) -> Tensor:
-    return torch.rand(copies, recipe.inputs, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 0.1
+    return (
+        torch.rand(
+            copies, recipe.inputs, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
+        * 0.1
+    )
 
 
 def _built(recipe: Architecture, seeds: list[int], outputs: int = 3) -> UntrainedNetwork:
@@ -49,17 +62,23 @@ def _count(network: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("preset", "count"),
     [
-        ("denoising", 2_217_831), ("text_inpainting", 3_002_627), ("region_inpainting", 2_157_955), ("jpeg", 572_827), ("large_hole_inpainting", 2_996_467),
+        ("denoising", 2_217_831),
+        ("text_inpainting", 3_002_627),
+        ("region_inpainting", 2_157_955),
+        ("jpeg", 572_827),
+        ("large_hole_inpainting", 2_996_467),
         ("sparse_pixels", 1_027_379),
     ],
-)  # fmt: skip
+)
 def test_published_networks_have_as_many_parameters(preset: str, count: int):
     """Counted on the released networks."""
     assert _count(SkipArchitecture(preset=preset).build(outputs=3)) == count
 
 
 def test_parameters_of_the_others():
-    """Heckel and Hand: d k^2 + 2 d k + 3 k with d = 6 layers, 100 224 for k = 128, 25 536 for k = 64. U-Net: 9 a b + b for a pair's convolutions."""
+    """Heckel and Hand: d k^2 + 2 d k + 3 k with d = 6 layers, 100 224 for k = 128, 25 536 for k = 64. U-Net: 9 a b + b
+    for a pair's convolutions.
+    """
     assert _count(DeepDecoderArchitecture().build(outputs=3)) == 100_224
     assert _count(DeepDecoderArchitecture(channels=64).build(outputs=3)) == 25_536
     widths = [8, 16, 32, 64, 128, 128]
@@ -103,7 +122,10 @@ def test_a_broken_neighbour_does_no_harm(recipe: Architecture):
 
 @each
 def test_output_is_an_image_in_0_to_1_of_the_input_size(recipe: Architecture):
-    for outputs, (height, width) in ((1, (recipe.least, recipe.least)), (3, (recipe.least, recipe.least + recipe.multiple))):
+    for outputs, (height, width) in (
+        (1, (recipe.least, recipe.least)),
+        (3, (recipe.least, recipe.least + recipe.multiple)),
+    ):
         network = _built(recipe, [4, 5], outputs)
         with torch.no_grad():
             out = network(_input(recipe, 2, height, width))
@@ -143,10 +165,13 @@ def test_copies_can_be_set(recipe: Architecture):
 def test_every_parameter_and_the_input_matter(recipe: Architecture):
     network = _built(recipe, [3])
     z = _input(recipe, 1, recipe.least, recipe.least).requires_grad_()
-    (network(z) * torch.rand(1, 3, recipe.least, recipe.least, generator=torch.Generator().manual_seed(2)).double()).sum().backward()
+    (
+        network(z) * torch.rand(1, 3, recipe.least, recipe.least, generator=torch.Generator().manual_seed(2)).double()
+    ).sum().backward()
     assert z.grad.abs().sum() > 0
     for name, p in network.named_parameters():
-        assert p.grad is not None and (p.grad.abs().sum() > 1e-12 or "bias" in name), name  # a bias before a norm has no effect
+        # a bias before a norm has no effect
+        assert p.grad is not None and (p.grad.abs().sum() > 1e-12 or "bias" in name), name
 
 
 @each
@@ -166,20 +191,28 @@ def test_described_and_built_again(recipe: Architecture):
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--architecture", type=Architecture)
     built = parser.instantiate(parser.parse_object({"architecture": recipe.spec})).architecture
-    assert type(built) is type(recipe) and {k: built.spec["init_args"][k] for k in recipe.spec["init_args"]} == recipe.spec["init_args"]
+    assert (
+        type(built) is type(recipe)
+        and {k: built.spec["init_args"][k] for k in recipe.spec["init_args"]} == recipe.spec["init_args"]
+    )
     assert _count(built.build(outputs=3)) == _count(recipe.build(outputs=3))
 
 
 @pytest.mark.parametrize(
     ("cls", "options", "word"),
     [
-        (DeepDecoderArchitecture, {"scales": 0}, "scales"), (DeepDecoderArchitecture, {"inputs": 0}, "inputs"), (UNetArchitecture, {"channels": []}, "scale"),
-        (UNetArchitecture, {"channels": [4, 0]}, "channels"), (UNetArchitecture, {"inputs": 0}, "inputs"),
-        (UNetArchitecture, {"upsampling": "bicubic"}, "upsampling"), (UNetArchitecture, {"padding": "circular"}, "padding"),
-        (SkipArchitecture, {"channels": [4, 4], "skip": [4]}, "per scale"), (SkipArchitecture, {"preset": "nose"}, "preset"),
+        (DeepDecoderArchitecture, {"scales": 0}, "scales"),
+        (DeepDecoderArchitecture, {"inputs": 0}, "inputs"),
+        (UNetArchitecture, {"channels": []}, "scale"),
+        (UNetArchitecture, {"channels": [4, 0]}, "channels"),
+        (UNetArchitecture, {"inputs": 0}, "inputs"),
+        (UNetArchitecture, {"upsampling": "bicubic"}, "upsampling"),
+        (UNetArchitecture, {"padding": "circular"}, "padding"),
+        (SkipArchitecture, {"channels": [4, 4], "skip": [4]}, "per scale"),
+        (SkipArchitecture, {"preset": "nose"}, "preset"),
         (SkipArchitecture, {"channels": [4, 0]}, "channels"),
     ],
-)  # fmt: skip
+)
 def test_refuses(cls: type, options: dict, word: str):
     with pytest.raises(ValueError, match=word):
         cls(**options)
@@ -189,7 +222,9 @@ def test_refuses(cls: type, options: dict, word: str):
 def test_presets_work_at_the_least_size(preset: str):
     recipe = SkipArchitecture(preset=preset)
     if recipe.least > 64:
-        recipe = SkipArchitecture(preset=preset, channels=[8] * len(recipe.channels), skip=[min(s, 4) for s in recipe.skip])
+        recipe = SkipArchitecture(
+            preset=preset, channels=[8] * len(recipe.channels), skip=[min(s, 4) for s in recipe.skip]
+        )
     network = recipe.build(outputs=1)
     network.reset(_generators(0))
     with torch.no_grad():
@@ -209,7 +244,15 @@ def _plain(network: UntrainedNetwork) -> list[nn.Module]:
                 layer = nn.ConvTranspose2d(outputs, inputs, 4, stride=2, padding=1)
             else:
                 mode = "zeros" if module.zeros or not module.pad else "reflect"
-                layer = nn.Conv2d(inputs, outputs, size, stride=module.stride, padding=size // 2, padding_mode=mode, bias=module.bias is not None)
+                layer = nn.Conv2d(
+                    inputs,
+                    outputs,
+                    size,
+                    stride=module.stride,
+                    padding=size // 2,
+                    padding_mode=mode,
+                    bias=module.bias is not None,
+                )
         elif isinstance(module, Norm):
             layer = nn.BatchNorm2d(len(module.weight))
         else:
@@ -220,7 +263,9 @@ def _plain(network: UntrainedNetwork) -> list[nn.Module]:
 
 
 def test_skip_is_the_published_hourglass():
-    """Two scales by hand: skip, down, down, [deeper], upsample, concat, norm, up, mix; the concatenation begins with the skip."""
+    """Two scales by hand: skip, down, down, [deeper], upsample, concat, norm, up, mix; the concatenation begins with
+    the skip.
+    """
     recipe = SMALL["skip"]
     network = _built(recipe, [3])
     names = [n for n, m in network.named_modules() if isinstance(m, (Conv, Norm))]
@@ -260,7 +305,9 @@ def test_unet_is_the_published_one():
 
     def pair() -> nn.Module:
         a, b = next(layers), next(layers)
-        return nn.Sequential(a, nn.InstanceNorm2d(a.out_channels), nn.ReLU(), b, nn.InstanceNorm2d(b.out_channels), nn.ReLU())
+        return nn.Sequential(
+            a, nn.InstanceNorm2d(a.out_channels), nn.ReLU(), b, nn.InstanceNorm2d(b.out_channels), nn.ReLU()
+        )
 
     down0, down1, down2 = pair(), pair(), pair()
     up0, pair0, up1, pair1, last = next(layers), pair(), next(layers), pair(), next(layers)

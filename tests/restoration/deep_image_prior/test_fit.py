@@ -93,10 +93,20 @@ class StopsAtWatch(NeverWatch):
         return Verdict(super().update(iteration, output, average).improved, iteration >= self.ends)
 
 
-def measurement(count: int = 3, size: int = 16, degradation=None, dtype=torch.float64, sigma_255: float = 10) -> Measurement:
+def measurement(
+    count: int = 3, size: int = 16, degradation=None, dtype=torch.float64, sigma_255: float = 10
+) -> Measurement:
     random = RandomStreams(5)
-    x = torch.stack([F.interpolate(random.normal("x", i, 0, (1, 1, 4, 4)), (size, size), mode="bilinear")[0] for i in range(count)]).clamp(-1, 1)
-    return measure(x.to(dtype), degradation=degradation or Identity(), noise=GaussianNoise(sigma_255=sigma_255), index=[7, 3, 11][:count], random=random)
+    x = torch.stack(
+        [F.interpolate(random.normal("x", i, 0, (1, 1, 4, 4)), (size, size), mode="bilinear")[0] for i in range(count)]
+    ).clamp(-1, 1)
+    return measure(
+        x.to(dtype),
+        degradation=degradation or Identity(),
+        noise=GaussianNoise(sigma_255=sigma_255),
+        index=[7, 3, 11][:count],
+        random=random,
+    )
 
 
 def settings(**changes) -> DIPSettings:
@@ -114,8 +124,16 @@ def fitted(m: Measurement, steps: int = 20, stopping=None, fit: DIPFit | None = 
     return fit
 
 
-@pytest.mark.parametrize("degradation", [Identity(), RandomMask(removed=0.5), AveragePool(factor=4)], ids=["identity", "mask", "super_resolution"])
-@pytest.mark.parametrize("changes", [{}, {"langevin": 0.1}, {"input": "normal", "jitter": 0.0}], ids=["published", "langevin", "fixed_normal"])
+@pytest.mark.parametrize(
+    "degradation",
+    [Identity(), RandomMask(removed=0.5), AveragePool(factor=4)],
+    ids=["identity", "mask", "super_resolution"],
+)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"langevin": 0.1}, {"input": "normal", "jitter": 0.0}],
+    ids=["published", "langevin", "fixed_normal"],
+)
 def test_20_steps_are_the_same_alone_and_beside_neighbours(degradation, changes):
     m = measurement(degradation=degradation)
     together = fitted(m, **changes)
@@ -190,7 +208,9 @@ def test_backtracking_goes_back_to_the_last_good_weights():
     fitted(m, steps=1, fit=fit)
     now = list(fit.network.parameters())
     assert all(torch.equal(a[len(a) // 2 :], b[len(b) // 2 :]) for a, b in zip(now, good, strict=True))
-    assert not any(torch.equal(a[: len(a) // 2], b[: len(b) // 2]) for a, b in zip(now, good, strict=True) if a.ndim > 1)
+    assert not any(
+        torch.equal(a[: len(a) // 2], b[: len(b) // 2]) for a, b in zip(now, good, strict=True) if a.ndim > 1
+    )
 
 
 def test_curves_of_an_image_end_where_it_stopped():
@@ -238,12 +258,16 @@ def test_adam_is_torchs():
 
 
 def test_adam_does_not_mind_how_a_saved_moment_lies_in_memory():
-    """Moments of a GPU, or of several networks in one pass, go on beside weights in channels_last, and the other way round."""
+    """Moments of a GPU, or of several networks in one pass, go on beside weights in channels_last, and the other way
+    round.
+    """
     layouts = [torch.contiguous_format, torch.channels_last]
     found = []
     for of_weights in layouts:
         for of_moments in layouts:
-            weights, moments = (torch.arange(54.0).view(2, 3, 3, 3).sin().to(memory_format=f) for f in (of_weights, of_moments))
+            weights, moments = (
+                torch.arange(54.0).view(2, 3, 3, 3).sin().to(memory_format=f) for f in (of_weights, of_moments)
+            )
             p = torch.nn.Parameter(weights)
             optimizer = IndependentAdam([p], lr=0.05)
             state = {"first": moments, "second": moments.square(), "step": torch.ones(1)}
@@ -257,7 +281,13 @@ def test_adam_does_not_mind_how_a_saved_moment_lies_in_memory():
 
 def test_it_fits_and_averaging_denoises():
     m = measurement(1, size=32, dtype=torch.float32, sigma_255=50)
-    fit = fitted(m, steps=150, architecture=SkipArchitecture(preset="small", channels=[8, 8, 8], inputs=8), iterations=150, averaging=0.95)
+    fit = fitted(
+        m,
+        steps=150,
+        architecture=SkipArchitecture(preset="small", channels=[8, 8, 8], inputs=8),
+        iterations=150,
+        averaging=0.95,
+    )
     error = ((fit.answer - m.truth) / 2).square().mean()
     noise = ((m.y - m.truth) / 2).square().mean()
     assert error < 0.4 * noise
@@ -276,7 +306,18 @@ def test_settings_by_operator():
 
 def test_mistakes_are_named():
     with pytest.raises(UserError, match=r"8x8 pixels \(width x height\), and this network needs at least 16 x 16"):
-        DIPFit(measurement(1, size=8), settings=settings_for(Identity().bind({}, (1, 8, 8))), stopping=Never(), random=RandomStreams(0))
-    for wrong in ({"averaging": 1.0}, {"learning_rate": 0.0}, {"input": "meshgrid"}, {"learning_rate": math.nan}, {"jitter": -1.0}):
+        DIPFit(
+            measurement(1, size=8),
+            settings=settings_for(Identity().bind({}, (1, 8, 8))),
+            stopping=Never(),
+            random=RandomStreams(0),
+        )
+    for wrong in (
+        {"averaging": 1.0},
+        {"learning_rate": 0.0},
+        {"input": "meshgrid"},
+        {"learning_rate": math.nan},
+        {"jitter": -1.0},
+    ):
         with pytest.raises(ValueError):
             settings(**wrong)

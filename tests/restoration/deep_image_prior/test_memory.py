@@ -19,10 +19,14 @@ TINY = SkipArchitecture(preset="small", channels=[4, 6], inputs=3)
 
 
 @pytest.mark.parametrize(
-    "architecture", [TINY, SkipArchitecture(preset="small"), DeepDecoderArchitecture(), UNetArchitecture()], ids=lambda a: type(a).__name__
+    "architecture",
+    [TINY, SkipArchitecture(preset="small"), DeepDecoderArchitecture(), UNetArchitecture()],
+    ids=lambda a: type(a).__name__,
 )
 def test_it_is_what_autograd_keeps_and_grows_with_the_picture(architecture):
-    """An independent count: the gradient graph's tensors at two sizes; the rate per pixel is the same but for margins."""
+    """An independent count: the gradient graph's tensors at two sizes; the rate per pixel is the same but for
+    margins.
+    """
     found = bytes_per_pixel(architecture, 3)
     side = 128 // architecture.multiple * architecture.multiple * 2
     network = architecture.build(outputs=3, copies=1)
@@ -54,7 +58,10 @@ def test_a_picture_that_is_too_large_is_one_sentence(monkeypatch):
     monkeypatch.setattr(dip_memory, "SMALL", 16 * 16)
     x = torch.zeros(1, 1, 64, 48)
     m = measure(x, degradation=Identity(), noise=GaussianNoise(sigma_255=25), index=[0], random=RandomStreams(0))
-    words = r"48x64 pixels \(width x height\) needs about 0\.00\d+ GB of memory or more while it is fitted, and 0\.001 GB are free"
+    words = (
+        r"48x64 pixels \(width x height\) needs about 0\.00\d+ GB of memory or more while it is fitted, and 0\.001 GB"
+        r" are free"
+    )
     with pytest.raises(UserError, match=words) as error:
         DIP(architecture=TINY, iterations=3).restore(m, random=RandomStreams(0))
     assert "\n" not in str(error.value)

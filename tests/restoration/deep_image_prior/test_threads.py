@@ -119,10 +119,17 @@ def test_restorations_side_by_side_are_those_one_after_the_other(together: int):
     x = torch.stack([random.uniform("x", i, 0, (1, 16, 16)) for i in (3, 4, 5)]).double() * 2 - 1
     m = measure(x, degradation=Identity(), noise=GaussianNoise(sigma_255=10), index=[3, 4, 5], random=random)
     recipe = SkipArchitecture(preset="small", channels=[4, 6], skip=[2, 2], inputs=3)
-    options = {"architecture": recipe, "iterations": 12, "stopping": FixedIterations(iterations=9), "together": together}
+    options = {
+        "architecture": recipe,
+        "iterations": 12,
+        "stopping": FixedIterations(iterations=9),
+        "together": together,
+    }
     steps: list[int] = []
     alone = DIP(workers=1, **options).restore(m, num_samples=2, random=random)
-    side = DIP(workers=3, **options).restore(m, num_samples=2, random=random, on_step=lambda step, of, _: steps.append(step))
+    side = DIP(workers=3, **options).restore(
+        m, num_samples=2, random=random, on_step=lambda step, of, _: steps.append(step)
+    )
     torch.testing.assert_close(side.samples, alone.samples, rtol=0, atol=1e-10)
     assert side.notes == alone.notes and side.trace.keys() == alone.trace.keys()
     for name, values in alone.trace.items():

@@ -10,7 +10,9 @@ from restoration.stopping.es_wmv import ESWMV
 
 
 def test_patience_follows_its_definition():
-    """Against a loop over plain numbers: strictly lower is better, values that are not judged do not count, and nothing changes after the end."""
+    """Against a loop over plain numbers: strictly lower is better, values that are not judged do not count, and nothing
+    changes after the end.
+    """
     drawn = torch.rand(60, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).round(decimals=1)
     judged = torch.rand(60, 5, generator=torch.Generator().manual_seed(1)) < 0.7
     patience = Patience(5, 7, torch.device("cpu"))
@@ -60,4 +62,6 @@ def test_a_state_is_a_copy():
     watches[1].load_state_dict(state)
     for iteration in range(6, 13):
         watches[1].update(iteration, outputs[iteration - 1], outputs[iteration - 1])
-    assert torch.equal(watches[0].least.least, watches[1].least.least) and torch.equal(watches[0].least.at, watches[1].least.at)
+    assert torch.equal(watches[0].least.least, watches[1].least.least) and torch.equal(
+        watches[0].least.at, watches[1].least.at
+    )

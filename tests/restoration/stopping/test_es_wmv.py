@@ -9,7 +9,9 @@ from restoration.stopping.es_wmv import ESWMV
 
 
 def test_it_is_the_variance_of_a_window():
-    """Every value, the minimum and the end equal those of a direct implementation of algorithm 1 of 2112.06074 in [0, 1] units."""
+    """Every value, the minimum and the end equal those of a direct implementation of algorithm 1 of 2112.06074 in [0,
+    1] units.
+    """
     found = follow(ESWMV(window=9, patience=20), noisy(3), iterations=150)
     units = torch.stack([(o + 1) / 2 for o in found.outputs])
     for image in range(3):
@@ -26,7 +28,9 @@ def test_it_is_the_variance_of_a_window():
 
 
 def test_the_minimum_of_a_curve_made_by_hand():
-    """Outputs a_j (-1)^j v: the variance of a window of two is |v|^2 (a_j + a_(j-1))^2 / 16 N in [0, 1] units, least where a is."""
+    """Outputs a_j (-1)^j v: the variance of a window of two is |v|^2 (a_j + a_(j-1))^2 / 16 N in [0, 1] units, least
+    where a is.
+    """
     size = torch.tensor([5, 4, 3, 2, 1, 2, 3, 4, 5, 6, 7, 8.0])
     v = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     watch = ESWMV(window=2, patience=4).watch(noisy(1), random=RandomStreams(0), iterations=12)
@@ -36,7 +40,9 @@ def test_the_minimum_of_a_curve_made_by_hand():
         improved.append(bool(verdict.improved))
         stopped.append(bool(verdict.stop))
         if j > 1:
-            assert float(watch.values["variance"]) == pytest.approx(float(v.square().mean() * (a + size[j - 2]) ** 2 / 16), rel=1e-5)
+            assert float(watch.values["variance"]) == pytest.approx(
+                float(v.square().mean() * (a + size[j - 2]) ** 2 / 16), rel=1e-5
+            )
     assert improved == [False, True, True, True, True] + [False] * 7  # 6 and 5 have equal sums: not strictly lower
     assert stopped.index(True) == 8  # the ninth, 4 after the fifth
 

@@ -22,7 +22,17 @@ from restoration.base import Unsupported
 from restoration.stopping.base import StoppingCriterion, Verdict, Watch
 
 #: So that everything happens within sixty iterations; for whichever of them a criterion has.
-QUICK = {"patience": 12, "smooth": 4, "window": 6, "after": 3, "iterations": 25, "lag": 2, "tolerance": 0.3, "tau": 1.1, "margin": 0.0}
+QUICK = {
+    "patience": 12,
+    "smooth": 4,
+    "window": 6,
+    "after": 3,
+    "iterations": 25,
+    "lag": 2,
+    "tolerance": 0.3,
+    "tau": 1.1,
+    "margin": 0.0,
+}
 CRITERIA = catalogue("restoration/stopping", StoppingCriterion)
 LIMIT = 60
 
@@ -83,7 +93,9 @@ def criterion(request) -> StoppingCriterion:
     return CASES[request.param]
 
 
-def followed(criterion: StoppingCriterion, m: Measurement, iterations: int = LIMIT) -> list[tuple[Verdict, dict[str, Tensor]]]:
+def followed(
+    criterion: StoppingCriterion, m: Measurement, iterations: int = LIMIT
+) -> list[tuple[Verdict, dict[str, Tensor]]]:
     return [(verdict, dict(watch.values)) for _, verdict, watch in run(criterion, m, iterations=iterations)]
 
 
@@ -94,7 +106,11 @@ def plain(criterion: StoppingCriterion) -> tuple[Measurement, list[tuple[Verdict
     return m, followed(criterion, m)
 
 
-def same(a: list[tuple[Verdict, dict[str, Tensor]]], b: list[tuple[Verdict, dict[str, Tensor]]], rows: list[int] | None = None) -> None:
+def same(
+    a: list[tuple[Verdict, dict[str, Tensor]]],
+    b: list[tuple[Verdict, dict[str, Tensor]]],
+    rows: list[int] | None = None,
+) -> None:
     """Equal verdicts and values; of these rows of a, where given."""
     assert len(a) == len(b)
     for name in ("improved", "stop", "reset", "restart"):
@@ -107,7 +123,9 @@ def same(a: list[tuple[Verdict, dict[str, Tensor]]], b: list[tuple[Verdict, dict
     assert all(values.keys() == names for found in (a, b) for _, values in found)
     for name in names:
         first, second = (torch.stack([values[name] for _, values in found]) for found in (a, b))
-        torch.testing.assert_close(first if rows is None else first[:, rows], second, rtol=1e-9, atol=1e-12, equal_nan=True, msg=name)
+        torch.testing.assert_close(
+            first if rows is None else first[:, rows], second, rtol=1e-9, atol=1e-12, equal_nan=True, msg=name
+        )
 
 
 def test_the_catalogue_is_complete():
@@ -140,7 +158,9 @@ def test_verdicts_have_their_shape_and_an_image_that_has_stopped_stays_so(criter
             assert value.shape == (count,) and value.is_floating_point(), name
     for image in range(count):
         reason = watch.reason(image)
-        assert reason and not reason.endswith(".") and "\n" not in reason and not re.match(r"[A-Z][a-z]", reason), reason
+        assert reason and not reason.endswith(".") and "\n" not in reason and not re.match(r"[A-Z][a-z]", reason), (
+            reason
+        )
 
 
 def test_it_stops_and_has_kept_something(criterion):
@@ -217,7 +237,9 @@ def test_only_an_oracle_reads_the_truth(criterion):
 
 
 def test_pixels_that_were_not_measured_do_not_count(criterion):
-    """Whatever an iterate has there, what is monitored of its residual is the same. Some look at the output itself, or at nothing."""
+    """Whatever an iterate has there, what is monitored of its residual is the same. Some look at the output itself, or
+    at nothing.
+    """
     m = MEASUREMENTS["mask"]()
     names = ("es_wmv", "es_emv", "spectral_bias", "oracle")
     if not allowed(criterion, m) or isinstance(criterion, tuple(CRITERIA[n] for n in names)):
@@ -235,7 +257,9 @@ def test_pixels_that_were_not_measured_do_not_count(criterion):
 
 
 def test_float32_iterates_give_the_same_answer(criterion):
-    """Sums are in float64: the iteration of the answer does not depend on the iterates' rounding by more than a step or two."""
+    """Sums are in float64: the iteration of the answer does not depend on the iterates' rounding by more than a step or
+    two.
+    """
     x = pictures(3)
     single = followed(criterion, measured(x.float(), sigma_255=40))
     _, double = plain(criterion)

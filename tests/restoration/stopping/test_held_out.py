@@ -30,7 +30,10 @@ def test_what_is_held_out_is_not_fitted():
     other = noisy(1)
     held = HeldOutPixels().watch(measurement, random=random, iterations=9).weight.expand_as(measurement.y) == 0
     other.y[held] += 0.3
-    assert torch.equal(follow(HeldOutPixels(), measurement, iterations=9).outputs[-1], follow(HeldOutPixels(), other, iterations=9).outputs[-1])
+    assert torch.equal(
+        follow(HeldOutPixels(), measurement, iterations=9).outputs[-1],
+        follow(HeldOutPixels(), other, iterations=9).outputs[-1],
+    )
 
 
 def test_only_measured_pixels_are_held_out_and_at_least_one():

@@ -27,11 +27,14 @@ def test_residual_leak_and_risk_are_their_formulas():
         r, d = (u - v - s * eps[k]).square().mean(), ((u - v) * eps[k]).mean() / s
         assert torch.allclose(found["residual"][k], r) and torch.allclose(found["leak"][k], d)
         assert torch.allclose(found["risk"][k], r + 2 * (q**2 + s**2) * d - (q**2 + s**2))
-        assert torch.allclose(noise.y[k], measurement.y[k] + level[k] * eps[k]) and float(noise.y.abs().max()) > 1  # never clipped
+        # never clipped
+        assert torch.allclose(noise.y[k], measurement.y[k] + level[k] * eps[k]) and float(noise.y.abs().max()) > 1
 
 
 def test_who_memorises_a_share_leaks_that_share():
-    """A f = y + h s eps has leak h mean(eps^2); the clean picture has none but chance; E over many draws of the mean shrinkage of a linear fit is its leak."""
+    """A f = y + h s eps has leak h mean(eps^2); the clean picture has none but chance; E over many draws of the mean
+    shrinkage of a linear fit is its leak.
+    """
     measurement = noisy(300)
     eps = normal((300, 1, 16, 16))
     level = torch.full((300,), 0.15, dtype=torch.float64)
@@ -44,14 +47,20 @@ def test_who_memorises_a_share_leaks_that_share():
 
 
 def test_noise_that_depends_on_the_value():
-    """sigma twice as large in the right half, where f follows y, and in the left one it does not: mean(sigma^2 d) is not mean(sigma^2) mean(d)."""
+    """sigma twice as large in the right half, where f follows y, and in the left one it does not: mean(sigma^2 d) is
+    not mean(sigma^2) mean(d).
+    """
     x = noisy(400, sigma=1e-9).truth
     sigma = torch.full((1, 1, 16, 16), 0.1, dtype=torch.float64)
     sigma[..., 8:] = 0.3
     follows = (sigma > 0.2).double() * 0.8
     y = x + sigma * normal((400, 1, 16, 16), 5)
-    measurement = Measurement(y=y, operator=IdentityOperator((1, 16, 16)), noise=GaussianNoise(sigma=0.3), index=tuple(range(400)))
-    noise = InjectedNoise(measurement, normal((400, 1, 16, 16), 6), torch.full((400,), 0.1, dtype=torch.float64), sigma.square())
+    measurement = Measurement(
+        y=y, operator=IdentityOperator((1, 16, 16)), noise=GaussianNoise(sigma=0.3), index=tuple(range(400))
+    )
+    noise = InjectedNoise(
+        measurement, normal((400, 1, 16, 16), 6), torch.full((400,), 0.1, dtype=torch.float64), sigma.square()
+    )
     f = follows * noise.y
     error = (f - x).square().flatten(1).mean(1) / 4
     unbiased(noise.judge(f)["risk"], error)

@@ -16,7 +16,10 @@ from restoration.stopping.morozov import Morozov
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Cosine(), Linear(steps=250)])
-@pytest.mark.parametrize(("margin", "degradation"), [(0.0, None), (0.004, None), (0.004, RandomMask(removed=0.4)), (0.004, AveragePool(factor=2))])
+@pytest.mark.parametrize(
+    ("margin", "degradation"),
+    [(0.0, None), (0.004, None), (0.004, RandomMask(removed=0.4)), (0.004, AveragePool(factor=2))],
+)
 def test_it_is_morozovs_rule_with_the_schedules_tau(schedule, margin, degradation):
     """tau = sigma at the shifted time over sigma, whatever is measured."""
     m = measured(pictures(2), sigma_255=40, degradation=degradation)
@@ -24,7 +27,10 @@ def test_it_is_morozovs_rule_with_the_schedules_tau(schedule, margin, degradatio
     shifted = schedule.sigma_of(schedule.time_of(sigma) - margin * len(schedule))
     tau = float(shifted / sigma)
     assert tau == pytest.approx(1) if margin == 0 else 0.8 < tau < 0.999
-    ours = [(v.improved.tolist(), v.stop.tolist()) for _, v, _ in run(MatchedLevel(schedule=schedule, margin=margin), m, iterations=400)]
+    ours = [
+        (v.improved.tolist(), v.stop.tolist())
+        for _, v, _ in run(MatchedLevel(schedule=schedule, margin=margin), m, iterations=400)
+    ]
     theirs = [(v.improved.tolist(), v.stop.tolist()) for _, v, _ in run(Morozov(tau=tau), m, iterations=400)]
     assert ours == theirs
     assert ours[-1][1] == [True, True] and ours[2][1] == [False, False]
@@ -46,7 +52,9 @@ def test_the_robust_level_is_sigma_of_white_noise_and_does_not_see_smooth_struct
     noise = m.y - m.truth
     # The median of 64 values has a bias of the order of 1 / 64.
     assert float(haar_level(noise).mean()) == pytest.approx(25 / 127.5, rel=0.03)
-    ramp = torch.linspace(-1, 1, 16, dtype=torch.float64).view(1, 1, 16, 1) + torch.linspace(-1, 1, 16, dtype=torch.float64)
+    ramp = torch.linspace(-1, 1, 16, dtype=torch.float64).view(1, 1, 16, 1) + torch.linspace(
+        -1, 1, 16, dtype=torch.float64
+    )
     torch.testing.assert_close(haar_level(noise + ramp), haar_level(noise))
     torch.testing.assert_close(haar_level(noise[..., :15, :13]), haar_level(noise[..., :14, :12]))
 

@@ -20,11 +20,17 @@ QUICK = {"patience": 15, "smooth": 5}
 
 
 def eps_of(measurement, stage: int, seed: int = 0) -> torch.Tensor:
-    return RandomStreams(seed).normal_batch(f"injected_{stage}", measurement.index, [0] * len(measurement.y), measurement.y.shape[1:]).double()
+    return (
+        RandomStreams(seed)
+        .normal_batch(f"injected_{stage}", measurement.index, [0] * len(measurement.y), measurement.y.shape[1:])
+        .double()
+    )
 
 
 def minima(risk: list[float], smooth: int, patience: int) -> tuple[int, int]:
-    """(best, end) of one stage by the definition: the middle of the window with the least mean, and when it had been so for long enough."""
+    """(best, end) of one stage by the definition: the middle of the window with the least mean, and when it had been so
+    for long enough.
+    """
     least, best = float("inf"), 0
     for j in range(smooth, len(risk) + 1):
         mean = float(np.mean(risk[j - smooth : j]))
@@ -36,7 +42,9 @@ def minima(risk: list[float], smooth: int, patience: int) -> tuple[int, int]:
 
 
 def test_one_level_and_the_measurement():
-    """Fits y + sigma / 2 eps to the least of the risk, then y itself for 1.05 times as long: the answer is that of a plain fit of that length, exactly."""
+    """Fits y + sigma / 2 eps to the least of the risk, then y itself for 1.05 times as long: the answer is that of a
+    plain fit of that length, exactly.
+    """
     measurement = noisy(3)
     found = follow(MultiNoiseEarlyStopping(**QUICK), measurement, iterations=220)
     eps = eps_of(measurement, 0)
@@ -53,14 +61,20 @@ def test_one_level_and_the_measurement():
         assert restart == end and int(found.stopped_at[image]) == end + round(1.05 * best) == int(found.kept_at[image])
         plain = follow(FixedIterations(iterations=round(1.05 * best)), measurement, iterations=round(1.05 * best))
         assert torch.equal(found.answer[image], plain.answer[image])
-        assert f"at iteration {best} " in found.watch.reason(image) and f"for {round(1.05 * best)} iterations" in found.watch.reason(image)
+        assert f"at iteration {best} " in found.watch.reason(
+            image
+        ) and f"for {round(1.05 * best)} iterations" in found.watch.reason(image)
 
 
 def test_targets_from_coarse_to_fine_and_what_is_told_of_them():
-    """y + s_k eps_k, not clipped, each with noise of its own; at last y. Residual, PSNR and SSIM are to the present target."""
+    """y + s_k eps_k, not clipped, each with noise of its own; at last y. Residual, PSNR and SSIM are to the present
+    target.
+    """
     measurement = noisy(1, sigma=0.3)
     random = RandomStreams(0)
-    watch = MultiNoiseEarlyStopping(levels=[3, 1, 0.25], kappa=1.0, **QUICK).watch(measurement, random=random, iterations=2000)
+    watch = MultiNoiseEarlyStopping(levels=[3, 1, 0.25], kappa=1.0, **QUICK).watch(
+        measurement, random=random, iterations=2000
+    )
     seen = [watch.y]
     f = 0.5 * measurement.truth
     for iteration in range(1, 2001):
@@ -69,14 +83,18 @@ def test_targets_from_coarse_to_fine_and_what_is_told_of_them():
         verdict = watch.update(iteration, f, f + 0.01 * iteration)
         if iteration in (1, 26):
             residual = (f + 0.01 * iteration - before).square().mean() / 4
-            assert torch.allclose(watch.values["residual"], residual) and torch.allclose(watch.values["psnr_to_target"], -10 * residual.log10())
+            assert torch.allclose(watch.values["residual"], residual) and torch.allclose(
+                watch.values["psnr_to_target"], -10 * residual.log10()
+            )
             assert torch.equal(watch.values["ssim_to_target"], ssim(to_uint8(f + 0.01 * iteration), to_uint8(before)))
         if not torch.equal(before, watch.y):
             seen.append(watch.y)
         if bool(verdict.stop):
             break
     expected = [measurement.y + s * 0.3 * eps_of(measurement, k) for k, s in enumerate((3, 1, 0.25))]
-    assert len(seen) == 4 and all(torch.allclose(a, b, atol=1e-6) for a, b in zip(seen, [*expected, measurement.y], strict=True))
+    assert len(seen) == 4 and all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(seen, [*expected, measurement.y], strict=True)
+    )
     assert float(seen[0].abs().max()) > 1.5 and watch.values["stage"].tolist() == [3.0]
 
 
@@ -85,7 +103,9 @@ def test_levels_of_a_schedule():
     measurement = noisy(1)
     for schedule in (None, Cosine(steps=500)):
         bars = (schedule or Linear()).alphas_bar
-        watch = MultiNoiseEarlyStopping(times=[60, 20], schedule=schedule).watch(measurement, random=RandomStreams(0), iterations=10)
+        watch = MultiNoiseEarlyStopping(times=[60, 20], schedule=schedule).watch(
+            measurement, random=RandomStreams(0), iterations=10
+        )
         level = float(((1 - bars[60]) / bars[60]).sqrt())
         assert torch.allclose(watch.y, measurement.y + level * eps_of(measurement, 0), atol=1e-6)
 
@@ -99,7 +119,9 @@ def test_carried_weights_are_reset_then_begin_again():
 
 
 def test_the_risk_counts_what_earlier_stages_left():
-    """f = (S_1 (y + s_1 e_1) + S_2 (y + s_2 e_2)) / 2 in stage 2: the mean of risk - error over 600 noises is 0 with the first leak, and not without it."""
+    """f = (S_1 (y + s_1 e_1) + S_2 (y + s_2 e_2)) / 2 in stage 2: the mean of risk - error over 600 noises is 0 with
+    the first leak, and not without it.
+    """
     measurement = noisy(600)
     criterion = MultiNoiseEarlyStopping(levels=[2, 0.5], carry=True, smooth=1, patience=1)
     watch = criterion.watch(measurement, random=RandomStreams(0), iterations=1000)
@@ -123,12 +145,15 @@ def test_without_carrying_every_stage_begins_again():
 
 
 def test_extrapolation_is_exact_on_a_power_law():
-    """Best iterations j = a (sigma^2 + s^2)^-p, put there by outputs y + (|age - j| + 1) v with v orthogonal to the known noise: the second pass is as long as
-    the law says for s = 0."""
+    """Best iterations j = a (sigma^2 + s^2)^-p, put there by outputs y + (|age - j| + 1) v with v orthogonal to the
+    known noise: the second pass is as long as the law says for s = 0.
+    """
     measurement = noisy(1)
     levels, sigma, power = [2.0, 1.0, 0.5], 0.2, 0.3
     best = [round(60 * (1 + s * s) ** -power) for s in levels]
-    watch = MultiNoiseEarlyStopping(levels=levels, smooth=1, patience=5, kappa=None).watch(measurement, random=RandomStreams(0), iterations=1000)
+    watch = MultiNoiseEarlyStopping(levels=levels, smooth=1, patience=5, kappa=None).watch(
+        measurement, random=RandomStreams(0), iterations=1000
+    )
     noises = torch.stack([eps_of(measurement, k).flatten() for k in range(3)])
     v = torch.randn(256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     v = (v - noises.T @ torch.linalg.lstsq(noises.T, v[:, None]).solution[:, 0]).view(1, 1, 16, 16)
@@ -152,7 +177,9 @@ def test_extrapolation_is_exact_on_a_power_law():
 
 @pytest.mark.parametrize(("limit", "value"), [("leak_limit", "leak"), ("residual_limit", "residual")])
 def test_limits_end_a_stage(limit, value):
-    """The first iteration, of those that are judged, whose leak is above a tenth or whose residual is below 0.9 of its noise."""
+    """The first iteration, of those that are judged, whose leak is above a tenth or whose residual is below 0.9 of its
+    noise.
+    """
     bound = 0.1 if limit == "leak_limit" else 0.9
     found = follow(MultiNoiseEarlyStopping(patience=500, smooth=5, **{limit: bound}), noisy(2), iterations=300)
     scale = 1.0 if limit == "leak_limit" else (0.2**2 + 0.1**2) / 4
@@ -176,7 +203,9 @@ def test_the_answer_of_a_single_pass_is_of_the_noisier_copy():
     both = follow(MultiNoiseEarlyStopping(**QUICK), measurement, iterations=200)
     for image in range(2):
         end = int(alone.stopped_at[image])
-        assert at([v.restart for v in both.verdicts], image) == [end] and not at([v.restart for v in alone.verdicts], image)
+        assert at([v.restart for v in both.verdicts], image) == [end] and not at(
+            [v.restart for v in alone.verdicts], image
+        )
         assert int(alone.kept_at[image]) == end - 15
         assert torch.equal(alone.answer[image], alone.averages[end - 16][image])
     assert "measurement" not in alone.watch.reason(0)

@@ -65,7 +65,9 @@ def test_it_is_near_scikit_images():
     from skimage.restoration import estimate_sigma as independent
 
     for seed in range(3):
-        image = PICTURE[0, 0] + 0.2 * torch.randn(64, 64, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        image = PICTURE[0, 0] + 0.2 * torch.randn(
+            64, 64, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        )
         assert sigma_of_picture(image[None]) == pytest.approx(float(independent(image.numpy())), rel=0.08)
 
 

@@ -11,7 +11,9 @@ from restoration.stopping.recorrupted import RecorruptedPair
 
 
 def noises(count: int, alpha: float, **options):
-    """Those of the fitted and of the judging copy of `count` measurements, the second read off the signal's gradient."""
+    """Those of the fitted and of the judging copy of `count` measurements, the second read off the signal's
+    gradient.
+    """
     measurement = noisy(count, **options)
     watch = RecorruptedPair(alpha=alpha).watch(measurement, random=RandomStreams(3), iterations=9)
     w = RandomStreams(3).normal_batch("recorrupted", measurement.index, [0] * count, measurement.y.shape[1:])
@@ -19,7 +21,9 @@ def noises(count: int, alpha: float, **options):
 
 
 def test_the_noises_are_uncorrelated_and_as_strong_as_the_paper_says():
-    """Var (n + alpha sigma w) = sigma^2 (1 + alpha^2), Var (n - sigma w / alpha) = sigma^2 (1 + alpha^-2), covariance 0."""
+    """Var (n + alpha sigma w) = sigma^2 (1 + alpha^2), Var (n - sigma w / alpha) = sigma^2 (1 + alpha^-2), covariance
+    0.
+    """
     measurement, watch, w = noises(64, 0.5)
     clean = measurement.truth
     fitted, judging = watch.y - clean, measurement.y - 0.2 / 0.5 * w - clean
@@ -39,9 +43,14 @@ def test_the_signal_is_the_error_to_the_second_copy():
 
 
 def test_it_is_the_risk_in_other_words():
-    """With s = alpha sigma and the same w, R = r + 2 (sigma^2 + s^2) d - (sigma^2 + s^2) and V differ by the same number for every iterate whatever."""
+    """With s = alpha sigma and the same w, R = r + 2 (sigma^2 + s^2) d - (sigma^2 + s^2) and V differ by the same
+    number for every iterate whatever.
+    """
     measurement, watch, w = noises(2, 0.5)
-    injected, differences = InjectedNoise(measurement, w.double(), torch.full((2,), 0.1, dtype=torch.float64), torch.tensor(0.04)), []
+    injected, differences = (
+        InjectedNoise(measurement, w.double(), torch.full((2,), 0.1, dtype=torch.float64), torch.tensor(0.04)),
+        [],
+    )
     for seed in range(4):
         f = (seed + 1) * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         watch.update(seed + 1, f, f)

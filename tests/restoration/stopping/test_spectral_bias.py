@@ -56,7 +56,9 @@ def test_only_the_thousand_strongest_rises_count():
 
 
 def test_what_blurring_does():
-    """A step wider than the box keeps its differences' sum when blurred; white noise loses nearly all of it; a constant picture has none to lose."""
+    """A step wider than the box keeps its differences' sum when blurred; white noise loses nearly all of it; a constant
+    picture has none to lose.
+    """
     step = torch.zeros(1, 32, 32, dtype=torch.float64)
     step[..., 16:] = 1
     ramp = torch.linspace(0, 1, 32, dtype=torch.float64).expand(1, 32, 32)
@@ -71,11 +73,15 @@ def test_what_blurring_does():
 
 def test_grey_is_luma():
     colour = torch.stack([torch.full((4, 4), v, dtype=torch.float64) for v in (0.2, 0.4, 0.8)])[None]
-    torch.testing.assert_close(grey(colour), torch.full((1, 4, 4), 0.299 * 0.2 + 0.587 * 0.4 + 0.114 * 0.8, dtype=torch.float64))
+    torch.testing.assert_close(
+        grey(colour), torch.full((1, 4, 4), 0.299 * 0.2 + 0.587 * 0.4 + 0.114 * 0.8, dtype=torch.float64)
+    )
 
 
 def test_it_stops_where_two_windows_agree():
-    """Pictures that sharpen by a geometric series: the first iteration at which two means differ by less than the tolerance, by a plain loop."""
+    """Pictures that sharpen by a geometric series: the first iteration at which two means differ by less than the
+    tolerance, by a plain loop.
+    """
     m = measured(pictures(2, size=20), sigma_255=10)
     criterion = SpectralBias(window=6, tolerance=0.01)
     watch = criterion.watch(m, random=RandomStreams(0), iterations=200)
@@ -91,7 +97,11 @@ def test_it_stops_where_two_windows_agree():
         assert bool((watch.values["ratio"] == watch.values["blurriness"] / watch.values["sharpness"]).all())
     series = torch.stack(ratios, 1)
     for b in range(2):
-        expected = next(i for i in range(12, 201) if abs(float(series[b, i - 6 : i].mean() - series[b, i - 12 : i - 6].mean())) < 0.01)
+        expected = next(
+            i
+            for i in range(12, 201)
+            if abs(float(series[b, i - 6 : i].mean() - series[b, i - 12 : i - 6].mean())) < 0.01
+        )
         assert [i for i, s in enumerate(improved, start=1) if s[b]] == [expected] and expected > 12
         assert [bool(s[b]) for s in stops] == [i >= expected for i in range(1, 201)]
     assert "6 iterations" in watch.reason(0)

@@ -17,11 +17,20 @@ from restoration.stopping.staged import StagedWatch, StageOptions, Target
 
 
 class Made(StagedWatch):
-    """The signal of image b in stage k at age a is |a - best[b][k]|, so that its minimum is known. The target of stage k is y + k + 1."""
+    """The signal of image b in stage k at age a is |a - best[b][k]|, so that its minimum is known. The target of stage
+    k is y + k + 1.
+    """
 
     signal = "made"
 
-    def __init__(self, best: list[list[int]], options: StageOptions, iterations: int, variances: list[float] | None = None, own: float = 1.0) -> None:
+    def __init__(
+        self,
+        best: list[list[int]],
+        options: StageOptions,
+        iterations: int,
+        variances: list[float] | None = None,
+        own: float = 1.0,
+    ) -> None:
         m = measured(pictures(len(best)), sigma_255=10)
         ones = torch.ones(len(best), dtype=torch.float64)
         stages = len(best[0])
@@ -54,11 +63,14 @@ def when(found: list[Verdict], name: str, image: int = 0) -> list[int]:
 @pytest.mark.parametrize("smooth", [1, 5, 6])
 @pytest.mark.parametrize("kappa", [1.0, 1.25])
 def test_one_stage_and_a_second_pass(smooth, kappa):
-    """The window that ends at b + floor(smooth / 2) has its middle at b = 20 and the least mean; patience later the second pass begins."""
+    """The window that ends at b + floor(smooth / 2) has its middle at b = 20 and the least mean; patience later the
+    second pass begins.
+    """
     watch = Made([[20]], StageOptions(patience=10, smooth=smooth, kappa=kappa), 200)
     assert watch.target() == [1]
     found = verdicts(watch, 100)
-    restart = 20 + smooth // 2 + 10 - (smooth % 2 == 0)  # an even window has two middles: the first one with the least mean wins
+    # an even window has two middles: the first one with the least mean wins
+    restart = 20 + smooth // 2 + 10 - (smooth % 2 == 0)
     assert when(found, "restart") == [restart]
     assert int(watch.best[0, 0]) in (20, 19) and (smooth % 2 == 0 or int(watch.best[0, 0]) == 20)
     length = round(kappa * int(watch.best[0, 0]))
@@ -74,7 +86,11 @@ def test_one_stage_and_a_second_pass(smooth, kappa):
 def test_without_a_second_pass_the_best_of_the_stage_is_the_answer():
     watch = Made([[20]], StageOptions(patience=10, smooth=5, second_pass=False), 200)
     found = verdicts(watch, 60)
-    assert when(found, "restart") == [] and when(found, "improved")[-1] == 22 and when(found, "stop") == list(range(32, 61))
+    assert (
+        when(found, "restart") == []
+        and when(found, "improved")[-1] == 22
+        and when(found, "stop") == list(range(32, 61))
+    )
     assert watch.target() == [1] and "20" in watch.reason(0)
 
 
@@ -124,7 +140,9 @@ def test_images_in_different_stages_do_not_influence_each_other(carry, smooth):
 
 
 def test_extrapolation_is_exact_on_a_power_law():
-    """j*(v) = 120 v^(-0.3) at variances 2, 1.5, 1.2: the line in log-log gives 120 at 1, but for the rounding of three whole numbers."""
+    """j*(v) = 120 v^(-0.3) at variances 2, 1.5, 1.2: the line in log-log gives 120 at 1, but for the rounding of three
+    whole numbers.
+    """
     variances = [2.0, 1.5, 1.2]
     best = [round(120 * v**-0.3) for v in variances]
     watch = Made([best], StageOptions(patience=5, smooth=1, kappa=None), 900, variances)
@@ -147,7 +165,9 @@ def test_extrapolation_from_one_stage_takes_its_own():
     assert int(watch.length[0]) == 20
 
 
-@pytest.mark.parametrize(("carry", "kappa", "smooth"), [(False, None, 1), (False, 0.5, 1), (False, 3.0, 10), (True, 1.05, 10)])
+@pytest.mark.parametrize(
+    ("carry", "kappa", "smooth"), [(False, None, 1), (False, 0.5, 1), (False, 3.0, 10), (True, 1.05, 10)]
+)
 @pytest.mark.parametrize("best", [[20], [10, 60, 12]])
 def test_whatever_the_limit_the_given_image_is_fitted_at_last(carry, kappa, best, smooth):
     """And for no more than what is left, with a reason; never for longer than the most that the stages ask for."""
@@ -182,7 +202,9 @@ def test_a_limit_in_the_patience_after_the_best_leaves_the_second_pass_whole():
 
 
 def test_a_limit_in_a_middle_stage_goes_to_the_second_pass_at_once():
-    """Not through the stages that are left, which would halve what remains again and again; as long as the longest stage so far."""
+    """Not through the stages that are left, which would halve what remains again and again; as long as the longest
+    stage so far.
+    """
     watch = Made([[60, 70, 80, 90]], StageOptions(patience=20, smooth=1, kappa=1.0), 160)
     found = verdicts(watch, 160)
     first, second = when(found, "restart")
@@ -219,9 +241,15 @@ def test_mistakes():
 @pytest.mark.parametrize("levels", [[0.5], [1.0, 0.5]])
 @pytest.mark.parametrize("iterations", [18, 90])
 def test_the_answer_of_the_second_pass_is_that_of_a_plain_fit_of_as_many_iterations(levels, iterations):
-    """Of a real deep image prior, bit for bit: same weights, jitter, optimiser and average; also where the limit ends the first pass."""
+    """Of a real deep image prior, bit for bit: same weights, jitter, optimiser and average; also where the limit ends
+    the first pass.
+    """
     m = measured(pictures(2), sigma_255=25)
-    settings = DIPSettings(architecture=SkipArchitecture(preset="small", channels=[4, 4], skip=[2, 2], inputs=3), iterations=iterations, averaging=0.8)
+    settings = DIPSettings(
+        architecture=SkipArchitecture(preset="small", channels=[4, 4], skip=[2, 2], inputs=3),
+        iterations=iterations,
+        averaging=0.8,
+    )
     stopping = MultiNoiseEarlyStopping(levels=levels, patience=6, smooth=3, kappa=1.1)
     fit = DIPFit(m, settings=settings, stopping=stopping, random=RandomStreams(0))
     for _ in dip_run(fit):
@@ -229,7 +257,9 @@ def test_the_answer_of_the_second_pass_is_that_of_a_plain_fit_of_as_many_iterati
     lengths = fit.watch.length.tolist()
     assert all(n >= 1 for n in lengths) and bool(fit.stopped.all())
     for row, length in enumerate(lengths):
-        plain = DIPFit(m.pick([row]), settings=settings, stopping=FixedIterations(iterations=length), random=RandomStreams(0))
+        plain = DIPFit(
+            m.pick([row]), settings=settings, stopping=FixedIterations(iterations=length), random=RandomStreams(0)
+        )
         for _ in dip_run(plain):
             pass
         assert plain.iteration == length

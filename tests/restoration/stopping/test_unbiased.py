@@ -1,4 +1,6 @@
-"""The signals of the criteria estimate the error to the truth: means over many noises, in a world where the solver is known."""
+"""The signals of the criteria estimate the error to the truth: means over many noises, in a world where the solver is
+known.
+"""
 
 import pytest
 import torch
@@ -44,7 +46,11 @@ def look(watch: Watch, f: Tensor) -> dict[str, Tensor]:
 def error(m: Measurement, f: Tensor) -> Tensor:
     """mean((A f - A x)^2) over measured values, [0, 1] units."""
     square = (m.operator(f) - m.operator(m.truth)).square() / 4
-    return images_mean(square) if m.operator.mask is None else images_mean(square) / images_mean(m.operator.mask.to(square).expand_as(square))
+    return (
+        images_mean(square)
+        if m.operator.mask is None
+        else images_mean(square) / images_mean(m.operator.mask.to(square).expand_as(square))
+    )
 
 
 def thresholded(y: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
@@ -56,7 +62,9 @@ def thresholded(y: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("age", AGES)
-@pytest.mark.parametrize("criterion", [MultiNoiseEarlyStopping(), MultiNoiseEarlyStopping(levels=[2.0, 1.0, 0.25]), SURE(level=0.3)])
+@pytest.mark.parametrize(
+    "criterion", [MultiNoiseEarlyStopping(), MultiNoiseEarlyStopping(levels=[2.0, 1.0, 0.25]), SURE(level=0.3)]
+)
 def test_the_risk_is_the_error_and_the_leak_the_degrees_of_freedom(criterion, age):
     m = same_picture(MANY)
     watch = watch_of(criterion, m)
@@ -86,7 +94,9 @@ def test_the_risk_of_a_smoother_that_is_not_linear():
 
 
 def test_the_leak_needs_no_gaussian_measurement():
-    """Stein's identity is used in the noise that was added alone; the value of the risk needs a Gaussian measurement."""
+    """Stein's identity is used in the noise that was added alone; the value of the risk needs a Gaussian
+    measurement.
+    """
     m = same_picture(MANY, noise=UniformNoise())
     watch = watch_of(MultiNoiseEarlyStopping(levels=[1.0]), m)
     f, freedom = thresholded(watch.y, 2 * SIGMA)
@@ -127,7 +137,9 @@ def test_the_recorrupted_pair_is_unbiased(age, alpha):
 
 
 def test_a_recorrupted_pair_with_half_of_sigma_has_the_bias_of_what_its_copies_share():
-    """Noises n + a s w and n - s w / a with s = c sigma: their covariance is (1 - c^2) sigma^2, and the fit memorises d of it."""
+    """Noises n + a s w and n - s w / a with s = c sigma: their covariance is (1 - c^2) sigma^2, and the fit memorises d
+    of it.
+    """
     m, c, age = same_picture(MANY), 0.5, 100.0
     watch = watch_of(RecorruptedPair(alpha=0.5, sigma_255=25 * c), m)
     f = smooth(watch.y, gains(age))
@@ -165,7 +177,9 @@ def test_the_noisier_pair_is_biased_by_what_is_memorised(age):
 
 
 def test_where_the_pair_stops_and_where_it_should():
-    """In the mean over noises: the corrected one and the risk are least where the error is, up to a factor of two; the uncorrected one much later."""
+    """In the mean over noises: the corrected one and the risk are least where the error is, up to a factor of two; the
+    uncorrected one much later.
+    """
     m = same_picture(200, sigma_255=40)
     watches = {"pair": NoisierPair(), "corrected": NoisierPair(corrected=True), "risk": MultiNoiseEarlyStopping()}
     ages = [2.0**k for k in range(13)]

@@ -33,7 +33,9 @@ def test_it_is_the_sum_over_shifts(lag):
 
 
 def test_white_noise_has_little():
-    """E rho_D^2 is about 1 / N at each of the (2 lag + 1)^2 - 1 shifts; structure, smooth or alternating, has much more."""
+    """E rho_D^2 is about 1 / N at each of the (2 lag + 1)^2 - 1 shifts; structure, smooth or alternating, has much
+    more.
+    """
     white = torch.randn(200, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     assert float(correlation(white, 2).mean()) == pytest.approx(24 / 1024, rel=0.12)
     smooth = torch.nn.functional.avg_pool2d(white, 3, 1)

@@ -47,7 +47,9 @@ class Always(Denoiser):
 def measured(count: int = 2, degradation=None):
     x = RandomStreams(7).uniform("images", 0, 0, (count, 1, 8, 8)) * 2 - 1
     noise = GaussianNoise(sigma=0.1)
-    return measure(x, degradation=degradation or Identity(), noise=noise, index=list(range(5, 5 + count)), random=RandomStreams(3))
+    return measure(
+        x, degradation=degradation or Identity(), noise=noise, index=list(range(5, 5 + count)), random=RandomStreams(3)
+    )
 
 
 def test_the_gradient_is_f_minus_the_denoised_and_does_not_go_through_the_network():
@@ -64,7 +66,9 @@ def test_the_gradient_is_f_minus_the_denoised_and_does_not_go_through_the_networ
 
 def test_levels_walk_down_geometrically_with_fresh_noise():
     prior = Always()
-    active = DenoiserTerm(prior=prior, from_255=127.5, to_255=12.75).begin(measured(), random=RandomStreams(0), iterations=5)
+    active = DenoiserTerm(prior=prior, from_255=127.5, to_255=12.75).begin(
+        measured(), random=RandomStreams(0), iterations=5
+    )
     f = torch.zeros(2, 1, 8, 8)
     for iteration in range(1, 6):
         active.loss(f, iteration)
@@ -88,11 +92,17 @@ def test_classic_red_asks_seldom_and_about_the_output_itself():
 
 
 def test_the_weight_of_maximum_a_posteriori():
-    """(N / m) (s_y / sigma)^2: |A f - y|^2 / (2 s_y^2) - log p_sigma(f), in means over m measured values and N pixels."""
+    """(N / m) (s_y / sigma)^2: |A f - y|^2 / (2 s_y^2) - log p_sigma(f), in means over m measured values and N
+    pixels.
+    """
     term = DenoiserTerm(prior=Always(), from_255=51, to_255=51)
     assert term.weight_at(0.4, measured()).tolist() == pytest.approx([(0.1 / 0.4) ** 2] * 2)
-    assert term.weight_at(0.4, measured(degradation=AveragePool(factor=2))).tolist() == pytest.approx([4 * (0.1 / 0.4) ** 2] * 2)
-    assert term.weight_at(0.4, measured(degradation=BoxMask(size=4, margin=0))).tolist() == pytest.approx([64 / 48 * (0.1 / 0.4) ** 2] * 2)
+    assert term.weight_at(0.4, measured(degradation=AveragePool(factor=2))).tolist() == pytest.approx(
+        [4 * (0.1 / 0.4) ** 2] * 2
+    )
+    assert term.weight_at(0.4, measured(degradation=BoxMask(size=4, margin=0))).tolist() == pytest.approx(
+        [64 / 48 * (0.1 / 0.4) ** 2] * 2
+    )
     with pytest.raises(Unsupported, match="give a weight"):
         term.check(measured().operator, GaussianNoise(sigma=0.0))
 
@@ -123,11 +133,19 @@ def test_a_guided_prior_is_told_the_guide():
     active.loss(torch.zeros(2, 1, 8, 8), 1)
     active.after_step(torch.zeros(2, 1, 8, 8), torch.full((2, 1, 8, 8), 0.3), 1)
     active.loss(torch.zeros(2, 1, 8, 8), 2)
-    assert torch.equal(prior.asked[1][2], torch.zeros(2, 1, 8, 8)) and torch.equal(prior.asked[2][2], torch.full((2, 1, 8, 8), 0.3))
+    assert torch.equal(prior.asked[1][2], torch.zeros(2, 1, 8, 8)) and torch.equal(
+        prior.asked[2][2], torch.full((2, 1, 8, 8), 0.3)
+    )
 
 
 def joined(prior, **options) -> DIPWithPrior:
-    fixed = {"architecture": TINY, "iterations": 40, "stopping": FixedIterations(iterations=12), "from_255": 60, "to_255": 20}
+    fixed = {
+        "architecture": TINY,
+        "iterations": 40,
+        "stopping": FixedIterations(iterations=12),
+        "from_255": 60,
+        "to_255": 20,
+    }
     return DIPWithPrior(prior=prior, **{**fixed, **options})
 
 
@@ -154,18 +172,26 @@ def test_a_heavy_weight_wins_over_the_data():
     measurement = measured(1)
     distance = {}
     for weight in (1e-6, 50.0):
-        found = joined(Always(), weight=weight, iterations=150, averaging=0.0, stopping=FixedIterations(iterations=150)).restore(
-            measurement, random=RandomStreams(0)
-        )
+        found = joined(
+            Always(), weight=weight, iterations=150, averaging=0.0, stopping=FixedIterations(iterations=150)
+        ).restore(measurement, random=RandomStreams(0))
         distance[weight] = float((found.samples - 0.5).abs().mean())
     assert distance[50.0] < 0.1 < distance[1e-6]
 
 
 def test_options_from_a_configuration():
     path = "restoration.dip_with_prior.DIPWithPrior"
-    options = {"iterations": 7, "weight": 2.0, "stopping": {"class_path": "restoration.stopping.fixed.FixedIterations", "init_args": {"iterations": 5}}}
+    options = {
+        "iterations": 7,
+        "weight": 2.0,
+        "stopping": {"class_path": "restoration.stopping.fixed.FixedIterations", "init_args": {"iterations": 5}},
+    }
     built = build({"class_path": path, "init_args": options}, Method, where="methods.x", prior=tiny_denoiser())
     assert built.changes["iterations"] == 7 and built.term.weight == 2.0 and built.stopping.iterations == 5
-    for wrong, match in (({"weight": 0}, "weight must be positive"), ({"to_255": 1e9}, "a level that the prior knows"), ({"wait": 1}, "has no option 'wait'")):
+    for wrong, match in (
+        ({"weight": 0}, "weight must be positive"),
+        ({"to_255": 1e9}, "a level that the prior knows"),
+        ({"wait": 1}, "has no option 'wait'"),
+    ):
         with pytest.raises(UserError, match=match):
             build({"class_path": path, "init_args": wrong}, Method, where="methods.x", prior=tiny_denoiser())

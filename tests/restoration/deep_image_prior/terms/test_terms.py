@@ -1,4 +1,6 @@
-"""Total variation, perceptual and adversarial terms: values, gradients by finite differences in float64, independence of the images, what is refused."""
+"""Total variation, perceptual and adversarial terms: values, gradients by finite differences in float64, independence
+of the images, what is refused.
+"""
 
 from pathlib import Path
 
@@ -47,10 +49,14 @@ class Gradients(FeatureMaps):
         return [(images[..., 1:] - images[..., :-1]).square(), F.avg_pool2d(images, 2)]
 
 
-def measured(degradation=None, channels: int = 3, size: int = 20, sigma: float = 0.1, dtype=torch.float64) -> Measurement:
+def measured(
+    degradation=None, channels: int = 3, size: int = 20, sigma: float = 0.1, dtype=torch.float64
+) -> Measurement:
     random = RandomStreams(3)
     x = torch.stack([random.uniform("x", i, 0, (channels, size, size)) for i in INDEX]).to(dtype) * 1.6 - 0.8
-    return measure(x, degradation=degradation or Identity(), noise=GaussianNoise(sigma=sigma), index=INDEX, random=random)
+    return measure(
+        x, degradation=degradation or Identity(), noise=GaussianNoise(sigma=sigma), index=INDEX, random=random
+    )
 
 
 TERMS = {
@@ -72,7 +78,9 @@ def begun(term: Term, m: Measurement):
 @pytest.mark.parametrize("degradation", [Identity(), BoxMask(size=6)], ids=["identity", "mask"])
 def test_gradients_by_finite_differences(term: Term, degradation):
     active = begun(term, measured(degradation))
-    f = (torch.rand(3, 3, 20, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 1.8 - 0.9).requires_grad_()
+    f = (
+        torch.rand(3, 3, 20, 20, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 1.8 - 0.9
+    ).requires_grad_()
     for iteration in (1, 2, 3):  # a discriminator that has learned something
         active.after_step(f.detach(), f.detach(), iteration)
     loss = active.loss(f, 4)
@@ -100,7 +108,9 @@ def test_images_do_not_see_their_neighbours(term: Term, degradation):
     for row in (2, 0):
         alone = begun(term, m.pick([row]))
         for iteration in range(1, 6):
-            torch.testing.assert_close(alone.loss(f[row : row + 1], iteration)[0], losses[iteration - 1][row], rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(
+                alone.loss(f[row : row + 1], iteration)[0], losses[iteration - 1][row], rtol=1e-10, atol=1e-12
+            )
             alone.after_step(f[row : row + 1], f[row : row + 1], iteration)
     g = f.clone().requires_grad_()
     together.loss(g, 6)[1].backward()
@@ -150,7 +160,9 @@ def test_in_a_fit(term: Term):
 
 
 def test_total_variation_by_hand():
-    """An edge of height 1/2 in [0, 1] units along 6 of 7 rows, in 2 channels: 12 * 0.5 for beta 1/2, 12 * 0.25 for beta 1; squared sums elsewhere."""
+    """An edge of height 1/2 in [0, 1] units along 6 of 7 rows, in 2 channels: 12 * 0.5 for beta 1/2, 12 * 0.25 for beta
+    1; squared sums elsewhere.
+    """
     f = torch.zeros(1, 2, 7, 8, dtype=torch.float64)
     f[..., 4:] = 1
     m = measured()
@@ -175,7 +187,9 @@ def test_perceptual_is_a_relative_error_of_maps():
     assert float(active.loss(m.truth, 1).abs().max()) < 1e-12
     f = m.truth * 0.5
     # Squares fall to a quarter, means to a half: ((3/4)^2 + (1/2)^2) / 2 of the energy.
-    torch.testing.assert_close(active.loss(f, 1), torch.full((3,), 2.0 * (0.5625 + 0.25) / 2, dtype=torch.float64), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        active.loss(f, 1), torch.full((3,), 2.0 * (0.5625 + 0.25) / 2, dtype=torch.float64), rtol=1e-12, atol=0
+    )
     pooled = begun(PerceptualTerm(features=Gradients(), weight=1.0), measured(AveragePool(factor=2), sigma=0.0))
     assert float(pooled.loss(measured(AveragePool(factor=2), sigma=0.0).truth, 1).max()) < 1e-12
 
@@ -184,7 +198,12 @@ def test_perceptual_with_our_classifier():
     term = build(
         {
             "class_path": "restoration.deep_image_prior.terms.perceptual.PerceptualTerm",
-            "init_args": {"features": {"class_path": "checkpoints.feature_maps.ClassifierMaps", "init_args": {"path": str(CLASSIFIER), "blocks": [0, 3]}}},
+            "init_args": {
+                "features": {
+                    "class_path": "checkpoints.feature_maps.ClassifierMaps",
+                    "init_args": {"path": str(CLASSIFIER), "blocks": [0, 3]},
+                }
+            },
         },
         Term,
         where="terms",
@@ -205,7 +224,11 @@ def test_perceptual_with_our_classifier():
 def test_classifier_maps_of_all_blocks():
     maps = ClassifierMaps(path=str(CLASSIFIER))
     found = maps.of(torch.zeros(2, 3, 32, 40))
-    assert len(found) == len(maps.network.stages) and [tuple(m.shape[2:]) for m in found][::2] == [(32, 40), (16, 20), (8, 10)]
+    assert len(found) == len(maps.network.stages) and [tuple(m.shape[2:]) for m in found][::2] == [
+        (32, 40),
+        (16, 20),
+        (8, 10),
+    ]
     assert maps.spec["init_args"] == {"path": str(CLASSIFIER)}
     x = torch.rand(1, 3, 32, 32) * 2 - 1
     h = F.silu(maps.network.last_norm(maps.of(x)[-1])).mean((2, 3))
@@ -213,24 +236,36 @@ def test_classifier_maps_of_all_blocks():
 
 
 def test_discriminator_sees_patches_of_its_field():
-    """A logit moves with the 13 x 13 pixels around its own and with no other: what the check of missing pixels counts on."""
+    """A logit moves with the 13 x 13 pixels around its own and with no other: what the check of missing pixels counts
+    on.
+    """
     network = Discriminator(1, 3, 1).double()
     network.reset([torch.Generator().manual_seed(0)])
     x = torch.rand(1, 1, 40, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     (gradient,) = torch.autograd.grad(network(x)[0, 0, 10, 9], x)
     seen = torch.nonzero(gradient[0, 0])
     reach = FIELD // 2
-    assert seen.min(0).values.tolist() == [20 - reach, 18 - reach] and seen.max(0).values.tolist() == [20 + reach, 18 + reach]
+    assert seen.min(0).values.tolist() == [20 - reach, 18 - reach] and seen.max(0).values.tolist() == [
+        20 + reach,
+        18 + reach,
+    ]
     known = torch.ones(1, 1, 40, 40)
     known[..., 20 + reach, 18] = 0
     hidden = _patches(known)
-    assert hidden.shape == network(x).shape and hidden[0, 0, 10, 9] == 0 and hidden[0, 0, 9, 9] == 1 and hidden[0, 0, 10, 13] == 1
+    assert (
+        hidden.shape == network(x).shape
+        and hidden[0, 0, 10, 9] == 0
+        and hidden[0, 0, 9, 9] == 1
+        and hidden[0, 0, 10, 13] == 1
+    )
 
 
 def test_missing_pixels_do_not_reach_the_discriminator():
     m = measured(BoxMask(size=6), size=32)
     f = torch.rand(3, 3, 32, 32, dtype=torch.float64) * 2 - 1
-    changed = Measurement(y=m.y + 5 * (1 - m.operator.mask), operator=m.operator, noise=GaussianNoise(sigma=m.sigma + 10), index=m.index)
+    changed = Measurement(
+        y=m.y + 5 * (1 - m.operator.mask), operator=m.operator, noise=GaussianNoise(sigma=m.sigma + 10), index=m.index
+    )
     one, other = begun(AdversarialTerm(channels=4, crop=32), m), begun(AdversarialTerm(channels=4, crop=32), changed)
     other.sigma = m.sigma
     for iteration in range(1, 4):
@@ -240,7 +275,9 @@ def test_missing_pixels_do_not_reach_the_discriminator():
 
 
 def test_a_discriminator_learns_to_tell_textures_apart():
-    """Vertical stripes in y, horizontal ones in the output: after some steps the output's loss exceeds that of the measurement's own texture."""
+    """Vertical stripes in y, horizontal ones in the output: after some steps the output's loss exceeds that of the
+    measurement's own texture.
+    """
     stripes = torch.sin(torch.arange(32) * 1.5).expand(1, 1, 32, 32).double() * 0.8
     m = measure(stripes, degradation=Identity(), noise=GaussianNoise(sigma=0.05), index=[3], random=RandomStreams(0))
     active = begun(AdversarialTerm(weight=1.0, channels=8, learning_rate=5e-3), m)
@@ -268,7 +305,7 @@ def test_a_discriminator_learns_to_tell_textures_apart():
         (lambda: ClassifierMaps(path=str(CLASSIFIER)).check((2, 32, 32)), UserError, "channel"),
         (lambda: ClassifierMaps(path=str(CLASSIFIER)).check((3, 4, 32)), UserError, "at least 8"),
     ],
-)  # fmt: skip
+)
 def test_refuses(make, error: type[Exception], word: str):
     with pytest.raises(error, match=word):
         make()
