@@ -66,15 +66,15 @@ def _training(combinations: list[Combination]) -> Iterator[tuple[Combination, Ex
 
 
 def _evaluation(combinations: list[Combination]) -> Iterator[tuple[Combination, Exception]]:
-    import evaluate
+    from evaluation.command_line import make_parser, split_overrides
     from evaluation.config import read_config
     from evaluation.generation.config import is_generation, read_generation_config
 
-    parser = evaluate.make_parser()
+    parser = make_parser()
     for combination in combinations:
         try:
             args, rest = parser.parse_known_args(list(combination.words[1:]))
             read = read_generation_config if is_generation(args.config) else read_config
-            read(args.config, evaluate.split_overrides(rest, []))
+            read(args.config, split_overrides(rest, []))
         except (UserError, ValueError) as error:
             yield combination, error

@@ -13,7 +13,8 @@ import yaml
 from common.files import write_atomically
 from evaluation.generation.plan import Plan
 from evaluation.generation.results import MEASURES, Line
-from evaluation.report.html import COLOURS, page, plots, versions
+from evaluation.report import plots
+from evaluation.report.html import COLOURS, page, versions
 from evaluation.report.tables import show
 from metrics.jackknife import Estimate
 

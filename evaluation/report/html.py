@@ -12,7 +12,7 @@ import yaml
 
 from common.files import write_atomically
 from evaluation.plan import Plan
-from evaluation.report.html import plots
+from evaluation.report import plots
 from evaluation.report.statistics import Interval
 from evaluation.report.tables import DISTRIBUTION_COLUMNS, Column, Results, show
 
