@@ -10,10 +10,11 @@ class EarlyStopping(pl.Callback):
     """A thin Lightning side of restoration/stopping/: the criterion itself decides inside the fit. Does nothing for a
     model that is trained.
 
-    every_n_steps: how often several processes ask each other whether all have stopped (one process: every step).
-    verbose: print why a picture stopped. Logged every log_every_n_steps, of the pictures of the first process:
-    stopping/<value>, as the criterion names what it monitors, the mean over pictures that have a number;
-    stopping/stopped: how many pictures of all processes have stopped.
+    Args:
+        every_n_steps: how often several processes ask each other whether all have stopped (one process: every step).
+        verbose: print why a picture stopped. Logged every log_every_n_steps, of the pictures of the first process:
+            stopping/<value>, as the criterion names what it monitors, the mean over pictures that have a number;
+            stopping/stopped: how many pictures of all processes have stopped.
     """
 
     def __init__(self, *, every_n_steps: int = 10, verbose: bool = True) -> None:

@@ -33,16 +33,17 @@ class FiniteLoss(pl.Callback):
     """UserError that names the step and the first layer where a number is NaN or infinite; the last good checkpoint
     stays.
 
-    every_n_steps: how often the losses and gradient norms are looked at on an accelerator, where a look waits for the
-    device; on a CPU it is every step. A step whose gradient is not finite never reaches the weights (see
-    TrainedModule), so a look that comes later still finds the network as it was; it then repeats the step in question,
-    with the same noise, and watches the layers. With 16-mixed a gradient that overflows is normal: the scaler skips
-    that step and lowers its scale; the run stops where the loss itself is not finite, or where the scale has fallen
-    below 1.
-
     Every checkpoint is preceded by a look, also at the weights, their averages and the optimiser's state. Several
     processes look together and stop together, with the words of the one that is nearest to the origin. Must stand
     before the checkpoint callback in the list, which Lightning ensures.
+
+    Args:
+        every_n_steps: how often the losses and gradient norms are looked at on an accelerator, where a look waits for
+            the device; on a CPU it is every step. A step whose gradient is not finite never reaches the weights (see
+            TrainedModule), so a look that comes later still finds the network as it was; it then repeats the step in
+            question, with the same noise, and watches the layers. With 16-mixed a gradient that overflows is normal:
+            the scaler skips that step and lowers its scale; the run stops where the loss itself is not finite, or where
+            the scale has fallen below 1.
     """
 
     def __init__(self, *, every_n_steps: int = 20) -> None:

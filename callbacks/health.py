@@ -26,8 +26,11 @@ class Health(pl.Callback):
     - memory/device_peak_gib: peak of PyTorch's allocations on a GPU; memory/process_gib: resident memory of the
       process; the largest of all processes.
 
-    Nothing here waits for the device. What is measured at the start costs one forward pass of two images and a fraction
-    of a second of multiplying. enabled: false logs none of it.
+    Nothing here waits for the device. What is measured at the start costs one forward pass of two images and a
+    fraction of a second of multiplying.
+
+    Args:
+        enabled: false logs none of it.
     """
 
     def __init__(self, *, enabled: bool = True) -> None:

@@ -27,7 +27,9 @@ class Preemption(pl.Callback):
 
     It replaces Lightning's handlers, which save wherever Python happens to be (perhaps in mid-validation) and let
     SIGTERM exit with 0, so that a cluster books the job as completed. A second signal of Ctrl-C stops at once.
-    every_n_steps: how often several processes ask each other (one process: every step).
+
+    Args:
+        every_n_steps: how often several processes ask each other (one process: every step).
     """
 
     def __init__(self, *, every_n_steps: int = 10) -> None:

@@ -30,10 +30,11 @@ class RestoredPictures(pl.Callback):
     """With every checkpoint and at the end, into <run>/restored/: NAME.png, NAME_iterates.png, NAME_curve.png and .csv,
     and pictures.csv for all of them.
 
-    enabled: false writes and logs none of it. Does nothing for a model that is trained.
-    Logged every log_every_n_steps, the mean over the pictures whose truth is known: restored/psnr, of the answer so
-    far; restored/psnr_raw and restored/psnr_average, of the newest output and of its average. At the end also
-    restored/ssim and restored/iterations, at which they stopped.
+    Args:
+        enabled: false writes and logs none of it. Does nothing for a model that is trained. Logged every
+            log_every_n_steps, the mean over the pictures whose truth is known: restored/psnr, of the answer so far;
+            restored/psnr_raw and restored/psnr_average, of the newest output and of its average. At the end also
+            restored/ssim and restored/iterations, at which they stopped.
     """
 
     def __init__(self, *, enabled: bool = True) -> None:

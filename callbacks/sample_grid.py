@@ -12,7 +12,10 @@ from lightning_modules.prior import PriorModule
 class SampleGrid(pl.Callback):
     """After every `every`-th validation: `count` images, the same noise each time, as samples/step_<step>.png.
 
-    count: number of images, 0 for none. every: validations between two grids. batch_size: images drawn at once.
+    Args:
+        count: number of images, 0 for none.
+        every: validations between two grids.
+        batch_size: images drawn at once.
     """
 
     def __init__(self, *, count: int = 36, every: int = 1, batch_size: int = 64) -> None:

@@ -23,8 +23,10 @@ PREFIX = "classifier."  # where the LightningModule keeps the network
 
 @dataclass(frozen=True)
 class LoadedClassifier:
-    """network: in eval mode, frozen, float32. description: the plain `classifier` dictionary. fingerprint: identifies
-    file and weights.
+    """Args:
+    network: in eval mode, frozen, float32.
+    description: the plain `classifier` dictionary.
+    fingerprint: identifies file and weights.
     """
 
     network: ResNet

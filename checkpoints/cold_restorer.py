@@ -18,7 +18,9 @@ PREFIX = "restorer.network."  # where the LightningModule keeps the network
 
 @dataclass(frozen=True)
 class LoadedColdRestorer:
-    """restorer: in eval mode, frozen, on the device asked for. start: where generation begins, fitted, or None.
+    """Args:
+    restorer: in eval mode, frozen, on the device asked for.
+    start: where generation begins, fitted, or None.
     description: the plain `prior` dictionary.
     """
 

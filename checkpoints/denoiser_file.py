@@ -15,9 +15,13 @@ from diffusion.denoiser import Condition, Denoiser, Prediction
 class DenoiserFile(Recorded, Denoiser):
     """The denoiser of a file, frozen, as it is in there.
 
-    path: as checkpoints/prior.py reads it: a .ckpt or .safetensors of this project, or a prior of another one. weights:
-    averaged or raw ones of a .ckpt. preset: what a .pt file of guided-diffusion does not say. UserError where it cannot
-    be read.
+    Args:
+        path: as checkpoints/prior.py reads it: a .ckpt or .safetensors of this project, or a prior of another one.
+        weights: averaged or raw ones of a .ckpt.
+        preset: what a .pt file of guided-diffusion does not say.
+
+    Raises:
+        UserError: where it cannot be read.
     """
 
     def __init__(self, *, path: str, weights: Literal["ema", "raw"] = "ema", preset: str | None = None) -> None:

@@ -18,8 +18,13 @@ class ClassifierMaps(Recorded, FeatureMaps):
     It is convolutional: any size from 8 pixels will do, though what it learned was about images of its own size. A
     network for colour sees a grey image as three equal channels.
 
-    path: a .safetensors of assets/ or a .ckpt. weights: "ema" or "raw" of a .ckpt. blocks: which ones, from 0; null for
-    all. UserError for others.
+    Args:
+        path: a .safetensors of assets/ or a .ckpt.
+        weights: "ema" or "raw" of a .ckpt.
+        blocks: which ones, from 0; null for all.
+
+    Raises:
+        UserError: others.
     """
 
     def __init__(self, *, path: str, weights: str = "ema", blocks: list[int] | None = None) -> None:

@@ -27,7 +27,9 @@ class ClassifierFeatures(FeatureNetwork):
     """The inputs of the last layer of a classifier that was trained here (lightning_modules/classifier.py); values are
     comparable inside this project only.
 
-    path: a .safetensors of assets/ or a .ckpt. weights: "ema" or "raw" of a .ckpt.
+    Args:
+        path: a .safetensors of assets/ or a .ckpt.
+        weights: "ema" or "raw" of a .ckpt.
     """
 
     def __init__(self, *, path: str, weights: str = "ema") -> None:

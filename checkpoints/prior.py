@@ -24,8 +24,10 @@ PREFIX = "denoiser.network."  # where a LightningModule keeps the network
 
 @dataclass(frozen=True)
 class LoadedPrior:
-    """denoiser: in eval mode, frozen, on the device asked for. description: the plain `prior` dictionary. fingerprint:
-    identifies file and weights.
+    """Args:
+    denoiser: in eval mode, frozen, on the device asked for.
+    description: the plain `prior` dictionary.
+    fingerprint: identifies file and weights.
     """
 
     denoiser: Denoiser

@@ -92,7 +92,7 @@ def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Itera
     """`options` checked and converted by the annotations of the constructor of `cls`, defaults filled in; UserError as
     in :func:`build`.
     """
-    parameters = {n: p for n, p in _parameters(cls).items() if n not in set(skip)}
+    parameters = {n: p for n, p in named_parameters(cls).items() if n not in set(skip)}
     options = renamed_options(f"{cls.__module__}.{cls.__qualname__}", modernised(options, warn=False))
     for name in options:
         if name not in parameters:
@@ -158,7 +158,7 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a recorded constructor argument must be plain, got {type(value).__name__}")
 
 
-def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+def named_parameters(cls: type) -> dict[str, inspect.Parameter]:
     """The constructor's named parameters; where it takes ``**options`` for its base class, those of the base
     class too.
     """

@@ -25,22 +25,24 @@ class ImageDataModule(RunData):
     """Images of one data set as batches ``Batch(image, index, label)``: uint8 at rest, float32 in [-1, 1] on the
     device.
 
-    batch_size: images per training batch over all processes, each of which takes an equal share: the same images, times
-    and noise on any number of devices
-        (``trainer.accumulate_grad_batches`` batches make a step). Evaluation and drawing take batches of at most so
-        many images per process.
-    data_dir: folder of the data sets; None: the environment variable DATA_DIR, or ``data``.
-    validation: number of images held out of the training set, by a permutation that depends on `split_seed` alone.
-    seed: of the order and the augmentation of training images.
-    horizontal_flip: mirror every training image with probability 1/2, decided by (seed, epoch, image index).
-    limit: use only the first so many training images (those left after the validation images are taken out); None: all.
-    workers: processes that decode files; sets in memory use none.
-    memory_limit_mb: sets whose uint8 pixels fit are held in memory, larger ones are decoded when needed.
-    keep_on_device: hold the pixels of a set in memory on the accelerator; "auto": where they fit in a quarter of its
-    free memory. predict_images: how many indices ``predict_dataloader`` gives.
-
     Every process must use the same options. The trainer runs with ``use_distributed_sampler: false``. Options out of
     range: UserError.
+
+    Args:
+        batch_size: images per training batch over all processes, each of which takes an equal share: the same images,
+            times and noise on any number of devices (``trainer.accumulate_grad_batches`` batches make a step).
+            Evaluation and drawing take batches of at most so many images per process.
+        data_dir: folder of the data sets; None: the environment variable DATA_DIR, or ``data``.
+        validation: number of images held out of the training set, by a permutation that depends on `split_seed` alone.
+        seed: of the order and the augmentation of training images.
+        horizontal_flip: mirror every training image with probability 1/2, decided by (seed, epoch, image index).
+        limit: use only the first so many training images (those left after the validation images are taken out); None:
+            all.
+        workers: processes that decode files; sets in memory use none.
+        memory_limit_mb: sets whose uint8 pixels fit are held in memory, larger ones are decoded when needed.
+        keep_on_device: hold the pixels of a set in memory on the accelerator; "auto": where they fit in a quarter of
+            its free memory.
+        predict_images: how many indices ``predict_dataloader`` gives.
     """
 
     def __init__(

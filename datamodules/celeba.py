@@ -47,12 +47,16 @@ class FaceCrop:
 class CelebA(ImageDataModule):
     """Faces [3, size, size] without labels (-1); the index is the number in the file name (000001.jpg has index 1).
 
-    Files: ``DATA_DIR/celeba/img_align_celeba/*.jpg`` (torchvision), or the same folder without ``celeba/``, or nested
-    once more. The official partition is taken from ``list_eval_partition.txt`` or ``.csv`` beside it; without it, from
-    the official numbers where pictures of all three parts are there (validation from 162771, test from 182638); else a
-    tenth of the pictures, always the same, is the test set. validation: how many images to hold out: of the official
-    validation part where there is one (of which nothing is trained on), else of the training images. size: side in
-    pixels. Pictures at half size have no detail beyond 64. download: needs the package gdown.
+    Files: ``DATA_DIR/celeba/img_align_celeba/*.jpg`` (torchvision), or the same folder without ``celeba/``, or
+    nested once more. The official partition is taken from ``list_eval_partition.txt`` or ``.csv`` beside it; without
+    it, from the official numbers where pictures of all three parts are there (validation from 162771, test from
+    182638); else a tenth of the pictures, always the same, is the test set.
+
+    Args:
+        size: side in pixels. Pictures at half size have no detail beyond 64.
+        validation: how many images to hold out: of the official validation part where there is one (of which nothing is
+            trained on), else of the training images.
+        download: needs the package gdown.
     """
 
     def __init__(

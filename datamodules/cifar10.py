@@ -21,10 +21,12 @@ class CIFAR10(ImageDataModule):
     """Images [3, 32, 32], labels 0..9 in the canonical order of the classes; training and test set are the official
     ones.
 
-    Files, the first that is there: ``DATA_DIR/cifar-10-batches-py`` (torchvision; 50,000 and 10,000 images, the index
-    is the position); ``DATA_DIR/cifar10/{train,test}/CLASS/*.png`` (all that are there; the index is the number in the
-    file name where all names are different numbers, otherwise the position by class and name). download: fetch the
-    former where both are missing. Other options: :class:`ImageDataModule`.
+    Files, the first that is there: ``DATA_DIR/cifar-10-batches-py`` (torchvision; 50,000 and 10,000 images, the
+    index is the position); ``DATA_DIR/cifar10/{train,test}/CLASS/*.png`` (all that are there; the index is the
+    number in the file name where all names are different numbers, otherwise the position by class and name).
+
+    Args:
+        download: fetch the former where both are missing. Other options: :class:`ImageDataModule`.
     """
 
     def __init__(

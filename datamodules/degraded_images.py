@@ -14,8 +14,14 @@ from datamodules.restoration_data import Item, RestorationData
 class DegradedImages(RestorationData):
     """y = A x + n for images x of a data set; random numbers are keyed by the image's index in the data set.
 
-    source: the data set. split, rows: which of its images; rows null: the first `count`. size: the shorter side is
-    resized to it; null: as they are. Other options: RestorationData. UserError for rows that are not there.
+    Args:
+        source: the data set.
+        split: which of its images; rows null: the first `count`.
+        rows: which of its images; rows null: the first `count`.
+        size: the shorter side is resized to it; null: as they are. Other options: RestorationData.
+
+    Raises:
+        UserError: rows that are not there.
     """
 
     def __init__(

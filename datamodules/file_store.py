@@ -46,10 +46,13 @@ class FileStore(ImageStore):
     """Pictures of one or of many sizes, in memory or decoded when they are read, with a random crop in training where
     asked.
 
-    shapes: (C, H, W) of each picture at rest, or one for all; decode: a file to uint8 [C, H, W]; pixels: those in
-    memory. square: side of the crop (None: no crop), at a place drawn from (crop_seed, index, epoch) in training, in
-    the middle otherwise. strict: a file that turns out broken stops the run (UserError); otherwise it is named in a
-    warning and left out.
+    Args:
+        shapes: (C, H, W) of each picture at rest, or one for all.
+        decode: a file to uint8 [C, H, W].
+        pixels: those in memory.
+        square: side of the crop (None: no crop), at a place drawn from (crop_seed, index, epoch) in training, in the
+            middle otherwise.
+        strict: a file that turns out broken stops the run (UserError); otherwise it is named in a warning and left out.
     """
 
     def __init__(

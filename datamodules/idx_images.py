@@ -13,8 +13,11 @@ class IdxImages(ImageDataModule):
     """60,000 training and 10,000 test images, [1, 28, 28], labels 0..9; the index is the position in the official
     files.
 
-    Files: ``DATA_DIR/NAME/raw/*-ubyte`` as torchvision stores them, or ``*-ubyte.gz``; where they are there, nothing is
-    written. download: fetch them where they are missing. Other options: :class:`ImageDataModule`.
+    Files: ``DATA_DIR/NAME/raw/*-ubyte`` as torchvision stores them, or ``*-ubyte.gz``; where they are there, nothing
+    is written.
+
+    Args:
+        download: fetch them where they are missing. Other options: :class:`ImageDataModule`.
     """
 
     def __init__(self, *, validation: int = 5000, download: bool = True, **options) -> None:

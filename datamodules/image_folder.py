@@ -18,18 +18,26 @@ class ImageFolder(ImageDataModule):
     """Pictures of a folder and all folders in it, in natural order; the index is the position in that order, among all
     files.
 
-    folder: absolute, or relative to the current folder, or else to `data_dir`.
-    size: side of the square crop in pixels, or with ``crop: none`` length of the shorter side; None: pictures keep
-    their size. crop: "center"; "random": at a place drawn from (seed, epoch, index) in training, in the middle
-    otherwise; "none": shape is kept. resize: length of the shorter side before the crop; None: `size`; 0: not resized,
-    but enlarged where smaller than the crop. mode: "colour", "grey", or "auto": grey where all files are. train, test:
-    names of subfolders with the training and the test pictures; without `train`, all that is not in `test` is for
-    training. test_images: without `test`: how many pictures, always the same ones, are the test set; None: a tenth;
-    "all": nothing is for training. strict: stop at a broken file, which otherwise is named in a warning and left out.
-
     Transparent pictures are laid on white, 16 bits reduced to 8, EXIF orientation is applied, the first picture of
-    several in a file is taken, hidden files are passed over. Labels are -1. Pictures of unequal size need ``batch_size:
-    1`` in training. Other options: :class:`ImageDataModule`.
+    several in a file is taken, hidden files are passed over. Labels are -1. Pictures of unequal size need
+    ``batch_size: 1`` in training. Other options: :class:`ImageDataModule`.
+
+    Args:
+        folder: absolute, or relative to the current folder, or else to `data_dir`.
+        size: side of the square crop in pixels, or with ``crop: none`` length of the shorter side; None: pictures keep
+            their size.
+        crop: "center"; "random": at a place drawn from (seed, epoch, index) in training, in the middle otherwise;
+            "none": shape is kept.
+        resize: length of the shorter side before the crop; None: `size`; 0: not resized, but enlarged where smaller
+            than the crop.
+        mode: "colour", "grey", or "auto": grey where all files are.
+        train: names of subfolders with the training and the test pictures; without `train`, all that is not in `test`
+            is for training.
+        test: names of subfolders with the training and the test pictures; without `train`, all that is not in `test` is
+            for training.
+        test_images: without `test`: how many pictures, always the same ones, are the test set; None: a tenth; "all":
+            nothing is for training.
+        strict: stop at a broken file, which otherwise is named in a warning and left out.
     """
 
     def __init__(

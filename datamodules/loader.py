@@ -22,17 +22,19 @@ class ResumableLoader:
     """Batch k of epoch e on rank r of W: ``perm_e[k W B + r B : k W B + (r + 1) B]``, ``perm_e`` a permutation drawn
     from (seed, e).
 
-    images: the training images; batch_size B: images per process and step; workers: processes that decode files (0:
-    this process; sets in memory never use any); pin: page-locked batches, for an accelerator.
+    The last incomplete global batch of an epoch is dropped; a set smaller than one global batch is repeated to fill
+    it, with a warning. ``state_dict`` holds the epoch and the number of images given in it by all processes, nothing
+    of the rank; Lightning saves it with every checkpoint. A run restored from it goes on with exactly the images
+    that the epoch had not given yet.
 
-    The last incomplete global batch of an epoch is dropped; a set smaller than one global batch is repeated to fill it,
-    with a warning. ``state_dict`` holds the epoch and the number of images given in it by all processes, nothing of the
-    rank; Lightning saves it with every checkpoint. A run restored from it goes on with exactly the images that the
-    epoch had not given yet.
+    in_flight: tells whether the newest batch was fetched but not trained on (an exception inside the step); it is
+    then not counted. epoch_batches: batches after which the trainer ends an epoch early (``limit_train_batches``),
+    None where it does not.
 
-    in_flight: tells whether the newest batch was fetched but not trained on (an exception inside the step); it is then
-    not counted. epoch_batches: batches after which the trainer ends an epoch early (``limit_train_batches``), None
-    where it does not.
+    Args:
+        images: the training images; batch_size B: images per process and step.
+        workers: processes that decode files (0: this process; sets in memory never use any).
+        pin: page-locked batches, for an accelerator.
     """
 
     def __init__(

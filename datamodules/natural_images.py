@@ -31,12 +31,14 @@ class NaturalImages(ImageDataModule):
     """Eight colour and six grey photographs of scikit-image, 300x451 to 1411x1411 pixels, or squares of `size`; labels
     are -1.
 
-    mode: "colour" for the colour photographs, "grey" for all fourteen in grey. names: only these (without ending),
-    None: all. size: side of the middle square after resizing the shorter side to it; None: native sizes, then
-    ``batch_size`` must be 1.
+    For methods that restore one image without other data: training, validation (empty unless asked for) and test
+    images are the same set.
 
-    For methods that restore one image without other data: training, validation (empty unless asked for) and test images
-    are the same set.
+    Args:
+        mode: "colour" for the colour photographs, "grey" for all fourteen in grey.
+        size: side of the middle square after resizing the shorter side to it; None: native sizes, then ``batch_size``
+            must be 1.
+        names: only these (without ending), None: all.
     """
 
     def __init__(

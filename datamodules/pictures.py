@@ -25,8 +25,9 @@ class Fit:
     """The geometry of a picture at rest: the shorter side is resized to `shorter` (None: kept), then the middle square
     `square` is cut out.
 
-    square: side of the crop in pixels, None: no crop. A picture that is smaller than the crop is enlarged until it
-    covers it. Resizing is bicubic with support scaled by the reduction (Pillow's), which suppresses aliasing.
+    Args:
+        square: side of the crop in pixels, None: no crop. A picture that is smaller than the crop is enlarged until it
+            covers it. Resizing is bicubic with support scaled by the reduction (Pillow's), which suppresses aliasing.
     """
 
     shorter: int | None = None

@@ -23,9 +23,11 @@ from degradations.noise import GaussianNoise, Noise
 
 @dataclass(frozen=True)
 class Item:
-    """image: float32 [C, H, W] in [-1, 1]: the clean picture, or its measurement where the data are degraded already.
-    index: what its random numbers are keyed by. known: bool [1, H, W], None where every pixel is. truth: [C, H', W']
-    where it is known.
+    """Args:
+    index: what its random numbers are keyed by.
+    image: float32 [C, H, W] in [-1, 1]: the clean picture, or its measurement where the data are degraded already.
+    known: bool [1, H, W], None where every pixel is.
+    truth: [C, H', W'] where it is known.
     """
 
     name: str
@@ -38,8 +40,11 @@ class Item:
 class RestorationData(RunData):
     """y = A x + n for each of some pictures x, or such y as they are.
 
-    degradation: A; null: none, or what is missing in the pictures themselves. noise: n; null: none. seed: of A and n.
-    limit: only the first so many pictures. Options out of range: UserError.
+    Args:
+        degradation: A; null: none, or what is missing in the pictures themselves.
+        noise: n; null: none.
+        seed: of A and n.
+        limit: only the first so many pictures. Options out of range: UserError.
     """
 
     #: Whether the pictures are measurements already, so that nothing is added to them.

@@ -23,13 +23,20 @@ class UserImages(RestorationData):
     """A picture file, or all in a folder and below it, of 8 or 16 bits or floating point; pixels that are fully
     transparent are missing.
 
-    path: of the file or folder: absolute, or relative to the current folder, or else to `data_dir`. degraded: the
-    pictures are damaged already, degradation and noise say how; false: they are clean, and are damaged by degradation
-    and noise. mask: white = known, black = missing, a file for all or a folder with a file of the same name for each
-    picture. truth: of degraded pictures, as mask; for the logged PSNR, and for oracles. mode: "auto" as the files are.
-    Of clean pictures: size: the shorter side is resized to it; crop: the middle square of so many pixels; multiple:
-    sides are cut to multiples of it, evenly. data_dir: null for DATA_DIR, or ``data``. Other options: RestorationData.
-    UserError where a file is missing or does not fit.
+    Args:
+        path: of the file or folder: absolute, or relative to the current folder, or else to `data_dir`.
+        degraded: the pictures are damaged already, degradation and noise say how; false: they are clean, and are
+            damaged by degradation and noise.
+        mask: white = known, black = missing, a file for all or a folder with a file of the same name for each picture.
+        truth: of degraded pictures, as mask; for the logged PSNR, and for oracles.
+        mode: "auto" as the files are. Of clean pictures:.
+        size: the shorter side is resized to it.
+        crop: the middle square of so many pixels.
+        multiple: sides are cut to multiples of it, evenly.
+        data_dir: null for DATA_DIR, or ``data``. Other options: RestorationData.
+
+    Raises:
+        UserError: where a file is missing or does not fit.
     """
 
     def __init__(

@@ -10,9 +10,13 @@ class AtSeverity(Degradation):
     """y = D(x, t) for a family D and one severity t; what is random in D is drawn once per image from (seed, image
     index).
 
-    family: see degradations/severity/. severity: t in 0..T, the largest one where null. Noise is never hidden in an
-    operator: the Gaussian family gives the scaled image, and the task's `noise` adds the rest. UserError where the
-    severity is out of range.
+    Args:
+        family: see degradations/severity/.
+        severity: t in 0..T, the largest one where null. Noise is never hidden in an operator: the Gaussian family gives
+            the scaled image, and the task's `noise` adds the rest.
+
+    Raises:
+        UserError: where the severity is out of range.
     """
 
     def __init__(self, *, family: SeverityFamily, severity: int | None = None) -> None:

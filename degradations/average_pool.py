@@ -12,9 +12,10 @@ from degradations.separable import sandwich
 class AveragePooling(Operator):
     """y = mean of each f x f block; A^T y spreads y / f^2 over its block, A^+ y = f^2 A^T y replicates it.
 
-    factor: f, divides both sides of shape (C, H, W) (else UserError). All singular values are 1 / f, one per block. V:
-    the two-dimensional cosine basis (DCT-II, orthonormal) of each block, whose first vector is the constant 1 / f; U =
-    I.
+    Args:
+        factor: f, divides both sides of shape (C, H, W) (else UserError). All singular values are 1 / f, one per block.
+            V: the two-dimensional cosine basis (DCT-II, orthonormal) of each block, whose first vector is the constant
+            1 / f; U = I.
     """
 
     def __init__(self, factor: int, shape: Shape) -> None:
@@ -66,7 +67,8 @@ class AveragePooling(Operator):
 class AveragePool(Degradation):
     """y = mean of each factor x factor block: [C, H, W] to [C, H / factor, W / factor].
 
-    factor: f, divides both sides of the image (else UserError, with the divisors); any channels, square or not.
+    Args:
+        factor: f, divides both sides of the image (else UserError, with the divisors); any channels, square or not.
     """
 
     def __init__(self, *, factor: int) -> None:

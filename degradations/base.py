@@ -23,10 +23,20 @@ Params = dict[str, Tensor]
 class SVD:
     """A = U S V^T with orthogonal changes of basis given as functions.
 
-    singular_values: float64 [n] or [B, n], n = C*H*W of the input, zero where A loses the component. v, vt, u, ut: V,
-    V^T, U, U^T. vt maps images [B, C, H, W] to coefficients [B, n], v maps back; ut maps measurements [B,
-    *output_shape] to coefficients [B, n] (zero where the singular value is zero), u maps back. Thus A x =
-    u(singular_values * vt(x)).
+    Args:
+        singular_values: float64 [n] or [B, n], n = C*H*W of the input, zero where A loses the component.
+        v: V, V^T, U, U^T. vt maps images [B, C, H, W] to coefficients [B, n], v maps back; ut maps measurements [B,
+            *output_shape] to coefficients [B, n] (zero where the singular value is zero), u maps back. Thus A x =
+            u(singular_values * vt(x)).
+        vt: V, V^T, U, U^T. vt maps images [B, C, H, W] to coefficients [B, n], v maps back; ut maps measurements [B,
+            *output_shape] to coefficients [B, n] (zero where the singular value is zero), u maps back. Thus A x =
+            u(singular_values * vt(x)).
+        u: V, V^T, U, U^T. vt maps images [B, C, H, W] to coefficients [B, n], v maps back; ut maps measurements [B,
+            *output_shape] to coefficients [B, n] (zero where the singular value is zero), u maps back. Thus A x =
+            u(singular_values * vt(x)).
+        ut: V, V^T, U, U^T. vt maps images [B, C, H, W] to coefficients [B, n], v maps back; ut maps measurements [B,
+            *output_shape] to coefficients [B, n] (zero where the singular value is zero), u maps back. Thus A x =
+            u(singular_values * vt(x)).
     """
 
     singular_values: Tensor

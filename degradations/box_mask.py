@@ -15,13 +15,20 @@ from degradations.mask import Mask
 class BoxMask(Degradation):
     """y = M * x with M = 0 on a box, one box per image; missing pixels read 0, which is mid-grey.
 
-    size: side of a square box in pixels. height, width: sides of a rectangle, both or neither, instead of size.
-    Default: half of either image side. margin: least distance between the box and the image border in pixels; default
-    1/16 of the side (16 of 256, 2 of 28), less where the box is too large for that. place: "random" draws the place of
-    each image uniformly from its own stream ("mask"); "center" is the middle, rounded to the upper left. Raises
-    UserError for sizes that are not positive or contradict each other, and where box and margins do not fit into the
-    image. Source: the setting of DPS (Chung et al. 2023) and DAPS, 128x128 boxes of 256x256 images with margin 16 or
-    32.
+    Args:
+        size: side of a square box in pixels.
+        height: sides of a rectangle, both or neither, instead of size. Default: half of either image side.
+        width: sides of a rectangle, both or neither, instead of size. Default: half of either image side.
+        margin: least distance between the box and the image border in pixels; default 1/16 of the side (16 of 256, 2 of
+            28), less where the box is too large for that.
+        place: "random" draws the place of each image uniformly from its own stream ("mask"); "center" is the middle,
+            rounded to the upper left.
+
+    Raises:
+        UserError: sizes that are not positive or contradict each other, and where box and margins do not fit into the
+            image.
+
+    Source: the setting of DPS (Chung et al. 2023) and DAPS, 128x128 boxes of 256x256 images with margin 16 or 32.
     """
 
     def __init__(

@@ -13,13 +13,16 @@ from degradations.gaussian import check_blur, gaussian_taps
 class CircularBlur(Operator):
     """A x = F^-1(K * F x): circular convolution with a kernel whose discrete Fourier transform is K; A^T has conj(K).
 
-    kernel: [k, l], or [B, k, l] for one kernel per image, centred at (k // 2, l // 2), no larger than the image
-    (ValueError). shape: (C, H, W) of the images. threshold: tau; A^+ has conj(K) / |K|^2 where |K| > tau and 0
-    elsewhere: the Moore-Penrose inverse of the operator truncated at tau.
-
     The singular values are |K|. The real orthonormal basis V is the discrete Hartley transform, its own inverse
     (Bracewell 1983), and U = P V with the phase filter P = K / |K|, so that U S V^T = A for every real kernel,
     symmetric or not.
+
+    Args:
+        kernel: [k, l], or [B, k, l] for one kernel per image, centred at (k // 2, l // 2), no larger than the image
+            (ValueError).
+        shape: (C, H, W) of the images.
+        threshold: tau; A^+ has conj(K) / |K|^2 where |K| > tau and 0 elsewhere: the Moore-Penrose inverse of the
+            operator truncated at tau.
     """
 
     def __init__(
@@ -109,10 +112,14 @@ class CircularGaussianBlur(Degradation):
     """y = k * x (circular), k a Gaussian of `std` pixels, truncated at radius int(4 std + 0.5), sum 1: a constant image
     stays as it is.
 
-    std: in pixels. What is lost depends on it alone, whatever the image side: of the singular values, 44 % are below
-    3e-2 at std 1 and 94 % at std 3. threshold: singular values up to this are taken for zero by the pseudo-inverse
-    (3e-2, as in DDRM, Kawar et al. 2022), which amplifies noise by at most 1 / threshold. Raises UserError where the
-    kernel is larger than the image: it would wrap around and overlap itself.
+    Args:
+        std: in pixels. What is lost depends on it alone, whatever the image side: of the singular values, 44 % are
+            below 3e-2 at std 1 and 94 % at std 3.
+        threshold: singular values up to this are taken for zero by the pseudo-inverse (3e-2, as in DDRM, Kawar et al.
+            2022), which amplifies noise by at most 1 / threshold.
+
+    Raises:
+        UserError: where the kernel is larger than the image: it would wrap around and overlap itself.
     """
 
     def __init__(self, *, std: float, threshold: float = 3e-2) -> None:

@@ -16,8 +16,13 @@ class ColourMix(Operator):
     """A = a I + (1 - a) P on the three channels of every pixel, P their mean: symmetric, with singular values 1 (grey)
     and a (twice), 0 <= a <= 1.
 
-    colour: a, the share of the colour that is kept. shape: (3, H, W). threshold: a up to this is taken for zero by the
-    pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022). ValueError for other shapes and shares.
+    Args:
+        colour: a, the share of the colour that is kept.
+        shape: (3, H, W).
+        threshold: a up to this is taken for zero by the pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022).
+
+    Raises:
+        ValueError: other shapes and shares.
     """
 
     def __init__(

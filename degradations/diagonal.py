@@ -40,9 +40,14 @@ def check_count(weights: Tensor, x: Tensor) -> None:
 class Diagonal(Operator):
     """A = diag(w): y = w * x, image-shaped, w in [0, 1]; A = A^T, A^+ = 1 / w where w > threshold and 0 elsewhere.
 
-    weights: [B or 1, 1 or C, H, W]. channels: C of the images. threshold: weights up to this are taken for zero by the
-    pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022). `mask` stays None: a dimmed pixel is measured. ValueError
-    where the weights have another shape or range.
+    Args:
+        weights: [B or 1, 1 or C, H, W].
+        channels: C of the images.
+        threshold: weights up to this are taken for zero by the pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022).
+            `mask` stays None: a dimmed pixel is measured.
+
+    Raises:
+        ValueError: where the weights have another shape or range.
     """
 
     def __init__(

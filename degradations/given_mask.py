@@ -15,10 +15,13 @@ class GivenMask(Degradation):
     """y = M * x with M from a picture: white = known, black = missing, the same for every image; missing pixels read 0,
     which is mid-grey.
 
-    path: a picture that Pillow reads, of the size of the images. It is made grey and split in the middle (known from
-    128 of 255), because JPEG and smooth brushes leave grey borders. Raises UserError where the file is missing, is no
-    picture, has no known pixel (a mask saved with values 0 and 1 rather than 0 and 255, or an inverted one), or, when
-    bound, has another size than the images.
+    Args:
+        path: a picture that Pillow reads, of the size of the images. It is made grey and split in the middle (known
+            from 128 of 255), because JPEG and smooth brushes leave grey borders.
+
+    Raises:
+        UserError: where the file is missing, is no picture, has no known pixel (a mask saved with values 0 and 1 rather
+            than 0 and 255, or an inverted one), or, when bound, has another size than the images.
     """
 
     def __init__(self, *, path: str) -> None:

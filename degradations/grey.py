@@ -13,8 +13,10 @@ class GreyOperator(Operator):
     """y = sum_c w_c x_c per pixel; A^T y = w y, A^+ y = w y / (w.w): a tint of the image's own grey, grey itself for
     equal weights.
 
-    weights: w, three numbers, not all zero. shape: (3, H, W). The only singular value is ||w||, once per pixel. V: w /
-    ||w|| and two vectors orthogonal to it in every pixel (a Householder reflection); U = I.
+    Args:
+        weights: w, three numbers, not all zero.
+        shape: (3, H, W). The only singular value is ||w||, once per pixel. V: w / ||w|| and two vectors orthogonal to
+            it in every pixel (a Householder reflection); U = I.
     """
 
     def __init__(self, weights: Sequence[float], shape: Shape) -> None:
@@ -75,9 +77,13 @@ class GreyOperator(Operator):
 class Grey(Degradation):
     """y = sum_c weights_c x_c: colour [3, H, W] to grey [1, H, W].
 
-    weights: of red, green, blue; default 1/3 each as in DDRM and DDNM; or [0.299, 0.587, 0.114] for luma (ITU-R
-    BT.601). Raises UserError where they are not three finite numbers, or all zero, and, when bound, for images that
-    have no three channels.
+    Args:
+        weights: of red, green, blue; default 1/3 each as in DDRM and DDNM; or [0.299, 0.587, 0.114] for luma (ITU-R
+            BT.601).
+
+    Raises:
+        UserError: where they are not three finite numbers, or all zero, and, when bound, for images that have no three
+            channels.
     """
 
     def __init__(self, *, weights: list[float] | None = None) -> None:

@@ -38,10 +38,12 @@ def lanczos_axis(side: int, factor: int, lobes: int, phase: float) -> Axis:
 class Lanczos(Degradation):
     """Y = R X C^T with R, C Lanczos downsampling by `factor`: [C, H, W] to [C, H / factor, W / factor].
 
-    factor f divides both sides (else UserError with the divisors). lobes a: 2 or 3. phase: 0.5, output pixels in the
-    middle of f x f blocks, or 0, on a pixel. Negative lobes overshoot: `output_range` is wider than [-1, 1]. Well
-    conditioned: the pseudo-inverse is exact. Ulyanov et al. 2018 (1711.10925): lobes 2, phase 0.5, the border
-    replicated.
+    factor f divides both sides (else UserError with the divisors). lobes a: 2 or 3.
+
+    Args:
+        phase: 0.5, output pixels in the middle of f x f blocks, or 0, on a pixel. Negative lobes overshoot:
+            `output_range` is wider than [-1, 1]. Well conditioned: the pseudo-inverse is exact. Ulyanov et al. 2018
+            (1711.10925): lobes 2, phase 0.5, the border replicated.
     """
 
     def __init__(self, *, factor: int, lobes: int = 2, phase: float = 0.5) -> None:

@@ -11,10 +11,14 @@ from degradations.diagonal import check_count, diagonal_svd
 class Mask(Operator):
     """A = diag(M): y = M * x, image-shaped, with zeros where pixels are missing; A = A^T = A^+.
 
-    mask: [B or 1, 1, H, W] (or [H, W]), 1 where a pixel is measured and 0 where it is missing, shared by the channels.
-    channels: C of the images.
-    A missing pixel reads 0, which is mid-grey in [-1, 1], also in a noisy measurement: `measure` adds noise to measured
-    pixels alone. Raises ValueError where the mask has another shape or values other than 0 and 1.
+    Args:
+        mask: [B or 1, 1, H, W] (or [H, W]), 1 where a pixel is measured and 0 where it is missing, shared by the
+            channels.
+        channels: C of the images. A missing pixel reads 0, which is mid-grey in [-1, 1], also in a noisy measurement:
+            `measure` adds noise to measured pixels alone.
+
+    Raises:
+        ValueError: where the mask has another shape or values other than 0 and 1.
     """
 
     def __init__(self, mask: Tensor, *, channels: int, description: str = "mask") -> None:

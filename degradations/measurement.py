@@ -16,10 +16,15 @@ from degradations.noise import Noise
 class Measurement:
     """y = A x + n: one batch of one shape.
 
-    y: float32 [B, *operator.output_shape], in the units of images in [-1, 1]. operator: A. noise: knows its sigma.
-    index: the B image indices, which the random streams of a method are keyed by. truth: x [B, C, H, W], for the oracle
-    rows alone; None for a person's own picture. Raises ValueError where shapes do not fit; warns where y lies further
-    outside the operator's range than 6 sigma.
+    Args:
+        y: float32 [B, *operator.output_shape], in the units of images in [-1, 1].
+        operator: A.
+        noise: knows its sigma.
+        index: the B image indices, which the random streams of a method are keyed by.
+        truth: x [B, C, H, W], for the oracle rows alone; None for a person's own picture.
+
+    Raises:
+        ValueError: where shapes do not fit; warns where y lies further outside the operator's range than 6 sigma.
     """
 
     y: Tensor

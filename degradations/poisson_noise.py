@@ -15,9 +15,13 @@ class PoissonNoise(UnitNoise):
     """v = k / lambda, k ~ Poisson(lambda u): E v = u, Var v = u / lambda, for intensities u in [0, 1]; no light (0)
     where A x is below -1.
 
-    scale: lambda, the mean count of white. clip: to [0, 1] and 256 levels; published levels low/medium/high are
-    25/12/5, clipped (Wang et al. 2021, 2112.06074). `sigma` = sqrt(2 / lambda), that of mid grey in [-1, 1] units.
-    Raises ValueError where scale is not positive.
+    Args:
+        scale: lambda, the mean count of white.
+        clip: to [0, 1] and 256 levels; published levels low/medium/high are 25/12/5, clipped (Wang et al. 2021,
+            2112.06074). `sigma` = sqrt(2 / lambda), that of mid grey in [-1, 1] units.
+
+    Raises:
+        ValueError: where scale is not positive.
     """
 
     def __init__(self, *, scale: float, clip: bool = False) -> None:

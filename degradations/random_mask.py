@@ -12,9 +12,13 @@ class RandomMask(Degradation):
     """y = M * x with M = 0 at exactly round(removed * H * W) pixels of every image; missing pixels read 0, which is
     mid-grey.
 
-    removed: the fraction of pixels that is missing, in [0, 1] (DPS: 0.92 of a 256x256 image, DAPS: 0.7); all channels
-    of a pixel are lost together. The pixels are drawn without replacement from the stream ("mask", image index): papers
-    that draw each pixel by itself have a fraction that varies. Raises UserError where removed is outside [0, 1].
+    Args:
+        removed: the fraction of pixels that is missing, in [0, 1] (DPS: 0.92 of a 256x256 image, DAPS: 0.7); all
+            channels of a pixel are lost together. The pixels are drawn without replacement from the stream ("mask",
+            image index): papers that draw each pixel by itself have a fraction that varies.
+
+    Raises:
+        UserError: where removed is outside [0, 1].
     """
 
     def __init__(self, *, removed: float) -> None:

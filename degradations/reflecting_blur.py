@@ -28,9 +28,13 @@ class ReflectingGaussianBlur(Degradation):
     """Y = R X C^T with R, C blurs by a 1-D Gaussian of `std` pixels, truncated at radius int(4 std + 0.5), sum 1;
     borders reflect.
 
-    std: in pixels; any image side, also sides below the kernel's. threshold: products of 1-D singular values up to this
-    are taken for zero by the pseudo-inverse (3e-2, as in DDRM, Kawar et al. 2022), which thus amplifies noise by at
-    most 1 / threshold. Raises UserError where std <= 0.
+    Args:
+        std: in pixels; any image side, also sides below the kernel's.
+        threshold: products of 1-D singular values up to this are taken for zero by the pseudo-inverse (3e-2, as in
+            DDRM, Kawar et al. 2022), which thus amplifies noise by at most 1 / threshold.
+
+    Raises:
+        UserError: where std <= 0.
     """
 
     def __init__(self, *, std: float, threshold: float = 3e-2) -> None:

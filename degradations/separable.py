@@ -42,10 +42,12 @@ class Axis:
 class Separable(Operator):
     """A X = R X C^T for every channel X [H, W]; A^T Y = R^T Y C.
 
-    rows: R, [h, H], acts along the height. columns: C, [w, W], acts along the width: matrices, or an `Axis` that is
-    built once for many operators. threshold: tau; A^+ Y = V_R ((U_R^T Y U_C) / S) V_C^T, where S = s_R s_C^T holds the
-    products of 1-D singular values and 1/S is 0 where S <= tau: the Moore-Penrose inverse of the operator truncated at
-    tau, the exact A^+ where nothing but rounding errors lies below tau.
+    Args:
+        rows: R, [h, H], acts along the height.
+        columns: C, [w, W], acts along the width: matrices, or an `Axis` that is built once for many operators.
+        threshold: tau; A^+ Y = V_R ((U_R^T Y U_C) / S) V_C^T, where S = s_R s_C^T holds the products of 1-D singular
+            values and 1/S is 0 where S <= tau: the Moore-Penrose inverse of the operator truncated at tau, the exact
+            A^+ where nothing but rounding errors lies below tau.
     """
 
     def __init__(

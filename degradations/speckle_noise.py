@@ -9,9 +9,13 @@ from degradations.unit_noise import UnitNoise
 class SpeckleNoise(UnitNoise):
     """v = u (1 + s n), n ~ N(0, 1) for each value: Var v = s^2 u^2.
 
-    sigma_unit: s. clip: to [0, 1] and 256 levels; published levels low/medium/high are 0.20/0.35/0.45, clipped (Wang et
-    al. 2021, 2112.06074). `sigma` = s, which is that of mid grey (s / 2) in [-1, 1] units. Raises ValueError where s is
-    negative.
+    Args:
+        sigma_unit: s.
+        clip: to [0, 1] and 256 levels; published levels low/medium/high are 0.20/0.35/0.45, clipped (Wang et al. 2021,
+            2112.06074). `sigma` = s, which is that of mid grey (s / 2) in [-1, 1] units.
+
+    Raises:
+        ValueError: where s is negative.
     """
 
     def __init__(self, *, sigma_unit: float, clip: bool = False) -> None:

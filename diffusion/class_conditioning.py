@@ -15,11 +15,16 @@ from diffusion.guidance import Guided
 class ClassConditioning:
     """Options of a network with num_classes labels; None: a network without labels, which takes none of the options.
 
-    label_dropout: probability with which a training image loses its label, so that the network learns the unconditional
-    model too that guidance needs; 0.1 where it is None (Ho and Salimans 2022, 2207.12598). guidance_scale,
-    guidance_interval, guidance_rescale: see diffusion/guidance.py; scale 1 is the conditional model. sampling_label:
-    the label of all drawn images; None: image i has label i mod num_classes. ValueError for options out of range and
-    for options that need labels where there are none.
+    Args:
+        label_dropout: probability with which a training image loses its label, so that the network learns the
+            unconditional model too that guidance needs; 0.1 where it is None (Ho and Salimans 2022, 2207.12598).
+        guidance_scale: see diffusion/guidance.py; scale 1 is the conditional model.
+        guidance_interval: see diffusion/guidance.py; scale 1 is the conditional model.
+        guidance_rescale: see diffusion/guidance.py; scale 1 is the conditional model.
+        sampling_label: the label of all drawn images; None: image i has label i mod num_classes.
+
+    Raises:
+        ValueError: options out of range and for options that need labels where there are none.
     """
 
     num_classes: int | None = None

@@ -66,8 +66,12 @@ class ClosedForm(Denoiser):
 class Gaussian(nn.Module):
     """N(mean, S) in D dimensions, seen through noise of covariance N = sigma^2 (a number or a diagonal); all float64.
 
-    mean: a number, [D], or an image of D numbers. covariance: a number (times the identity), [D] (a diagonal), or [D,
-    D], symmetric and positive semi-definite. ValueError for other shapes or a matrix that is no covariance.
+    Args:
+        mean: a number, [D], or an image of D numbers.
+        covariance: a number (times the identity), [D] (a diagonal), or [D, D], symmetric and positive semi-definite.
+
+    Raises:
+        ValueError: other shapes or a matrix that is no covariance.
     """
 
     def __init__(self, mean: Numbers, covariance: Numbers, dimension: int) -> None:
@@ -128,9 +132,15 @@ class Gaussian(nn.Module):
 class GaussianDenoiser(ClosedForm):
     """x0 = m + S (S + sigma^2)^-1 (x - m), eps = sigma (S + sigma^2)^-1 (x - m): exact for data ~ N(m, S).
 
-    mean m: a number or D = C H W numbers. covariance S: a number (times the identity), D numbers (a diagonal) or D x D.
-    data_shape: (C, H, W). schedule: names the levels of the training times; Linear() where it is null. sigma may be a
-    map. ValueError for shapes that do not fit.
+    mean m: a number or D = C H W numbers. covariance S: a number (times the identity), D numbers (a diagonal) or D x
+    D.
+
+    Args:
+        data_shape: (C, H, W).
+        schedule: names the levels of the training times; Linear() where it is null. sigma may be a map.
+
+    Raises:
+        ValueError: shapes that do not fit.
     """
 
     def __init__(
@@ -156,9 +166,15 @@ class MixtureDenoiser(ClosedForm):
     """x0 = sum_k r_k(x) x0_k(x), r_k = w_k N(x; m_k, S_k + sigma^2) / sum_j ...: exact for data from a mixture of K
     Gaussians.
 
-    weights: K positive numbers that sum to 1. means, covariances: K of what :class:`GaussianDenoiser` takes.
-    data_shape, schedule: as there. sigma may be a map. ValueError where the numbers of components differ or weights are
-    no probabilities.
+    Args:
+        weights: K positive numbers that sum to 1.
+        means: K of what :class:`GaussianDenoiser` takes.
+        covariances: K of what :class:`GaussianDenoiser` takes.
+        data_shape: as there. sigma may be a map.
+        schedule: as there. sigma may be a map.
+
+    Raises:
+        ValueError: where the numbers of components differ or weights are no probabilities.
     """
 
     def __init__(

@@ -16,9 +16,14 @@ from diffusion.schedules import Cosine
 class ColdRestorer(nn.Module):
     """R(x_t, t) -> x0 for x_t = D(x0, t) of one family.
 
-    network: called as network(x_t, t - 1 as a float [B], label): Bansal et al. 2022 (2208.09392) count from 0 and never
-    train the identity. data_shape: (C, H, W). ValueError where the network's channels are not those of the images;
-    UserError where the family cannot degrade such images.
+    Args:
+        network: called as network(x_t, t - 1 as a float [B], label): Bansal et al. 2022 (2208.09392) count from 0 and
+            never train the identity.
+        data_shape: (C, H, W).
+
+    Raises:
+        ValueError: where the network's channels are not those of the images; UserError where the family cannot degrade
+            such images.
     """
 
     def __init__(self, *, network: nn.Module, family: SeverityFamily, data_shape: Shape) -> None:

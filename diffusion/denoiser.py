@@ -19,9 +19,11 @@ class Prediction:
     """What a denoiser says of x = x0 + sigma * noise: x0 [B, C, H, W] (not clipped), eps = (x - x0) / sigma, and, where
     the network learned it, the variance.
 
-    variance: Var[x0 | x] of each value, at least 0, [B, C, H, W]. fraction: the same as the network says it, where the
-    variance of a step of the reverse chain lies between its bounds (0 the small one, 1 the large one, in logarithms;
-    see diffusion/learned_variance.py). Both are None unless learned.
+    Args:
+        variance: Var[x0 | x] of each value, at least 0, [B, C, H, W].
+        fraction: the same as the network says it, where the variance of a step of the reverse chain lies between its
+            bounds (0 the small one, 1 the large one, in logarithms; see diffusion/learned_variance.py). Both are None
+            unless learned.
     """
 
     x0: Tensor
@@ -162,14 +164,20 @@ class DiscreteDenoiser(NetworkDenoiser):
     """A network that was trained on a discrete variance preserving schedule, asked in sigma.
 
     With a = 1 / sqrt(1 + sigma^2) and b = sigma a, the network sees a x and the time t(sigma) of the schedule
-    (log-linear between its entries, exact on them) and gives o: eps = o (prediction "epsilon"), x0 = o ("x0"), or x0 =
-    a (a x) - b o ("v").
+    (log-linear between its entries, exact on them) and gives o: eps = o (prediction "epsilon"), x0 = o ("x0"), or x0
+    = a (a x) - b o ("v").
 
-    network: called as network(a x, time [B], label) and gives C channels; with variance "learned_range" 2 C, of which
-    the second C are 2 u - 1 with the fraction u of diffusion/learned_variance.py, at the training time nearest to
-    sigma. data_shape: (C, H, W). ValueError for unknown names, and for prediction "epsilon" of a schedule that ends in
-    pure noise. Source: Karras et al. 2022 (2206.00364), table 1 and C.3.1; Salimans and Ho 2022 (2202.00512) for v;
-    Nichol and Dhariwal 2021 (2102.09672) for the variance.
+    Args:
+        network: called as network(a x, time [B], label) and gives C channels; with variance "learned_range" 2 C, of
+            which the second C are 2 u - 1 with the fraction u of diffusion/learned_variance.py, at the training time
+            nearest to sigma.
+        data_shape: (C, H, W).
+
+    Raises:
+        ValueError: unknown names, and for prediction "epsilon" of a schedule that ends in pure noise.
+
+    Source: Karras et al. 2022 (2206.00364), table 1 and C.3.1; Salimans and Ho 2022 (2202.00512) for v; Nichol and
+    Dhariwal 2021 (2102.09672) for the variance.
     """
 
     def __init__(

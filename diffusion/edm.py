@@ -22,9 +22,16 @@ class LogNormal(TrainingLevels):
     """sigma = exp(p_mean + p_std N(0, 1)), restricted to [sigma_min, sigma_max]: the levels of training with prediction
     "edm", in place of a schedule.
 
-    p_mean, p_std: of log sigma. sigma_min, sigma_max: the levels that sampling uses, in [-1, 1] units; the defaults cut
-    off 2e-5 of the distribution. Karras et al. 2022 (2206.00364), table 1. ValueError for numbers out of range, an
-    infinite sigma_max among them.
+    Args:
+        p_mean: of log sigma.
+        p_std: of log sigma.
+        sigma_min: the levels that sampling uses, in [-1, 1] units; the defaults cut off 2e-5 of the distribution.
+            Karras et al. 2022 (2206.00364), table 1.
+        sigma_max: the levels that sampling uses, in [-1, 1] units; the defaults cut off 2e-5 of the distribution.
+            Karras et al. 2022 (2206.00364), table 1.
+
+    Raises:
+        ValueError: numbers out of range, an infinite sigma_max among them.
     """
 
     def __init__(
@@ -60,11 +67,16 @@ class EDMDenoiser(NetworkDenoiser):
     The network F sees and gives unit variance where the data have mean 0 and standard deviation s. For s = 1 it is
     prediction "v" with the other sign.
 
-    network: called as network(c_in x, 100 log sigma [B], label), gives C channels. levels: the training levels.
-    sigma_data: s, positive. data_shape: (C, H, W). Its `num_timesteps` are a thousand, evenly spaced in sigma^(1/7)
-    from sigma_min to sigma_max, so that all spacings have a meaning and "linspace" is "karras" to within rounding to
-    whole times. Its training times are the sigmas themselves. Karras et al. 2022 (2206.00364), table 1 and equation 7.
-    ValueError for a sigma_data that is not positive.
+    Args:
+        network: called as network(c_in x, 100 log sigma [B], label), gives C channels.
+        levels: the training levels.
+        sigma_data: s, positive.
+        data_shape: (C, H, W). Its `num_timesteps` are a thousand, evenly spaced in sigma^(1/7) from sigma_min to
+            sigma_max, so that all spacings have a meaning and "linspace" is "karras" to within rounding to whole times.
+            Its training times are the sigmas themselves. Karras et al. 2022 (2206.00364), table 1 and equation 7.
+
+    Raises:
+        ValueError: a sigma_data that is not positive.
     """
 
     prediction = "edm"

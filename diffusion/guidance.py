@@ -12,16 +12,20 @@ class Guided(Denoiser):
     """eps = eps_0 + s (eps_c - eps_0) and x0 = x - sigma eps: away from the unconditional prediction, towards the one
     for the label.
 
-    Scale s = 1 is the conditional model and s = 0 the unconditional one, each at one network call; any other scale is
-    one call of twice the batch. (The paper's w is s - 1.) It is applied before any clipping, where guidance in eps, x0
-    or v is the same.
+    Scale s = 1 is the conditional model and s = 0 the unconditional one, each at one network call; any other scale
+    is one call of twice the batch. (The paper's w is s - 1.) It is applied before any clipping, where guidance in
+    eps, x0 or v is the same.
 
-    denoiser: trained with labels and with labels left out. scale: s >= 0. interval: (low, high) in sigma, outside of
-    which the conditional model is used as it is; None: all levels. rescale: phi in [0, 1] scales every guided x0 by phi
-    std(x0_c) / std(x0) + 1 - phi, per image, against over-saturation. An image whose label is -1 is not guided.
-    ValueError for options out of range, for a scale other than 1 where the network needs labels, and for a prediction
-    without labels at another scale than 0. Ho and Salimans 2022 (2207.12598), equation 6; interval: Kynkaanniemi et al.
-    2024 (2404.07724); rescale: Lin et al. 2023 (2305.08891), section 3.4, there on the network's output, here on x0.
+    Args:
+        denoiser: trained with labels and with labels left out.
+        scale: s >= 0.
+        interval: (low, high) in sigma, outside of which the conditional model is used as it is; None: all levels.
+        rescale: phi in [0, 1] scales every guided x0 by phi std(x0_c) / std(x0) + 1 - phi, per image, against
+            over-saturation. An image whose label is -1 is not guided.
+
+    Raises:
+        ValueError: options out of range, for a scale other than 1 where the network needs labels, and for a prediction
+            without labels at another scale than 0. Ho and Salimans 2022 (2207.12598), equation 6;.
     """
 
     def __init__(

@@ -15,14 +15,17 @@ Form = Literal["conditional", "shifted", "residual"]
 
 @dataclass(frozen=True)
 class ConditioningOptions:
-    """form: "conditional": x_t = a x0 + b eps and the network sees (x_t, g). "shifted": x_t = a x0 + (1 - a) g + b eps,
-    and the network sees (x_t - g, g): the chain ends in N(g, I) (mean shift; PriorGrad, Lee et al. 2022, 2106.06406).
-    "residual": the same for (x0 - g) / residual_std, which has variance 1 as the schedule expects; residual_std is the
-    standard deviation of x0 - g over the training set.
+    """Args:
+        form: "conditional": x_t = a x0 + b eps and the network sees (x_t, g). "shifted": x_t = a x0 + (1 - a) g + b
+            eps, and the network sees (x_t - g, g): the chain ends in N(g, I) (mean shift; PriorGrad, Lee et al. 2022,
+            2106.06406). "residual": the same for (x0 - g) / residual_std, which has variance 1 as the schedule expects;
+            residual_std is the standard deviation of x0 - g over the training set.
+        sees_image: false leaves g out of the network's inputs.
+        last_time: fraction of the training times that exist, in (0, 1]; below 1 the chain is shortened and begins at g
+            + sigma z, for which sigma at its end must drown x0 - g.
 
-    sees_image: false leaves g out of the network's inputs. last_time: fraction of the training times that exist, in (0,
-    1]; below 1 the chain is shortened and begins at g + sigma z, for which sigma at its end must drown x0 - g.
-    ValueError for options out of range.
+    Raises:
+        ValueError: options out of range.
     """
 
     form: Form = "conditional"
@@ -51,12 +54,13 @@ class ImageConditionedDenoiser(DiscreteDenoiser):
     """E[x0 | x, g] for x = x0 + sigma * noise and Condition(image=g), around a network that was trained on u = (x0 - g)
     / s (or u = x0, form conditional).
 
-    u_x = (x - g) / s has the noise level sigma / s, so that x0 = g + s u_0(u_x, sigma / s): samplers and methods see an
-    ordinary denoiser in x whose levels are s times those of the schedule, and need not know. Training asks about
+    u_x = (x - g) / s has the noise level sigma / s, so that x0 = g + s u_0(u_x, sigma / s): samplers and methods see
+    an ordinary denoiser in x whose levels are s times those of the schedule, and need not know. Training asks about
     `inner(x0, g)`.
 
-    network: of C input channels, or 2 C where it sees g: called as network(concatenated input, time [B], label). Other
-    arguments: see DiscreteDenoiser.
+    Args:
+        network: of C input channels, or 2 C where it sees g: called as network(concatenated input, time [B], label).
+            Other arguments: see DiscreteDenoiser.
     """
 
     takes_image = True

@@ -84,8 +84,11 @@ class Schedule(TrainingLevels):
 class Linear(Schedule):
     """beta_t = linspace(beta_start, beta_end, T) with both ends scaled by 1000 / T.
 
-    steps: T. Ho et al. 2020 (2006.11239) for T = 1000; the scaling for other T is that of Nichol and Dhariwal.
-    ValueError where an end reaches 1 (T < 21).
+    Args:
+        steps: T. Ho et al. 2020 (2006.11239) for T = 1000; the scaling for other T is that of Nichol and Dhariwal.
+
+    Raises:
+        ValueError: where an end reaches 1 (T < 21).
     """
 
     def __init__(self, *, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> None:
@@ -98,7 +101,9 @@ class Linear(Schedule):
 class Cosine(Schedule):
     """beta_i = min(1 - f((i + 1) / T) / f(i / T), 0.999), f(u) = cos^2((u + s) / (1 + s) * pi / 2).
 
-    steps: T. offset: s. Nichol and Dhariwal 2021 (2102.09672), equation 17.
+    Args:
+        steps: T.
+        offset: s. Nichol and Dhariwal 2021 (2102.09672), equation 17.
     """
 
     def __init__(self, *, steps: int = 1000, offset: float = 0.008) -> None:
@@ -112,7 +117,8 @@ class Cosine(Schedule):
 class ScaledLinear(Schedule):
     """beta_t = linspace(sqrt(beta_start), sqrt(beta_end), T)^2 with both ends scaled by 1000 / T as in :class:`Linear`.
 
-    steps: T. Rombach et al. 2022 (2112.10752), whose constants for T = 1000 are the defaults; "quad" in Ho's code.
+    Args:
+        steps: T. Rombach et al. 2022 (2112.10752), whose constants for T = 1000 are the defaults; "quad" in Ho's code.
     """
 
     def __init__(self, *, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> None:
@@ -126,10 +132,22 @@ class SigmoidAlphaBar(Schedule):
     """alpha_bar(u) = [S(e / tau) - S((u (e - b) + b) / tau)] / [S(e / tau) - S(b / tau)], S the logistic function, u =
     (t + 1) / T.
 
-    Betas follow from it as in :class:`Cosine` and are cut off at 0.999. steps: T. start, end, tau: b < e, tau > 0. A
-    larger tau keeps the image longer. Not the schedule that others call "sigmoid" too, which is :class:`SigmoidBeta`.
-    Jabri et al. 2022 (2212.11972) and Chen 2023 (2301.10972), who advise it for images larger than 64x64. ValueError
-    for options out of range.
+    Betas follow from it as in :class:`Cosine` and are cut off at 0.999.
+
+    Args:
+        steps: T.
+        start: b < e, tau > 0. A larger tau keeps the image longer. Not the schedule that others call "sigmoid" too,
+            which is :class:`SigmoidBeta`. Jabri et al. 2022 (2212.11972) and Chen 2023 (2301.10972), who advise it for
+            images larger than 64x64.
+        end: b < e, tau > 0. A larger tau keeps the image longer. Not the schedule that others call "sigmoid" too, which
+            is :class:`SigmoidBeta`. Jabri et al. 2022 (2212.11972) and Chen 2023 (2301.10972), who advise it for images
+            larger than 64x64.
+        tau: b < e, tau > 0. A larger tau keeps the image longer. Not the schedule that others call "sigmoid" too, which
+            is :class:`SigmoidBeta`. Jabri et al. 2022 (2212.11972) and Chen 2023 (2301.10972), who advise it for images
+            larger than 64x64.
+
+    Raises:
+        ValueError: options out of range.
     """
 
     def __init__(self, *, steps: int = 1000, start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> None:
@@ -150,8 +168,9 @@ class SigmoidBeta(Schedule):
     """beta_t = S(linspace(-6, 6, T)) (beta_end - beta_start) + beta_start, S the logistic function, both ends scaled by
     1000 / T as in :class:`Linear`.
 
-    steps: T. The "sigmoid" of diffusers and of ermongroup/ddim. Not the schedule of Jabri and Chen, which is
-    :class:`SigmoidAlphaBar`.
+    Args:
+        steps: T. The "sigmoid" of diffusers and of ermongroup/ddim. Not the schedule of Jabri and Chen, which is
+            :class:`SigmoidAlphaBar`.
     """
 
     def __init__(self, *, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> None:
@@ -164,7 +183,11 @@ class SigmoidBeta(Schedule):
 class Tabulated(Schedule):
     """beta_t as given, t = 0 .. T - 1: for networks of others whose schedule has no name here.
 
-    betas: at least two numbers in (0, 1). ValueError for others.
+    Args:
+        betas: at least two numbers in (0, 1).
+
+    Raises:
+        ValueError: others.
     """
 
     def __init__(self, *, betas: Sequence[float]) -> None:
@@ -178,16 +201,20 @@ class ZeroTerminalSNR(Schedule):
 
     Usual schedules leave a trace of the image at the last time, and sampling then begins with what the network has
     never seen, pure noise. Here training has alpha_bar_{T-1} = 0 and beta_{T-1} = 1 exactly. Needs prediction "v" or
-    "x0" (epsilon says nothing where there is noise only) and spacing "trailing" or "linspace", which begin at the last
-    time.
+    "x0" (epsilon says nothing where there is noise only) and spacing "trailing" or "linspace", which begin at the
+    last time.
 
-    The level of that time is infinite, and sigma, the clock of denoisers, must be finite: `sigmas` ends in the stand-in
-    STAND_IN = 2^20. There a network sees a x = (x0 + 2^20 noise) / sqrt(1 + 2^40), which differs from pure noise by
-    1e-6 x0; and as the number is a power of two, x = 2^20 noise is noise to the last bit of float32. `time_of` takes
-    every level above sigma_{T-2} to times between T - 2 and T - 1.
+    The level of that time is infinite, and sigma, the clock of denoisers, must be finite: `sigmas` ends in the
+    stand-in STAND_IN = 2^20. There a network sees a x = (x0 + 2^20 noise) / sqrt(1 + 2^40), which differs from pure
+    noise by 1e-6 x0; and as the number is a power of two, x = 2^20 noise is noise to the last bit of float32.
+    `time_of` takes every level above sigma_{T-2} to times between T - 2 and T - 1.
 
-    schedule: the one that is changed. Lin et al. 2023 (2305.08891), algorithm 1. Never for a network that was trained
-    without it. ValueError for a schedule so long that sigma_{T-2} would reach the stand-in.
+    Args:
+        schedule: the one that is changed. Lin et al. 2023 (2305.08891), algorithm 1. Never for a network that was
+            trained without it.
+
+    Raises:
+        ValueError: a schedule so long that sigma_{T-2} would reach the stand-in.
     """
 
     STAND_IN = 2.0**20

@@ -22,16 +22,22 @@ from lightning_modules.run_module import RunModule
 class TrainedModule(RunModule):
     """A network in training: a leaf says what the loss of a batch is and how a checkpoint describes it.
 
-    learning_rate, weight_decay, betas: of AdamW; weight_decay 0 is Adam. fused: its step as one kernel over all
-    tensors. warmup_steps: the learning rate grows linearly over so many optimiser steps. seed: of the noise, times and
-    dropout of training. channels_last: memory format of the network. compile: compile the network in place.
-
     Every step draws from a generator keyed by (seed, images seen), so that a run that was stopped goes on with the
-    numbers it would have drawn, and noise is drawn for the global batch and sliced, so that it does not depend on the
-    number of processes. Between two logged steps the host never waits for the device. Logged every log_every_n_steps:
-    train/loss, the mean over the global batch of that step, accumulated parts included; train/grad_norm before
-    clipping; images. A step whose gradient is not finite leaves weights and optimiser as they are;
-    callbacks/finite_loss.py then ends the run.
+    numbers it would have drawn, and noise is drawn for the global batch and sliced, so that it does not depend on
+    the number of processes. Between two logged steps the host never waits for the device. Logged every
+    log_every_n_steps: train/loss, the mean over the global batch of that step, accumulated parts included;
+    train/grad_norm before clipping; images. A step whose gradient is not finite leaves weights and optimiser as they
+    are; callbacks/finite_loss.py then ends the run.
+
+    Args:
+        learning_rate: of AdamW; weight_decay 0 is Adam.
+        weight_decay: of AdamW; weight_decay 0 is Adam.
+        betas: of AdamW; weight_decay 0 is Adam.
+        warmup_steps: the learning rate grows linearly over so many optimiser steps.
+        seed: of the noise, times and dropout of training.
+        channels_last: memory format of the network.
+        compile: compile the network in place.
+        fused: its step as one kernel over all tensors.
     """
 
     def __init__(

@@ -19,12 +19,18 @@ from networks.resnet import ResNet
 class Classifier(TrainedModule):
     """-sum_k q_k log softmax(network(x))_k -> min, q the label's one-hot vector mixed with label_smoothing / K.
 
-    network: images [B, C, H, W] to logits [B, K]. data_shape: (C, H, W). shift: every training image is moved by up to
-    so many pixels in both directions (edges are repeated), drawn from the keyed noise of the step. decay: "cosine" lets
-    the learning rate fall to 0 at trainer.max_steps, "none" keeps it. The other arguments: see TrainedModule. UserError
-    for options out of range, images without labels, and labels that the network has no class for.
-
     Logged: train/loss, train/grad_norm, images; val/loss, val/accuracy, test/accuracy: exact, over all processes.
+
+    Args:
+        network: images [B, C, H, W] to logits [B, K].
+        data_shape: (C, H, W).
+        shift: every training image is moved by up to so many pixels in both directions (edges are repeated), drawn from
+            the keyed noise of the step.
+        decay: "cosine" lets the learning rate fall to 0 at trainer.max_steps, "none" keeps it. The other arguments: see
+            TrainedModule.
+
+    Raises:
+        UserError: options out of range, images without labels, and labels that the network has no class for.
     """
 
     def __init__(

@@ -25,16 +25,21 @@ class ColdDiffusion(PriorModule):
     """E_{t uniform in 1..T} |R(D(x, t), t) - x|_1 -> min, the mean over pixels; what is random in D is drawn once per
     image and step.
 
-    network: called as network(x_t, t - 1, label). family: D, see degradations/severity/. data_shape: (C, H, W). loss:
-    "l1" (the paper), or "l2" for ablations. start: where generation begins, see diffusion/cold_starts/; null for a
-    restorer that is not to generate: its sample grids show validation images degraded to T, restored in one step and by
-    `algorithm`, and the truth. algorithm, sampling_steps: how grids and ``predict`` restore, see diffusion/cold.py;
-    null for all severities. estimated_noise: of the Gaussian family. levels: how many ranges of severities the
-    validation loss is reported in. The other arguments: see TrainedModule. Options that contradict each other:
-    UserError.
-
     Logged: train/loss, train/grad_norm, images; val/loss and val/loss_s<first>-<last>, on severities and parameters
     that are the same at every validation.
+
+    Args:
+        network: called as network(x_t, t - 1, label).
+        family: D, see degradations/severity/.
+        data_shape: (C, H, W).
+        loss: "l1" (the paper), or "l2" for ablations.
+        start: where generation begins, see diffusion/cold_starts/; null for a restorer that is not to generate: its
+            sample grids show validation images degraded to T, restored in one step and by `algorithm`, and the truth.
+        algorithm: how grids and ``predict`` restore, see diffusion/cold.py; null for all severities.
+        sampling_steps: how grids and ``predict`` restore, see diffusion/cold.py; null for all severities.
+        estimated_noise: of the Gaussian family.
+        levels: how many ranges of severities the validation loss is reported in. The other arguments: see
+            TrainedModule. Options that contradict each other: UserError.
     """
 
     def __init__(

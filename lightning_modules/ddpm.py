@@ -26,18 +26,27 @@ from lightning_modules.prior import BinnedLoss, PriorModule, check_shape
 class DDPM(PriorModule):
     """E_{t, noise} w(t) |f(input, t) - target|^2 -> min over the noise levels of a schedule.
 
-    network: called as network(input, time, label). schedule: alpha-bar by time, or diffusion.edm.LogNormal for
-    prediction "edm". data_shape: (C, H, W) of the images. prediction: what the network gives, "epsilon", "x0", "v" or
-    "edm" (diffusion/edm.py, with sigma_data). weighting and its numbers min_snr_gamma, p2_k, p2_gamma, sigma_data:
-    w(t), see diffusion/weighting.py. variance, vlb_weight: "learned_range" trains a network of 2 C output channels with
-    the hybrid loss, see diffusion/losses.py. label_dropout and guidance_*, sampling_label: for a network with classes,
-    see diffusion/class_conditioning.py. sampler, sampling_steps, spacing: how sample grids and ``predict`` draw.
-    levels: how many bins of noise level the validation loss is reported in, equally frequent in training. The other
-    arguments: see TrainedModule. Options that contradict each other: UserError.
-
     Logged: train/loss, train/grad_norm, images; val/loss and val/loss_<bin> (t<first>-<last> in training times,
     q<first>-<last> in thousandths of EDM's levels), on noise and times that are the same at every validation; with
     learned variance val/bits_per_dim, an estimate of the variational bound.
+
+    Args:
+        network: called as network(input, time, label).
+        schedule: alpha-bar by time, or diffusion.edm.LogNormal for prediction "edm".
+        data_shape: (C, H, W) of the images.
+        sampler: how sample grids and ``predict`` draw.
+        prediction: what the network gives, "epsilon", "x0", "v" or "edm" (diffusion/edm.py, with sigma_data). weighting
+            and its numbers min_snr_gamma, p2_k, p2_gamma, sigma_data: w(t), see diffusion/weighting.py.
+        variance: "learned_range" trains a network of 2 C output channels with the hybrid loss, see diffusion/losses.py.
+            label_dropout and guidance_*, sampling_label: for a network with classes, see
+            diffusion/class_conditioning.py.
+        vlb_weight: "learned_range" trains a network of 2 C output channels with the hybrid loss, see
+            diffusion/losses.py. label_dropout and guidance_*, sampling_label: for a network with classes, see
+            diffusion/class_conditioning.py.
+        sampling_steps: how sample grids and ``predict`` draw.
+        spacing: how sample grids and ``predict`` draw.
+        levels: how many bins of noise level the validation loss is reported in, equally frequent in training. The other
+            arguments: see TrainedModule. Options that contradict each other: UserError.
     """
 
     def __init__(

@@ -23,11 +23,20 @@ class DDPMForOperator(DDPM):
     """DDPM's loss for a network that sees (x_t, A^+ y), y = A x0 + n: E |f(a x0 + b eps, A^+ y, t) - target|^2 -> min,
     thus a sampler of p(x | y).
 
-    degradation, noise: of one task, A and n drawn anew for every image and step; validation and sample grids have those
-    of an evaluation with this seed. The network has 2 C input channels (fine_tuning.py makes them of a prior's C).
-    Restore with restoration.warm_start.WarmStart and `first` A^+ y; other methods refuse such a prior. The other
-    arguments: see DDPM; UserError also for a degradation without a pseudo-inverse. Source: Saharia et al. 2021
-    (2104.07636), Palette (2111.05826), in A^+ y instead of a resized y.
+    Args:
+        degradation: of one task, A and n drawn anew for every image and step; validation and sample grids have those of
+            an evaluation with this seed. The network has 2 C input channels (fine_tuning.py makes them of a prior's C).
+            Restore with restoration.warm_start.WarmStart and `first` A^+ y; other methods refuse such a prior. The
+            other arguments: see DDPM.
+        noise: of one task, A and n drawn anew for every image and step; validation and sample grids have those of an
+            evaluation with this seed. The network has 2 C input channels (fine_tuning.py makes them of a prior's C).
+            Restore with restoration.warm_start.WarmStart and `first` A^+ y; other methods refuse such a prior. The
+            other arguments: see DDPM.
+
+    Raises:
+        UserError: also for a degradation without a pseudo-inverse.
+
+    Source: Saharia et al. 2021 (2104.07636), Palette (2111.05826), in A^+ y instead of a resized y.
     """
 
     images_side_by_side = 2

@@ -28,8 +28,12 @@ PRECISIONS = {"32-true": (torch.float32, False), "64-true": (torch.float64, Fals
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that are fitted in one pass. number: of the group; rows: of the data; truth: [B, C, H, W] in [-1, 1]
-    where it is known.
+    """Pictures that are fitted in one pass.
+
+    Args:
+        number: of the group.
+        rows: of the data.
+        truth: [B, C, H, W] in [-1, 1] where it is known.
     """
 
     number: int
@@ -43,16 +47,20 @@ class DeepImagePrior(RunModule):
     """min_theta |A f_theta(z) - y|^2 for each picture, stopped in time; the same iterations as
     :class:`restoration.dip.DIP` with the same options and seed.
 
-    seed: of the networks' weights and inputs. together: how many pictures of one shape are fitted in one pass; null for
-    1 on a CPU, 16 on an accelerator. The other arguments: see restoration/dip.py; `iterations` is the most that a
-    criterion may plan with, trainer.max_steps only pauses a run. Precision is the trainer's: 32-true, bf16-mixed or
-    64-true.
-
     Several processes divide the pictures; nothing is averaged between them. A picture that has stopped keeps its
-    answer; the others go on. A checkpoint holds everything: weights, moments, averages, the criterion's state, random
-    positions; a run that was stopped goes on as if it had not been, on any number of processes. Logged: train/loss, the
-    mean over the pictures that are being fitted; train/grad_norm, of this process; images. UserError for options of the
-    trainer that would mix pictures (clipping, accumulation) and strategies that would average or shard them.
+    answer; the others go on. A checkpoint holds everything: weights, moments, averages, the criterion's state,
+    random positions; a run that was stopped goes on as if it had not been, on any number of processes. Logged:
+    train/loss, the mean over the pictures that are being fitted; train/grad_norm, of this process; images.
+
+    Args:
+        seed: of the networks' weights and inputs.
+        together: how many pictures of one shape are fitted in one pass; null for 1 on a CPU, 16 on an accelerator. The
+            other arguments: see restoration/dip.py; `iterations` is the most that a criterion may plan with,
+            trainer.max_steps only pauses a run. Precision is the trainer's: 32-true, bf16-mixed or 64-true.
+
+    Raises:
+        UserError: options of the trainer that would mix pictures (clipping, accumulation) and strategies that would
+            average or shard them.
     """
 
     averaged = False

@@ -29,15 +29,21 @@ class FineTuning(PriorModule):
     """The loss of the module that trains such priors, from weights that were trained before; network, schedule and
     prediction are those of the prior.
 
-    prior: path of a denoiser or cold restorer, ours or of others (or of a checkpoint of adapters: they are merged
-    first). weights: "ema" or "raw" of it. preset: of a .pt file of guided-diffusion without a YAML file beside it
-    (checkpoints/foreign/adm_flags.py). training: how it goes on, {class_path, init_args} of a PriorModule without what
-    the prior itself says and without the options of TrainedModule, which are given here; null: DDPM for a denoiser,
-    ColdDiffusion for a restorer. lightning_modules.ddpm_for_operator.DDPMForOperator gives the network a second image.
-    A DDPM keeps the weighting that the prior was trained with and draws with DPMSolver++ unless it says otherwise. The
-    other arguments: see TrainedModule. UserError for a prior that cannot be read and for options that do not fit it.
-
     Checkpoints are those of the module that `training` names.
+
+    Args:
+        prior: path of a denoiser or cold restorer, ours or of others (or of a checkpoint of adapters: they are merged
+            first).
+        weights: "ema" or "raw" of it.
+        preset: of a .pt file of guided-diffusion without a YAML file beside it (checkpoints/foreign/adm_flags.py).
+        training: how it goes on, {class_path, init_args} of a PriorModule without what the prior itself says and
+            without the options of TrainedModule, which are given here; null: DDPM for a denoiser, ColdDiffusion for a
+            restorer. lightning_modules.ddpm_for_operator.DDPMForOperator gives the network a second image. A DDPM keeps
+            the weighting that the prior was trained with and draws with DPMSolver++ unless it says otherwise. The other
+            arguments: see TrainedModule.
+
+    Raises:
+        UserError: a prior that cannot be read and for options that do not fit it.
     """
 
     def __init__(

@@ -23,15 +23,22 @@ class ImageConditionedDDPM(DDPM):
     """DDPM's loss with a conditioning image g of every image: "conditional", "shifted" or "residual"
     (diffusion/image_conditioning.py), or "replaced", which cannot work.
 
-    "replaced": the network's noisy input x_t is replaced by what a method made of it, and its target stays the noise;
-    the bank must have been made with a schedule, and says for every image its only time and noise. The loss cannot fall
-    below the share of the noise that cannot be read from the input any more.
+    "replaced": the network's noisy input x_t is replaced by what a method made of it, and its target stays the
+    noise; the bank must have been made with a schedule, and says for every image its only time and noise. The loss
+    cannot fall below the share of the noise that cannot be read from the input any more.
 
-    bank: the conditioning images by index of the image; compute it with python -m studies.dip_bank. residual_std,
-    sees_image, last_time: see ConditioningOptions; that command prints the residual_std of a bank. Images are drawn
-    with the conditioning images of validation images, image i with the i-th. The other arguments: see DDPM. UserError
-    for options that contradict each other, for a bank that is missing or incomplete, and for data that are mirrored or
-    cropped at random, which conditioning images are not.
+    Args:
+        bank: the conditioning images by index of the image; compute it with python -m studies.dip_bank.
+        residual_std: see ConditioningOptions; that command prints the residual_std of a bank. Images are drawn with the
+            conditioning images of validation images, image i with the i-th. The other arguments: see DDPM.
+        sees_image: see ConditioningOptions; that command prints the residual_std of a bank. Images are drawn with the
+            conditioning images of validation images, image i with the i-th. The other arguments: see DDPM.
+        last_time: see ConditioningOptions; that command prints the residual_std of a bank. Images are drawn with the
+            conditioning images of validation images, image i with the i-th. The other arguments: see DDPM.
+
+    Raises:
+        UserError: options that contradict each other, for a bank that is missing or incomplete, and for data that are
+            mirrored or cropped at random, which conditioning images are not.
     """
 
     def __init__(

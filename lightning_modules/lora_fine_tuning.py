@@ -18,13 +18,16 @@ class LoRAFineTuning(FineTuning):
     """FineTuning of A and B alone, W + alpha / rank B A on chosen layers: A random, B zero at the start, so that it
     begins as the prior.
 
-    targets: which layers, patterns of their names (networks/lora_settings.py). rank, alpha (null: the rank, thus factor
-    1), dropout, rslora, dora: see LoRASettings. The other arguments: see FineTuning. UserError for a pattern that
-    matches nothing and for values out of range.
-
     Optimiser, average and checkpoints hold the adapter only, and checkpoints the prior's path and hash: wherever a
-    prior is taken, such a checkpoint serves while that prior is there. At the end of training <run>/adapter has it (the
-    average where there is one) in peft's format; checkpoints/merge_adapters.py makes plain weights of it.
+    prior is taken, such a checkpoint serves while that prior is there. At the end of training <run>/adapter has it
+    (the average where there is one) in peft's format; checkpoints/merge_adapters.py makes plain weights of it.
+
+    Args:
+        targets: which layers, patterns of their names (networks/lora_settings.py). rank, alpha (null: the rank, thus
+            factor 1), dropout, rslora, dora: see LoRASettings. The other arguments: see FineTuning.
+
+    Raises:
+        UserError: a pattern that matches nothing and for values out of range.
     """
 
     def __init__(

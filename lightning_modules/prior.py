@@ -17,7 +17,11 @@ class BinnedLoss(nn.Module):
     """Means of the validation loss over all images, and over those of each of `count` ranges of training times, exact
     over all processes.
 
-    bins: names of so many ranges. UserError for a count below 1.
+    Args:
+        bins: names of so many ranges.
+
+    Raises:
+        UserError: a count below 1.
     """
 
     def __init__(self, bins: Callable[[int], list[str]], count: int) -> None:

@@ -12,8 +12,12 @@ from degradations.measurement import Measurement
 
 @dataclass(frozen=True)
 class Pooled:
-    """A number of a set of images that is a monotone function of the mean over images, `of_mean`. name: in table.csv.
-    label, unit: how tables show it.
+    """A number of a set of images that is a monotone function of the mean over images, `of_mean`.
+
+    Args:
+        name: in table.csv.
+        label: how tables show it.
+        unit: how tables show it.
     """
 
     name: str

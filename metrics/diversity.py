@@ -16,10 +16,12 @@ class SetMetrics:
     """float64 [B] each; root mean squares and squares per value (pixel and channel), in [-1, 1] units except for the
     PSNR.
 
-    psnr_mean: PSNR in dB of the mean of the N samples (not rounded again). pairwise_rmse: mean over pairs of sqrt(mean
-    (x^i - x^j)^2). variance: V, the variance of the samples. bias: B, the squared error of their mean without what
-    chance adds to it. It may be negative for one image. V / B of means over images is 1 for a calibrated sampler, below
-    1 for one that collapsed.
+    Args:
+        psnr_mean: PSNR in dB of the mean of the N samples (not rounded again).
+        pairwise_rmse: mean over pairs of sqrt(mean (x^i - x^j)^2).
+        variance: V, the variance of the samples.
+        bias: B, the squared error of their mean without what chance adds to it. It may be negative for one image. V / B
+            of means over images is 1 for a calibrated sampler, below 1 for one that collapsed.
     """
 
     psnr_mean: Tensor

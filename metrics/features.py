@@ -9,8 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """features: float32 [B, d], on the CPU. probabilities: of the network's classes [B, K], or None where it
-    has none.
+    """Args:
+    features: float32 [B, d], on the CPU.
+    probabilities: of the network's classes [B, K], or None where it has none.
     """
 
     features: Tensor

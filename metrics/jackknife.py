@@ -12,8 +12,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with the ends of its 95 % interval; left_out: the values without one block each, where it comes from a
-    jackknife.
+    """A value with the ends of its 95 % interval;
+
+    Args:
+        left_out: the values without one block each, where it comes from a jackknife.
     """
 
     value: float

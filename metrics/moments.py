@@ -11,7 +11,10 @@ class Moments:
     """n, s = sum f, Q = sum f f^T of features f; all sums in float64, so that any split into batches or processes gives
     the same to rounding.
 
-    count: n. total: s [d]. outer: Q [d, d].
+    Args:
+        count: n.
+        total: s [d].
+        outer: Q [d, d].
     """
 
     count: int

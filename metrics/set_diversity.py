@@ -14,11 +14,13 @@ from metrics.moments import Moments
 class SetDiversity:
     """Three numbers of N images, with intervals for another draw of N images by a jackknife over blocks.
 
-    pixel_rmse: sqrt(mean over pairs of |x - y|^2 / (C H W)), in grey levels 0..255. feature_distance: sqrt(mean over
-    pairs of |f(x) - f(y)|^2) for the features f of a network, in its units: compare within one network.
-    feature_dimensions: (tr S)^2 / tr S^2 of the covariance S of the features, about the number of directions the set
-    varies in: 1 on a line, d for d equal variances; too low for N near d, so compare at equal N. NaN where all features
-    are equal.
+    Args:
+        pixel_rmse: sqrt(mean over pairs of |x - y|^2 / (C H W)), in grey levels 0..255.
+        feature_distance: sqrt(mean over pairs of |f(x) - f(y)|^2) for the features f of a network, in its units:
+            compare within one network.
+        feature_dimensions: (tr S)^2 / tr S^2 of the covariance S of the features, about the number of directions the
+            set varies in: 1 on a line, d for d equal variances; too low for N near d, so compare at equal N. NaN where
+            all features are equal.
     """
 
     pixel_rmse: Estimate

@@ -60,8 +60,11 @@ class TimeEmbedding(nn.Module):
     "ho").
 
     waves "adm": w = [cos(t f) | sin(t f)] with k / half instead, as in improved DDPM, ADM and newer networks of
-    diffusers. scale: a factor of t before all. Always in the precision of its weights, never in that of autocast:
-    bfloat16 does not tell t = 998 from t = 999.
+    diffusers.
+
+    Args:
+        scale: a factor of t before all. Always in the precision of its weights, never in that of autocast: bfloat16
+            does not tell t = 998 from t = 999.
     """
 
     def __init__(self, channels: int, width: int, *, waves: str = "ho", scale: float = 1.0) -> None:
@@ -86,11 +89,14 @@ class ResidualBlock(nn.Module):
     """y = s (skip(x) + conv2(drop(silu(h)))), h = GN(conv1(silu(GN(x))) + W c) ("add") or (1 + a)
     GN(conv1(silu(GN(x)))) + b, [a | b] = W c ("scale_shift").
 
-    c is the condition vector after its SiLU; skip is a 1x1 convolution where channels change, otherwise the identity; s
-    is `skip_scale`. resample: "down" halves and "up" doubles the resolution, of the branch before conv1 and of the
-    skip, by averages of 2x2 and by nearest neighbours; project gives the skip of such a block a 1x1 convolution too. Ho
-    et al. 2020 ("add"); Dhariwal and Nichol 2021 (2105.05233), section 3 ("scale_shift", resample); Karras et al. 2022
-    (2206.00364), appendix F (skip_scale, project).
+    c is the condition vector after its SiLU; skip is a 1x1 convolution where channels change, otherwise the
+    identity; s is `skip_scale`.
+
+    Args:
+        resample: "down" halves and "up" doubles the resolution, of the branch before conv1 and of the skip, by averages
+            of 2x2 and by nearest neighbours; project gives the skip of such a block a 1x1 convolution too. Ho et al.
+            2020 ("add"); Dhariwal and Nichol 2021 (2105.05233), section 3 ("scale_shift", resample); Karras et al. 2022
+            (2206.00364), appendix F (skip_scale, project).
     """
 
     def __init__(

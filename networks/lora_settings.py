@@ -21,9 +21,14 @@ class LoRASettings:
     """W + s B A on the named layers: A has `rank` rows, s = alpha / rank, or alpha / sqrt(rank) with `rslora`
     (Kalajdzievski 2023, 2312.03732).
 
-    layers: full names of convolutions and linear layers. dropout: of what A is given, in training, 0..1. dora: also the
-    length of each output's weights is trained (Liu et al. 2024, 2402.09353). Source: Hu et al. 2021 (2106.09685).
-    UserError for values out of range.
+    Args:
+        layers: full names of convolutions and linear layers.
+        dropout: of what A is given, in training, 0..1.
+        dora: also the length of each output's weights is trained (Liu et al. 2024, 2402.09353). Source: Hu et al. 2021
+            (2106.09685).
+
+    Raises:
+        UserError: values out of range.
     """
 
     layers: tuple[str, ...]

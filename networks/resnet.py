@@ -38,9 +38,16 @@ class ResNet(Recorded, nn.Module):
     running statistics that an average of weights would leave behind. He et al. 2016 (1603.05027), Wu and He 2018
     (1803.08494).
 
-    in_channels: 1 or 3. num_classes: K. channels: width of each stage; the last one is the number of features. blocks:
-    per stage. groups: of every normalisation. dropout: before the last layer, 0 .. 1. UserError for values out of
-    range.
+    Args:
+        in_channels: 1 or 3.
+        num_classes: K.
+        channels: width of each stage; the last one is the number of features.
+        blocks: per stage.
+        groups: of every normalisation.
+        dropout: before the last layer, 0 .. 1.
+
+    Raises:
+        UserError: values out of range.
     """
 
     def __init__(

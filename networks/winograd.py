@@ -28,12 +28,16 @@ class WinogradConv2d(nn.Module):
     """y = A' [(G w G') * (B' d B)] A for every tile of `tile` x `tile` outputs, summed over channels by one matrix
     product per element of the tile.
 
-    A 3x3 convolution of stride 1 and padding 1 with 9 tile^2 / (tile + 2)^2 times fewer multiplications: 2.25 (tile 2)
-    or 4 (tile 4). No gradients.
+    A 3x3 convolution of stride 1 and padding 1 with 9 tile^2 / (tile + 2)^2 times fewer multiplications: 2.25 (tile
+    2) or 4 (tile 4). No gradients.
 
-    tile: 2 in bfloat16, whose rounding the sums amplify about four times; 4 in float32 costs about three times the
-    rounding error of a direct convolution. dtype: of weights and result. Raises ValueError for another kind of
-    convolution.
+    Args:
+        tile: 2 in bfloat16, whose rounding the sums amplify about four times; 4 in float32 costs about three times the
+            rounding error of a direct convolution.
+        dtype: of weights and result.
+
+    Raises:
+        ValueError: another kind of convolution.
     """
 
     def __init__(self, convolution: nn.Conv2d, *, tile: int, dtype: torch.dtype) -> None:

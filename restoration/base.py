@@ -37,10 +37,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Restoration:
-    """samples [B, N, C, H, W] in [-1, 1] units (not clipped), N = 1 for a deterministic method; trace: numbers by name
-    over the steps; cost per sample.
+    """samples [B, N, C, H, W] in [-1, 1] units (not clipped), N = 1 for a deterministic method;
 
-    notes: one sentence per image for a person, where a method stops by itself: why, and after how many iterations.
+    Args:
+        trace: numbers by name over the steps; cost per sample.
+        notes: one sentence per image for a person, where a method stops by itself: why, and after how many iterations.
     """
 
     samples: Tensor

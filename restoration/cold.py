@@ -23,15 +23,20 @@ class ColdSampling(Method):
     diffusion/cold.py.
 
     The measurement's operator says t and what was drawn for D, where it is one severity of the restorer's own family
-    (degradations/at_severity.py). A given picture, whose operator is the identity, was degraded somewhere else by this
-    family: `severity` says t, or null lets it be estimated for every image (diffusion/severity_estimate.py); where D
-    draws something, only the direct algorithm can do without knowing it, and `severity` must be given.
+    (degradations/at_severity.py). A given picture, whose operator is the identity, was degraded somewhere else by
+    this family: `severity` says t, or null lets it be estimated for every image (diffusion/severity_estimate.py);
+    where D draws something, only the direct algorithm can do without knowing it, and `severity` must be given.
 
-    prior: the restorer. steps: network calls along evenly spaced severities, null for each of them; severities: the
-    list itself instead, strictly decreasing and ending in 0, of which those below the measurement's own are walked.
-    estimated_noise: for the Gaussian family, see diffusion/cold.py; otherwise its noise is what the first call implies.
-    Other noise of the measurement is not modelled: it is taken for a part of the image. ValueError for options that do
-    not fit. Bansal et al. 2022 (2208.09392).
+    Args:
+        prior: the restorer.
+        steps: network calls along evenly spaced severities, null for each of them.
+        severities: the list itself instead, strictly decreasing and ending in 0, of which those below the measurement's
+            own are walked.
+        estimated_noise: for the Gaussian family, see diffusion/cold.py; otherwise its noise is what the first call
+            implies. Other noise of the measurement is not modelled: it is taken for a part of the image.
+
+    Raises:
+        ValueError: options that do not fit. Bansal et al. 2022 (2208.09392).
     """
 
     needs_prior = True

@@ -45,11 +45,16 @@ class ConditioningBank:
     """g = method(A x + n) for every image x of a training set, or, with a schedule, g = method(a_t x + b_t eps) at one
     time t that is uniform over the images.
 
-    path: the file, float16. method: {class_path, init_args} of a restoration.base.Method without a prior, such as
-    restoration.dip.DIP; the measurement itself is restoration.degraded.Degraded. degradation, noise: what happened to
-    x; noise.sigma is what the method is told. schedule: diffuses x instead of them. seed: of all of it; what belongs to
-    image i is keyed by (seed, i). batch_size: images that the method is given together. Files say what they were made
-    with, and one that was made with other options is refused.
+    Args:
+        path: the file, float16.
+        method: {class_path, init_args} of a restoration.base.Method without a prior, such as restoration.dip.DIP; the
+            measurement itself is restoration.degraded.Degraded.
+        degradation: what happened to x; noise.sigma is what the method is told.
+        noise: what happened to x; noise.sigma is what the method is told.
+        schedule: diffuses x instead of them.
+        seed: of all of it; what belongs to image i is keyed by (seed, i).
+        batch_size: images that the method is given together. Files say what they were made with, and one that was made
+            with other options is refused.
     """
 
     def __init__(

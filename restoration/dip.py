@@ -40,21 +40,33 @@ class DIP(Method):
     """x = 2 u_theta(z) - 1 with theta from gradient steps on |A (2 u_theta(z) - 1) - y|^2, stopped before the noise is
     fitted; no training, no prior file.
 
-    Works for every operator that can be differentiated through, and every noise. Several samples are several networks
-    and inputs z. Ulyanov et al. 2018 (1711.10925). Each image has its own seed and stopping point. The trace holds what
-    the criterion monitored, the notes say why it stopped.
+    Works for every operator that can be differentiated through, and every noise. Several samples are several
+    networks and inputs z. Ulyanov et al. 2018 (1711.10925). Each image has its own seed and stopping point. The
+    trace holds what the criterion monitored, the notes say why it stopped.
 
-    task: whose published settings are taken, null for those nearest to the operator; all following options that are not
-    null replace them. architecture: of the network; null for the task's, or a small one where a side has less than 96
-    pixels. iterations: the most, all stages of the criterion counted. learning_rate: of Adam. input: z. jitter: of z at
-    each iteration. averaging: of the outputs. backtrack_db: see restoration/deep_image_prior/settings.py. langevin:
-    noise on the weights. stopping: the criterion, see restoration/stopping/; null for HeldOutPixels with a second pass
-    and twice the task's iterations, the best of those that need not know the noise (docs/results/deep_image_prior.md),
-    or, where a measurement has no noise, for all of the task's iterations. terms: added to the loss, see
-    restoration/dip_terms/. together: how many networks are fitted in one pass; null for 1 on a CPU, where more is not
-    faster, and 16 on an accelerator. workers: how many such passes run side by side, each on one thread; null for as
-    many as there are threads on a CPU, 1 on an accelerator. bf16: the network in bfloat16. ValueError for options out
-    of range.
+    Args:
+        task: whose published settings are taken, null for those nearest to the operator; all following options that are
+            not null replace them.
+        architecture: of the network; null for the task's, or a small one where a side has less than 96 pixels.
+        iterations: the most, all stages of the criterion counted.
+        learning_rate: of Adam.
+        input: z.
+        jitter: of z at each iteration.
+        averaging: of the outputs.
+        backtrack_db: see restoration/deep_image_prior/settings.py.
+        langevin: noise on the weights.
+        stopping: the criterion, see restoration/stopping/; null for HeldOutPixels with a second pass and twice the
+            task's iterations, the best of those that need not know the noise (docs/results/deep_image_prior.md), or,
+            where a measurement has no noise, for all of the task's iterations.
+        terms: added to the loss, see restoration/dip_terms/.
+        together: how many networks are fitted in one pass; null for 1 on a CPU, where more is not faster, and 16 on an
+            accelerator.
+        workers: how many such passes run side by side, each on one thread; null for as many as there are threads on a
+            CPU, 1 on an accelerator.
+        bf16: the network in bfloat16.
+
+    Raises:
+        ValueError: options out of range.
     """
 
     def __init__(

@@ -16,12 +16,16 @@ class DIPWithPrior(DIP):
     """min_theta mean |A f_theta(z) - y|^2 + weight * R(f_theta), R the regulariser of
     restoration/deep_image_prior/terms/denoiser.py; all options of DIP, and of R.
 
-    The regulariser pushes against noise, so that overfitting comes later; it does not go away as long as the data term
-    is minimised over all weights. The cost is what was really called: one call an iteration, or every `refresh`
+    The regulariser pushes against noise, so that overfitting comes later; it does not go away as long as the data
+    term is minimised over all weights. The cost is what was really called: one call an iteration, or every `refresh`
     iterations, until the criterion stops.
 
-    prior: the denoiser; one that takes a conditioning image gets the pseudo-inverse or the averaged output. weight,
-    from_255, to_255, add_noise, refresh, conditioning image: see DenoiserTerm. ValueError for options out of range.
+    Args:
+        prior: the denoiser; one that takes a conditioning image gets the pseudo-inverse or the averaged output. weight,
+            from_255, to_255, add_noise, refresh, conditioning image: see DenoiserTerm.
+
+    Raises:
+        ValueError: options out of range.
     """
 
     needs_prior = True

@@ -26,12 +26,18 @@ class DPS(Method):
     code: the gradient of the norm, not of its square; scale is twice the paper's zeta'. Only forward A is needed, so
     non-linear operators work. Known pixels are not pasted into the result.
 
-    prior: the denoiser. steps, spacing: levels, see diffusion/levels.py; null for all training times. scale: of every
-    step; null for relative_scale * sqrt(m) / (steps * |A|), m measured values an image: the gradient of the norm has
-    length |A| at most, whatever m is, so that an equal correction per pixel over the run needs this; 8 was the best
-    compromise of 3, 6, 10 over five operators on MNIST's validation images. clip: clip x0 to [-1, 1] before the
-    residual is taken (no gradient flows through clipped pixels). sampler: ancestral DDPM where it is null. ValueError
-    for options out of range.
+    Args:
+        prior: the denoiser.
+        steps: levels, see diffusion/levels.py; null for all training times.
+        spacing: levels, see diffusion/levels.py; null for all training times.
+        scale: of every step; null for relative_scale * sqrt(m) / (steps * |A|), m measured values an image: the
+            gradient of the norm has length |A| at most, whatever m is, so that an equal correction per pixel over the
+            run needs this; 8 was the best compromise of 3, 6, 10 over five operators on MNIST's validation images.
+        clip: clip x0 to [-1, 1] before the residual is taken (no gradient flows through clipped pixels).
+        sampler: ancestral DDPM where it is null.
+
+    Raises:
+        ValueError: options out of range.
     """
 
     needs_prior = True

@@ -21,10 +21,17 @@ class SDEdit(Method):
     the guide are mid-grey and are kept so at a small start. Meng et al. 2021 (2108.01073), algorithm 1, in x = x0 +
     sigma * noise units.
 
-    prior: the denoiser. start: fraction of the training times in (0, 1], the paper's t0. repeats: the paper's K. steps:
-    levels over all training times, null for each of them; those below the start are walked. spacing: see
-    diffusion/levels.py. clip: clip every x0 to [-1, 1]. sampler: ancestral DDPM where it is null. ValueError for
-    options out of range.
+    Args:
+        prior: the denoiser.
+        start: fraction of the training times in (0, 1], the paper's t0.
+        repeats: the paper's K.
+        steps: levels over all training times, null for each of them; those below the start are walked.
+        spacing: see diffusion/levels.py.
+        clip: clip every x0 to [-1, 1].
+        sampler: ancestral DDPM where it is null.
+
+    Raises:
+        ValueError: options out of range.
     """
 
     needs_prior = True

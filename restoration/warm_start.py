@@ -35,19 +35,26 @@ class WarmStart(Method):
     square, where no start is given. Without a data consistency step the chain forgets y as it forgets the errors.
     SDEdit (Meng et al. 2021, 2108.01073) with another guide; Chung et al. 2022 (2112.05146) for inverse problems.
 
-    first null: x = y without fresh noise, which is a legal x_t at sigma_t = sigma of the noise where A is the identity
-    (a stochastic sampler then draws from p(x | y)); with steps 1 the answer is D(y; sigma). A start above that level
-    adds what is missing.
+    first null: x = y without fresh noise, which is a legal x_t at sigma_t = sigma of the noise where A is the
+    identity (a stochastic sampler then draws from p(x | y)); with steps 1 the answer is D(y; sigma). A start above
+    that level adds what is missing.
 
-    prior: the denoiser; one that was trained with a guide as a second input (diffusion/image_conditioning.py) gets g in
-    every step. first: the method that makes the guide, one for all samples of an image. start_255: sigma_0 in 0..255
-    units, null: factor times the remaining error of g in the same units, remaining_255, and where that is null too,
-    what `first` itself says of it (restoration/remaining_error.py), for every image its own; at most the prior's
-    largest level. steps: of the chain, at training times that are even from that of sigma_0 down. consistency: "none";
-    "projection", see restoration/consistency.py; "gradient", DPS's step, whose relative_scale (restoration/dps.py) is
-    for a chain from pure noise and counts as far as this one goes. clip: clip every x0 to [-1, 1]. sampler: ancestral
-    DDPM where it is null. The cost counts the prior's calls and those of `first`; the iterations of an untrained
-    network are no calls, but their seconds count. ValueError for options out of range.
+    Args:
+        prior: the denoiser; one that was trained with a guide as a second input (diffusion/image_conditioning.py) gets
+            g in every step.
+        first: the method that makes the guide, one for all samples of an image.
+        start_255: sigma_0 in 0..255 units, null: factor times the remaining error of g in the same units,
+            remaining_255, and where that is null too, what `first` itself says of it (restoration/remaining_error.py),
+            for every image its own; at most the prior's largest level.
+        steps: of the chain, at training times that are even from that of sigma_0 down.
+        consistency: "none"; "projection", see restoration/consistency.py; "gradient", DPS's step, whose relative_scale
+            (restoration/dps.py) is for a chain from pure noise and counts as far as this one goes.
+        clip: clip every x0 to [-1, 1].
+        sampler: ancestral DDPM where it is null. The cost counts the prior's calls and those of `first`; the iterations
+            of an untrained network are no calls, but their seconds count.
+
+    Raises:
+        ValueError: options out of range.
     """
 
     needs_prior = True

@@ -23,10 +23,13 @@ from networks.unet import UNet
 
 @dataclass(frozen=True)
 class ForeignPrior:
-    """network: options of our U-Net. tensors: its weights by our names, in any precision. shape: (C, H, W). training:
-    what else is known, plain values.
-
-    digest: of the bytes of all files that were read. where: names the files in messages.
+    """Args:
+    network: options of our U-Net.
+    tensors: its weights by our names, in any precision.
+    shape: (C, H, W).
+    digest: of the bytes of all files that were read.
+    where: names the files in messages.
+    training: what else is known, plain values.
     """
 
     network: dict[str, Any]

@@ -75,7 +75,9 @@ _PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 @dataclass(frozen=True)
 class FoundSchedule:
     """schedule, and what the network gives: prediction "epsilon", "x0" or "v", variance "fixed" or "learned_range".
-    sampling: the file's other options.
+
+    Args:
+        sampling: the file's other options.
     """
 
     schedule: Schedule

@@ -59,11 +59,12 @@ _IGNORED = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """settings: its layers and numbers. tensors: "<layer>.lora_A.weight" [r, I, ...], ".lora_B.weight" [O, r, ...],
-    with DoRA ".lora_magnitude_vector" [O].
-
-    base: checkpoints.lora.merging.weights_hash of the weights that it was trained beside, None where the file does not
-    say.
+    """Args:
+    settings: its layers and numbers.
+    tensors: "<layer>.lora_A.weight" [r, I, ...], ".lora_B.weight" [O, r, ...], with DoRA ".lora_magnitude_vector"
+        [O].
+    base: checkpoints.lora.merging.weights_hash of the weights that it was trained beside, None where the file does
+        not say.
     """
 
     settings: LoRASettings
@@ -82,8 +83,11 @@ class AdapterEntry:
 @dataclass(frozen=True)
 class Base:
     """The prior that a checkpoint of adapters belongs to: path, which of its weights, their hash as the adapter saw
-    them. images: how many images side by side the adapted network sees (checkpoints/lora/merging.py, widened). preset:
-    of a .pt file of guided-diffusion.
+    them.
+
+    Args:
+        images: how many images side by side the adapted network sees (checkpoints/lora/merging.py, widened).
+        preset: of a .pt file of guided-diffusion.
     """
 
     path: str

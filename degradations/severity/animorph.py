@@ -17,10 +17,15 @@ class Animorph(SeverityFamily):
     """D(x, t) = sqrt(ab_t) x + sqrt(1 - ab_t) z, z an image of another data set, drawn once per image; ab as in the
     Gaussian family.
 
-    other: the data module of the other images, {class_path, init_args}, of this project's own; they have the shape of
-    x. steps: T. split: which of them are drawn; the paper's are training images. Affine in x. Nothing but z is left at
-    t = T: ab_T is 6.1e-8 for 200 steps. Bansal et al. 2022 (2208.09392), animorphosis. UserError where the other images
-    are missing or of another shape, at the first draw.
+    Args:
+        other: the data module of the other images, {class_path, init_args}, of this project's own; they have the shape
+            of x.
+        steps: T.
+        split: which of them are drawn; the paper's are training images. Affine in x. Nothing but z is left at t = T:
+            ab_T is 6.1e-8 for 200 steps. Bansal et al. 2022 (2208.09392), animorphosis.
+
+    Raises:
+        UserError: where the other images are missing or of another shape, at the first draw.
     """
 
     linear = False

@@ -16,9 +16,13 @@ _STEPS = {"cifar10": 20, "celeba_64": 20, "celeba": 20}
 class Desaturation(SeverityFamily):
     """D(x, t) = a_t x + (1 - a_t) mean of the three channels (arithmetic, not luma); at T every pixel is grey.
 
-    schedule: "linear" a_t = 1 - t / T; "constant" a_t = 0.9^t but a_T = 0, as the released code has it. data: 20 steps
-    for all. steps: T instead. Bansal et al. 2022 (2208.09392), appendix. UserError for images that are not of three
-    channels.
+    Args:
+        data: 20 steps for all.
+        steps: T instead. Bansal et al. 2022 (2208.09392), appendix.
+        schedule: "linear" a_t = 1 - t / T; "constant" a_t = 0.9^t but a_T = 0, as the released code has it.
+
+    Raises:
+        UserError: images that are not of three channels.
     """
 
     def __init__(

@@ -25,17 +25,23 @@ class GaussianBlur(SeparableFamily):
     """D(x, t) = G_{t-1} * ... * G_0 * x, G_i a Gaussian of `taps` x `taps` pixels and standard deviation (std +
     std_step i) exp(std_rate i), sum 1.
 
-    In closed form: a circular convolution is diagonal in the discrete Fourier basis, one whose border mirrors without
-    repeating the edge pixel (torch's "reflect") in the basis of the DCT-I, so that t kernels are the product of their
-    eigenvalues; rows and columns separate.
+    In closed form: a circular convolution is diagonal in the discrete Fourier basis, one whose border mirrors
+    without repeating the edge pixel (torch's "reflect") in the basis of the DCT-I, so that t kernels are the product
+    of their eigenvalues; rows and columns separate.
 
-    data: the constants of the released commands, any of which the other arguments replace: "mnist" (28 or 32 pixels) 20
-    steps, 11 taps, std 7, circular; "cifar10" 50 steps, 11 taps, std 0.35 + 0.01 i, reflect; "celeba" (128 pixels) 200
-    steps, 15 taps, std exp(0.01 i), reflect; "celeba_64" the same with 100 steps (the paper has none of 64 pixels: at
-    half the size half of the steps leave the same detail relative to the image within 15 %); "generation" 300 steps, 27
-    taps, std exp(0.01 i), circular. The truncation of the kernel matters: 11 taps of std 7 have a true std of 3.04.
-    to_mean: D(x, T) is the mean of each channel, a jump. truncate: see SeparableFamily. The paper's MNIST has steps=40.
-    UserError where the kernel is wider than the image (circular), or its half is not smaller than the image (reflect).
+    Args:
+        data: the constants of the released commands, any of which the other arguments replace: "mnist" (28 or 32
+            pixels) 20 steps, 11 taps, std 7, circular; "cifar10" 50 steps, 11 taps, std 0.35 + 0.01 i, reflect;
+            "celeba" (128 pixels) 200 steps, 15 taps, std exp(0.01 i), reflect; "celeba_64" the same with 100 steps (the
+            paper has none of 64 pixels: at half the size half of the steps leave the same detail relative to the image
+            within 15 %); "generation" 300 steps, 27 taps, std exp(0.01 i), circular. The truncation of the kernel
+            matters: 11 taps of std 7 have a true std of 3.04.
+        to_mean: D(x, T) is the mean of each channel, a jump.
+        truncate: see SeparableFamily. The paper's MNIST has steps=40.
+
+    Raises:
+        UserError: where the kernel is wider than the image (circular), or its half is not smaller than the image
+            (reflect).
     """
 
     def __init__(

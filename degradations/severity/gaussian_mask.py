@@ -24,12 +24,14 @@ class GaussianMask(SeverityFamily):
     """D(x, t) = x * prod_{i < t} z_i, z_i = 1 - G_i / max G_i, G_i a Gaussian bump of standard deviation kernel_std (i
     + start) pixels; 0 is mid-grey.
 
-    place: "random": the centre of the hole is drawn once per image, each coordinate from {-1, .., side - 1}; "centre":
-    at pixel (side - 1) / 2, rounded down. data: constants of the released commands, which the other arguments replace:
-    "mnist", "cifar10" 50 steps, kernel_std 0.1, start 11, random; "celeba" (128 pixels) 100 steps, kernel_std 0.2,
-    start 11, centre (the released test script has start 1, its training script 11: a mismatch; here one value serves
-    both); "celeba_64" the same with 50 steps, which leaves the hole as large relative to the image. truncate: 8 bits of
-    a degraded image, as released for MNIST and CIFAR-10; then it is not linear.
+    Args:
+        data: constants of the released commands, which the other arguments replace: "mnist", "cifar10" 50 steps,
+            kernel_std 0.1, start 11, random; "celeba" (128 pixels) 100 steps, kernel_std 0.2, start 11, centre (the
+            released test script has start 1, its training script 11: a mismatch; here one value serves both);
+            "celeba_64" the same with 50 steps, which leaves the hole as large relative to the image.
+        place: "random": the centre of the hole is drawn once per image, each coordinate from {-1, .., side - 1};
+            "centre": at pixel (side - 1) / 2, rounded down.
+        truncate: 8 bits of a degraded image, as released for MNIST and CIFAR-10; then it is not linear.
     """
 
     def __init__(

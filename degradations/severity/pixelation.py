@@ -28,14 +28,19 @@ class Pixelation(SeparableFamily):
     """D(x, t): the picture of D(x, t - 1) is made smaller to ceil(side / 2^t) pixels and enlarged by nearest
     neighbours.
 
-    The first reduction is `mode`: "bicubic" (as released: taps -3/32, 19/32, 19/32, -3/32, no antialiasing), "bilinear"
-    or "area"; every further step is the mean of 2x2 pixels of the smaller image, which is what resizing the enlarged
-    picture by any of the three gives where 2^T divides the sides. Where a side is odd (7 of 28 pixels at T = 3) the
-    means overlap by a pixel. D(x, t) depends on x through the small image alone.
+    The first reduction is `mode`: "bicubic" (as released: taps -3/32, 19/32, 19/32, -3/32, no antialiasing),
+    "bilinear" or "area"; every further step is the mean of 2x2 pixels of the smaller image, which is what resizing
+    the enlarged picture by any of the three gives where 2^T divides the sides. Where a side is odd (7 of 28 pixels
+    at T = 3) the means overlap by a pixel. D(x, t) depends on x through the small image alone.
 
-    data: "mnist" and "cifar10" 3 steps (32 pixels: 4x4 are left; 28 pixels too), "celeba" 4 (128 pixels: 8x8; the
-    paper's text has 2x2, steps=6), "celeba_64" 3 (8x8), "generation" 6 (128 pixels: 2x2). steps: T instead. truncate:
-    see SeparableFamily. UserError where T - 1 steps leave one pixel already.
+    Args:
+        data: "mnist" and "cifar10" 3 steps (32 pixels: 4x4 are left; 28 pixels too), "celeba" 4 (128 pixels: 8x8; the
+            paper's text has 2x2, steps=6), "celeba_64" 3 (8x8), "generation" 6 (128 pixels: 2x2).
+        steps: T instead.
+        truncate: see SeparableFamily.
+
+    Raises:
+        UserError: where T - 1 steps leave one pixel already.
     """
 
     def __init__(

@@ -15,8 +15,9 @@ THRESHOLD = 3e-2  # of the pseudo-inverse: as DDRM, Kawar et al. 2022
 class SeparableFamily(SeverityFamily):
     """D(X, t) = R_t X C_t^T for every channel X [H, W]: two matrix products, whatever t is.
 
-    truncate: a degraded image keeps only 8 bits, floor((x + 1) / 2 * 255) of each pixel, as the released code does for
-    some tasks; then it is not linear.
+    Args:
+        truncate: a degraded image keeps only 8 bits, floor((x + 1) / 2 * 255) of each pixel, as the released code does
+            for some tasks; then it is not linear.
     """
 
     def __init__(self, *, truncate: bool = False) -> None:

@@ -45,15 +45,20 @@ class Snow(SeverityFamily):
     from x, not from D(x, t - 1).
 
     N: one layer of normal noise per image, enlarged by `zoom`; blur_t: a Gaussian along rows or along columns, with
-    probability 1/2 each. Both are drawn once per image. By default the released code shares one layer within a batch,
-    so that a batch teaches about one snow only and an image's degradation depends on its neighbours; its option of a
-    layer per image draws the direction anew at every t, so that D is not one path. Neither is offered. Threshold, blur
-    and brightness run linearly over the steps t = 1..T.
+    probability 1/2 each. Both are drawn once per image. By default the released code shares one layer within a
+    batch, so that a batch teaches about one snow only and an image's degradation depends on its neighbours; its
+    option of a layer per image draws the direction anew at every t, so that D is not one path. Neither is offered.
+    Threshold, blur and brightness run linearly over the steps t = 1..T.
 
-    data: "cifar10" level 3, "celeba" (128 pixels) and "celeba_64" level 4 (lengths in pixels are kept), 200 steps each;
-    level and steps replace them. brightness: let the image fade to a bright grey too, max(x, 1.5 grey + 0.5) with a
-    growing weight; the released commands switch it off. Hendrycks and Dietterich 2019 (1903.12261) for the corruption;
-    Bansal et al. 2022 (2208.09392) for the severities. UserError for images smaller than the taps of the blur.
+    Args:
+        data: "cifar10" level 3, "celeba" (128 pixels) and "celeba_64" level 4 (lengths in pixels are kept), 200 steps
+            each; level and steps replace them.
+        brightness: let the image fade to a bright grey too, max(x, 1.5 grey + 0.5) with a growing weight; the released
+            commands switch it off. Hendrycks and Dietterich 2019 (1903.12261) for the corruption; Bansal et al. 2022
+            (2208.09392) for the severities.
+
+    Raises:
+        UserError: images smaller than the taps of the blur.
     """
 
     linear = False

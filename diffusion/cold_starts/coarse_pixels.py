@@ -20,10 +20,14 @@ class CoarsePixels(MixtureStart):
     """x_T = v shown with large pixels: v [C, side, side] from a Gaussian mixture over training images reduced to side x
     side pixels by averages.
 
-    With side 2 and three channels x_T has 12 degrees of freedom. For Pixelation whose last severity leaves side x side
-    pixels; v is exactly what its mode "area" leaves, and nearly what its bicubic first step does (for values of +-1 up
-    to 0.05 off at 32 pixels and side 2, 0.01 at 128). components, seed, max_images: see MixtureStart. Reference 2.10;
-    Bansal et al. 2022.
+    With side 2 and three channels x_T has 12 degrees of freedom. For Pixelation whose last severity leaves side x
+    side pixels; v is exactly what its mode "area" leaves, and nearly what its bicubic first step does (for values of
+    +-1 up to 0.05 off at 32 pixels and side 2, 0.01 at 128).
+
+    Args:
+        components: see MixtureStart. Reference 2.10; Bansal et al. 2022.
+        seed: see MixtureStart. Reference 2.10; Bansal et al. 2022.
+        max_images: see MixtureStart. Reference 2.10; Bansal et al. 2022.
     """
 
     def __init__(self, *, side: int = 2, components: int = 1, seed: int = 0, max_images: int = 50000) -> None:

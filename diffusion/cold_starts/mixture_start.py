@@ -20,9 +20,11 @@ class MixtureStart(Start):
     """v ~ sum_k w_k N(m_k, S_k), fitted to v of training images; a leaf says which numbers v of an image, and how they
     make x_T.
 
-    components: Gaussians of full covariance. seed: of the fit's first guess (nothing is random with one component).
-    max_images: of more training images only so many are used, evenly spaced. Draws are not clipped: a Gaussian may
-    leave [-1, 1], as in the paper.
+    Args:
+        components: Gaussians of full covariance.
+        seed: of the fit's first guess (nothing is random with one component).
+        max_images: of more training images only so many are used, evenly spaced. Draws are not clipped: a Gaussian may
+            leave [-1, 1], as in the paper.
     """
 
     def __init__(self, *, components: int = 1, seed: int = 0, max_images: int = 50000) -> None:

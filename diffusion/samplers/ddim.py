@@ -15,7 +15,13 @@ class DDIM(Sampler):
 
     s is the paper's standard deviation divided by sqrt(alpha_bar'). eta = 0 is Euler's method for dx/dsigma = eps:
     order 1, one call a step; eta = 1 is the ancestral chain with the small variance. Song et al. 2020 (2010.02502),
-    equations 12 and 16. eta: 0..1; ValueError outside.
+    equations 12 and 16.
+
+    Args:
+        eta: 0..1.
+
+    Raises:
+        ValueError: outside.
     """
 
     order = 1

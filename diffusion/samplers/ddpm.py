@@ -15,13 +15,19 @@ class AncestralDDPM(Sampler):
     """x' = x0 + (sigma'^2 / sigma) eps + s z with s^2 = sigma'^2 (1 - sigma'^2 / sigma^2) ("fixed_small"): the
     posterior q(x' | x, x0).
 
-    In these units the paper's mean c1 x0 + c2 x is x0 + (sigma'^2 / sigma^2) (x - x0), whatever levels were left out in
-    between. "fixed_large" takes the variance beta = 1 - ab / ab' of the variance preserving chain instead, which is
-    (sigma^2 - sigma'^2) / (1 + sigma^2) (1 + sigma'^2) here; it is bad with few steps. "learned" lies between them, s^2
-    = small^(1 - u) large^u, with the fraction u that the network gives for every value; it needs a denoiser that
-    learned it, and suits few steps best. No noise is added on the step to 0, which gives x0. Order 1 in distribution,
-    one call a step. Ho et al. 2020 (2006.11239), equations 6 and 7; Nichol and Dhariwal 2021 (2102.09672), equation 15
-    and section 4. variance: "fixed_small", "fixed_large" or "learned"; ValueError for others.
+    In these units the paper's mean c1 x0 + c2 x is x0 + (sigma'^2 / sigma^2) (x - x0), whatever levels were left out
+    in between. "fixed_large" takes the variance beta = 1 - ab / ab' of the variance preserving chain instead, which
+    is (sigma^2 - sigma'^2) / (1 + sigma^2) (1 + sigma'^2) here; it is bad with few steps. "learned" lies between
+    them, s^2 = small^(1 - u) large^u, with the fraction u that the network gives for every value; it needs a
+    denoiser that learned it, and suits few steps best. No noise is added on the step to 0, which gives x0. Order 1
+    in distribution, one call a step. Ho et al. 2020 (2006.11239), equations 6 and 7; Nichol and Dhariwal 2021
+    (2102.09672), equation 15 and section 4.
+
+    Args:
+        variance: "fixed_small", "fixed_large" or "learned".
+
+    Raises:
+        ValueError: others.
     """
 
     order = 1

@@ -14,11 +14,18 @@ class Heun(Sampler):
     """x' = x + (sigma' - s) (d + d') / 2 with d = eps(x, s), d' = eps(x + (sigma' - s) d, sigma'); Euler on the step to
     0.
 
-    s = sigma without churn. With churn c, a step at s_min <= sigma <= s_max of a list of S steps first raises the noise
-    to s = (1 + min(c / S, sqrt(2) - 1)) sigma with noise of standard deviation s_noise. Order 2 down to the smallest
-    sigma; two calls a step, one on the last. Karras et al. 2022 (2206.00364), algorithms 1 and 2. churn: 0 is
-    deterministic. s_min, s_max: levels in [-1, 1] units between which noise is added. s_noise: about 1. ValueError for
-    options out of range.
+    s = sigma without churn. With churn c, a step at s_min <= sigma <= s_max of a list of S steps first raises the
+    noise to s = (1 + min(c / S, sqrt(2) - 1)) sigma with noise of standard deviation s_noise. Order 2 down to the
+    smallest sigma; two calls a step, one on the last. Karras et al. 2022 (2206.00364), algorithms 1 and 2.
+
+    Args:
+        churn: 0 is deterministic.
+        s_min: levels in [-1, 1] units between which noise is added.
+        s_max: levels in [-1, 1] units between which noise is added.
+        s_noise: about 1.
+
+    Raises:
+        ValueError: options out of range.
     """
 
     order = 2

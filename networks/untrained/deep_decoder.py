@@ -12,11 +12,16 @@ class DeepDecoderArchitecture(Architecture):
     (none at i = s), normed channels cn.
 
     No spatial convolution but the upsampling, no bias. B_0 = every 2^s-th value of z along H and W, so that the
-    published constant input is that of a fit without jitter. Heckel and Hand 2018 (1810.03982): 128 channels, s = 5 for
-    512 x 512 pixels, 100 224 parameters.
+    published constant input is that of a fit without jitter. Heckel and Hand 2018 (1810.03982): 128 channels, s = 5
+    for 512 x 512 pixels, 100 224 parameters.
 
-    channels: of all layers. scales: s, how often the size is doubled. inputs: channels of z; null for `channels`.
-    ValueError where one is below 1.
+    Args:
+        channels: of all layers.
+        scales: s, how often the size is doubled.
+        inputs: channels of z; null for `channels`.
+
+    Raises:
+        ValueError: where one is below 1.
     """
 
     def __init__(self, *, channels: int = 128, scales: int = 5, inputs: int | None = None) -> None:

@@ -21,9 +21,11 @@ class Conv(nn.Module):
     """y_k = W_k * x_k + b_k for the copies k: x [K, in, H, W] to [K, out, H / stride, W / stride], size-preserving
     padding.
 
-    One grouped convolution on [1, K in, H, W]; weight [K out, in, kernel, kernel], bias [K out]. padding: "reflection"
-    or "zero". Weights are set by :meth:`reset`, per copy from its own generator, uniform as torch's default (Kaiming
-    with a = sqrt 5).
+    One grouped convolution on [1, K in, H, W]; weight [K out, in, kernel, kernel], bias [K out].
+
+    Args:
+        padding: "reflection" or "zero". Weights are set by :meth:`reset`, per copy from its own generator, uniform as
+            torch's default (Kaiming with a = sqrt 5).
     """
 
     def __init__(

@@ -36,15 +36,26 @@ class SkipArchitecture(Architecture):
     decoder with thin skips.
 
     A scale: down = 3x3 convolution of stride 2, 3x3 convolution; skip = 1x1 convolution (absent at 0 channels); up =
-    norm, 3x3 convolution, 1x1 convolution; each convolution followed by norm and leaky ReLU 0.2. Ulyanov et al. 2018,
-    supplementary material; reference implementation's settings.
+    norm, 3x3 convolution, 1x1 convolution; each convolution followed by norm and leaky ReLU 0.2. Ulyanov et al.
+    2018, supplementary material; reference implementation's settings.
 
-    preset: "denoising" (super-resolution and restoration of half the pixels too), "jpeg", "text_inpainting",
-    "region_inpainting", "large_hole_inpainting", "sparse_pixels", "small" (28 to 64 pixels); every other option that is
-    not null replaces the preset's. channels, channels_up: of each scale, finest first. skip: channels of the skip
-    branches. inputs: channels of z. upsampling: of the decoder. downsampling: stride of the convolution, or a
-    convolution and then pooling. kernel_down, kernel_up: of the spatial convolutions. mix_after_up: the 1x1
-    convolution. padding: of all of them. ValueError for lists of unequal length.
+    Args:
+        preset: "denoising" (super-resolution and restoration of half the pixels too), "jpeg", "text_inpainting",
+            "region_inpainting", "large_hole_inpainting", "sparse_pixels", "small" (28 to 64 pixels); every other option
+            that is not null replaces the preset's.
+        channels: of each scale, finest first.
+        channels_up: of each scale, finest first.
+        skip: channels of the skip branches.
+        inputs: channels of z.
+        upsampling: of the decoder.
+        downsampling: stride of the convolution, or a convolution and then pooling.
+        kernel_down: of the spatial convolutions.
+        kernel_up: of the spatial convolutions.
+        mix_after_up: the 1x1 convolution.
+        padding: of all of them.
+
+    Raises:
+        ValueError: lists of unequal length.
     """
 
     def __init__(

@@ -18,11 +18,17 @@ class UNetArchitecture(Architecture):
     encoder as wide as the decoder.
 
     A pair: twice 3x3 convolution, norm without parameters, ReLU. up: transposed convolution 4x4 of stride 2, or
-    interpolation and a 3x3 convolution. The defaults are the published ones for the large hole of "library" (learning
-    rate 0.001, no jitter), where skips copy the input's noise: it fits faster, and stops less well.
+    interpolation and a 3x3 convolution. The defaults are the published ones for the large hole of "library"
+    (learning rate 0.001, no jitter), where skips copy the input's noise: it fits faster, and stops less well.
 
-    channels: of each scale, finest first. inputs: channels of z. upsampling: of the decoder. padding: of all
-    convolutions. ValueError for numbers below 1.
+    Args:
+        channels: of each scale, finest first.
+        inputs: channels of z.
+        upsampling: of the decoder.
+        padding: of all convolutions.
+
+    Raises:
+        ValueError: numbers below 1.
     """
 
     def __init__(

@@ -26,12 +26,19 @@ class DIPFit:
     u in (0, 1), stopped before n is fitted.
 
     One iteration: ``losses().sum().backward()``, a step of ``optimizer()``, ``observe()``; then the optimiser's
-    gradients are set to None. Row b belongs to image measurement.index[b] and sample[b]: its weights, input and jitter
-    come from its own random streams, so that it is the same alone and beside others. Ulyanov et al. 2018 (1711.10925).
+    gradients are set to None. Row b belongs to image measurement.index[b] and sample[b]: its weights, input and
+    jitter come from its own random streams, so that it is the same alone and beside others. Ulyanov et al. 2018
+    (1711.10925).
 
-    measurement: B images. settings: see DIPSettings. stopping: when to stop and which iterate is the answer. terms:
-    beside the data term. sample: 0 for all unless given. UserError where the image is smaller than the network allows,
-    or larger than the memory does.
+    Args:
+        measurement: B images.
+        settings: see DIPSettings.
+        stopping: when to stop and which iterate is the answer.
+        terms: beside the data term.
+        sample: 0 for all unless given.
+
+    Raises:
+        UserError: where the image is smaller than the network allows, or larger than the memory does.
     """
 
     def __init__(

@@ -34,13 +34,18 @@ _LARGE = 96
 class DIPSettings:
     """How a deep image prior is fitted.
 
-    architecture: of the network. iterations: the most, all stages of a stopping criterion counted. learning_rate: of
-    Adam. input: what z is drawn from: uniform or normal, times 0.1, or the coordinates x / (W - 1), y / (H - 1).
-    jitter: standard deviation of the noise that is added to z anew at every iteration. averaging: of the exponential
-    average of the outputs. backtrack_db: go back to the weights of the last check, `backtrack_every` iterations ago,
-    where the PSNR to the target fell by more; 0: never. langevin: after every step the weights of the convolutions get
-    langevin * learning_rate * N(0, 1) (stochastic gradient Langevin dynamics, Cheng et al. 2019, 1904.07457). bf16: the
-    network under bfloat16 autocast.
+    Args:
+        architecture: of the network.
+        iterations: the most, all stages of a stopping criterion counted.
+        learning_rate: of Adam.
+        input: what z is drawn from: uniform or normal, times 0.1, or the coordinates x / (W - 1), y / (H - 1).
+        jitter: standard deviation of the noise that is added to z anew at every iteration.
+        averaging: of the exponential average of the outputs.
+        backtrack_db: go back to the weights of the last check, `backtrack_every` iterations ago, where the PSNR to the
+            target fell by more; 0: never.
+        langevin: after every step the weights of the convolutions get langevin * learning_rate * N(0, 1) (stochastic
+            gradient Langevin dynamics, Cheng et al. 2019, 1904.07457).
+        bf16: the network under bfloat16 autocast.
     """
 
     architecture: Architecture

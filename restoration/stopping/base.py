@@ -20,9 +20,12 @@ from degradations.noise import Noise
 class Verdict:
     """What a criterion says of one iteration; each is bool [B], None means False for all.
 
-    improved: the present iterate is the best so far, keep it. stop: finished; an image that has stopped never improves
-    again. reset: the target `Watch.y` of these images has changed, go on from the present weights with fresh optimiser
-    moments. restart: their target has changed, begin again from the first weights; what was kept so far is forgotten.
+    Args:
+        improved: the present iterate is the best so far, keep it.
+        stop: finished; an image that has stopped never improves again.
+        reset: the target `Watch.y` of these images has changed, go on from the present weights with fresh optimiser
+            moments.
+        restart: their target has changed, begin again from the first weights; what was kept so far is forgotten.
     """
 
     improved: Tensor
@@ -96,8 +99,9 @@ class StoppingCriterion(Recorded, ABC):
 class Patience:
     """The least value so far and how long ago it was, per image: what most criteria end with.
 
-    patience: stop after so many iterations without a strictly lower value. `improved` and `stopped` are bool [B] after
-    each :meth:`update`.
+    Args:
+        patience: stop after so many iterations without a strictly lower value. `improved` and `stopped` are bool [B]
+            after each :meth:`update`.
     """
 
     def __init__(self, images: int, patience: int, device: torch.device) -> None:

@@ -12,10 +12,15 @@ class ESEMV(StoppingCriterion):
     """EMA <- clip(EMA + alpha d, 0, 1), EMV <- (1 - alpha)(EMV + alpha |d|^2) with d = f - EMA in [0, 1] units; the
     answer is where EMV is least.
 
-    Wang et al. 2021 (2112.06074): alpha 0.1, only iterations after 100 are judged, patience 1000. One image of memory.
+    Wang et al. 2021 (2112.06074): alpha 0.1, only iterations after 100 are judged, patience 1000. One image of
+    memory.
 
-    average: answer with the averaged iterate at that iteration, else the raw one (their own average, of about 10
-    outputs, lies between the two). ValueError for an alpha outside (0, 1) or a patience below 1.
+    Args:
+        average: answer with the averaged iterate at that iteration, else the raw one (their own average, of about 10
+            outputs, lies between the two).
+
+    Raises:
+        ValueError: an alpha outside (0, 1) or a patience below 1.
     """
 
     def __init__(self, *, alpha: float = 0.1, patience: int = 1000, after: int = 100, average: bool = True) -> None:

@@ -13,11 +13,16 @@ class ESWMV(StoppingCriterion):
     `patience` iterations without less.
 
     The variance falls while the image appears and rises when noise is fitted. Needs neither sigma nor truth. Kept as
-    running sums in float64 beside a ring of the last W outputs. Wang et al. 2021 (2112.06074), algorithm 1; the signal
-    is judged in [0, 1] units.
+    running sums in float64 beside a ring of the last W outputs. Wang et al. 2021 (2112.06074), algorithm 1; the
+    signal is judged in [0, 1] units.
 
-    window: W. patience: iterations. average: answer with the averaged iterate at that iteration (the paper answers with
-    the raw one). ValueError for a window below 2 or a patience below 1.
+    Args:
+        window: W.
+        patience: iterations.
+        average: answer with the averaged iterate at that iteration (the paper answers with the raw one).
+
+    Raises:
+        ValueError: a window below 2 or a patience below 1.
     """
 
     def __init__(self, *, window: int = 100, patience: int = 1000, average: bool = True) -> None:

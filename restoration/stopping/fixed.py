@@ -12,7 +12,11 @@ class FixedIterations(StoppingCriterion):
     """The answer is the iterate number `iterations`, 1800 in the paper's denoising of sigma_255 = 25 at 512 x 512
     (1711.10925).
 
-    average: answer with the averaged iterate instead of the raw one. ValueError for less than one iteration.
+    Args:
+        average: answer with the averaged iterate instead of the raw one.
+
+    Raises:
+        ValueError: less than one iteration.
     """
 
     def __init__(self, *, iterations: int = 1800, average: bool = True) -> None:

@@ -16,12 +16,16 @@ class HeldOutPixels(StoppingCriterion):
     """V = mean over held-out pixels of (A f - y)^2, whose mean is their error + sigma^2 for noise that is independent
     between pixels; stop where it is least.
 
-    Needs no sigma. Held-out pixels are interpolated, so V reads a little high and is least a little early; where noise
-    is correlated between pixels it is learned with them, and V never rises.
+    Needs no sigma. Held-out pixels are interpolated, so V reads a little high and is least a little early; where
+    noise is correlated between pixels it is learned with them, and V never rises.
 
-    fraction: of the measured pixels, all channels of a pixel together. second_pass: afterwards fit all pixels for kappa
-    times the best iteration. The other options: see restoration/stopping/staged.py. ValueError for a fraction outside
-    (0, 0.5]; Unsupported where fewer than two pixels were measured.
+    Args:
+        fraction: of the measured pixels, all channels of a pixel together.
+        second_pass: afterwards fit all pixels for kappa times the best iteration. The other options: see
+            restoration/stopping/staged.py.
+
+    Raises:
+        ValueError: a fraction outside (0, 0.5]; Unsupported where fewer than two pixels were measured.
     """
 
     def __init__(

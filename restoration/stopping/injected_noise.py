@@ -11,14 +11,17 @@ from restoration.stopping.base import images_mean
 class InjectedNoise:
     """y + s eps with a frozen standard normal eps, never clipped; all means are over measured values, in [0, 1] units.
 
-    residual r = mean((A f - y - s eps)^2); leak d = mean((A f - y) eps) / s, the share of eps that f has memorised (its
-    degrees of freedom per value, by Stein's identity); memorised c = mean(sigma^2 (A f - y) eps) / s, which estimates
-    mean((A f - A x) n), the part of the measurement's own noise n in f; risk R = r + 2 (c + s^2 d) - (sigma^2 + s^2),
-    the mean of which is that of mean((A f - A x)^2) for Gaussian n: SURE without a divergence.
+    residual r = mean((A f - y - s eps)^2); leak d = mean((A f - y) eps) / s, the share of eps that f has memorised
+    (its degrees of freedom per value, by Stein's identity); memorised c = mean(sigma^2 (A f - y) eps) / s, which
+    estimates mean((A f - A x) n), the part of the measurement's own noise n in f; risk R = r + 2 (c + s^2 d) -
+    (sigma^2 + s^2), the mean of which is that of mean((A f - A x)^2) for Gaussian n: SURE without a divergence.
 
-    measurement: B images. eps: like y. level: s in [-1, 1] units, [B]. variance: of n, sigma^2 in [-1, 1]^2 units,
-    broadcasts to y: shot noise has less where it is dark, and dark and bright values are not memorised at the same
-    time.
+    Args:
+        measurement: B images.
+        eps: like y.
+        level: s in [-1, 1] units, [B].
+        variance: of n, sigma^2 in [-1, 1]^2 units, broadcasts to y: shot noise has less where it is dark, and dark and
+            bright values are not memorised at the same time.
     """
 
     def __init__(self, measurement: Measurement, eps: Tensor, level: Tensor, variance: Tensor) -> None:

@@ -19,14 +19,21 @@ class MatchedLevel(StoppingCriterion):
     """Stop at the first iterate with t(s_j) <= t(sigma) - margin T: s_j the level of the residual A f - y, t(.) the
     time at which a schedule has that level.
 
-    The residual seen as a DDPM's x_t. With the rms as its level this is Morozov's rule with tau = sigma_{t - margin T}
-    / sigma_t, a tau that depends on the noise level through the schedule; and it inherits its fault: the rms falls
-    below sigma where MSE = 2 sigma^2 d, not where the MSE is least.
+    The residual seen as a DDPM's x_t. With the rms as its level this is Morozov's rule with tau = sigma_{t - margin
+    T} / sigma_t, a tau that depends on the noise level through the schedule; and it inherits its fault: the rms
+    falls below sigma where MSE = 2 sigma^2 d, not where the MSE is least.
 
-    schedule: null for Ho's linear one. margin: of the T steps. robust: the level is median |HH| / 0.6745 of the
-    residual's finest diagonal Haar band, which remaining structure hardly enters. sigma_255: of the noise; null for the
-    measurement's, estimated where that is 0. average: judge and answer with the averaged iterate. ValueError for a
-    margin outside [0, 1) or a sigma_255 that is not positive. Unsupported for robust with masks or sides of one pixel.
+    Args:
+        schedule: null for Ho's linear one.
+        margin: of the T steps.
+        robust: the level is median |HH| / 0.6745 of the residual's finest diagonal Haar band, which remaining structure
+            hardly enters.
+        sigma_255: of the noise; null for the measurement's, estimated where that is 0.
+        average: judge and answer with the averaged iterate.
+
+    Raises:
+        ValueError: a margin outside [0, 1) or a sigma_255 that is not positive. Unsupported for robust with masks or
+            sides of one pixel.
     """
 
     def __init__(

@@ -17,10 +17,14 @@ class Morozov(StoppingCriterion):
     Exact only where the iterate has memorised as much noise as it lacks signal (MSE = 2 sigma^2 d); needs sigma to a
     few per cent.
 
-    tau: of the threshold; 0.97 suits the averaged iterate, 1 the raw one. sigma_255: of the noise; null for the
-    measurement's, estimated where that is 0. average: judge and answer with the averaged iterate. ValueError for a tau
-    or sigma_255 that is not positive; Unsupported where sigma is unknown and y is no picture that it could be estimated
-    from.
+    Args:
+        tau: of the threshold; 0.97 suits the averaged iterate, 1 the raw one.
+        sigma_255: of the noise; null for the measurement's, estimated where that is 0.
+        average: judge and answer with the averaged iterate.
+
+    Raises:
+        ValueError: a tau or sigma_255 that is not positive; Unsupported where sigma is unknown and y is no picture that
+            it could be estimated from.
     """
 
     def __init__(self, *, tau: float = 0.97, sigma_255: float | None = None, average: bool = True) -> None:

@@ -28,24 +28,32 @@ class MultiNoiseEarlyStopping(StoppingCriterion):
 
     r_k: residual to the noisy target; d_k = mean((A f - y) eps_k) / s_k: the share of the known noise that is
     memorised. Where the noise's own law has another sigma for every value (shot noise, speckle), sigma^2 d_k is the
-    mean of their products. The targets are those of a diffusion process in variance exploding form (y_t / sqrt(abar_t)
-    with s = sqrt((1 - abar_t) / abar_t)), frozen per stage. The second pass fits y from the first weights for kappa
-    times the best iteration of the last stage, so that the added noise costs nothing but time. Derivation, assumptions
-    and limits: docs/theory/stopping.md; nearest prior art Zhou et al. 2019 (1911.07185).
+    mean of their products. The targets are those of a diffusion process in variance exploding form (y_t /
+    sqrt(abar_t) with s = sqrt((1 - abar_t) / abar_t)), frozen per stage. The second pass fits y from the first
+    weights for kappa times the best iteration of the last stage, so that the added noise costs nothing but time.
+    Derivation, assumptions and limits: docs/theory/stopping.md; nearest prior art Zhou et al. 2019 (1911.07185).
 
-    levels: s_k as multiples of sigma, largest first; null for half of sigma alone. times: instead of levels, training
-    times of `schedule` (null: Linear), largest first, whose sigmas are the s_k in [-1, 1] units. sigma_255: of the
-    noise; null for the measurement's, estimated where that is 0. patience: of each stage, in iterations. smooth:
-    iterations that the risk is averaged over. carry: a stage goes on from the weights of the one before it; 2 sigma^2
-    times what is left of the earlier stages' noise then is part of the risk. second_pass, kappa (null: from the stages'
-    best iterations, by a line in log(sigma^2 + s^2)): see restoration/stopping/staged.py. leak_limit: a stage ends,
-    too, when d passes it; residual_limit: or when r falls below so many times sigma^2 + s^2; null for never. average:
-    judge and answer with the averaged iterate.
+    Monitored: residual, leak, risk, psnr_to_target, ssim_to_target (of 8-bit pictures, every 25 iterations), stage;
+    in the second pass the risk is the least of the last stage, smoothed: what is left of the error of y is a little
+    less.
 
-    Monitored: residual, leak, risk, psnr_to_target, ssim_to_target (of 8-bit pictures, every 25 iterations), stage; in
-    the second pass the risk is the least of the last stage, smoothed: what is left of the error of y is a little less.
-    ValueError for options that contradict each other or are out of range; Unsupported where sigma is unknown and y is
-    no picture to estimate it from.
+    Args:
+        levels: s_k as multiples of sigma, largest first; null for half of sigma alone.
+        times: instead of levels, training times of `schedule` (null: Linear), largest first, whose sigmas are the s_k
+            in [-1, 1] units.
+        sigma_255: of the noise; null for the measurement's, estimated where that is 0.
+        patience: of each stage, in iterations.
+        smooth: iterations that the risk is averaged over.
+        carry: a stage goes on from the weights of the one before it; 2 sigma^2 times what is left of the earlier
+            stages' noise then is part of the risk. second_pass, kappa (null: from the stages' best iterations, by a
+            line in log(sigma^2 + s^2)): see restoration/stopping/staged.py.
+        leak_limit: a stage ends, too, when d passes it.
+        residual_limit: or when r falls below so many times sigma^2 + s^2; null for never.
+        average: judge and answer with the averaged iterate.
+
+    Raises:
+        ValueError: options that contradict each other or are out of range; Unsupported where sigma is unknown and y is
+            no picture to estimate it from.
     """
 
     def __init__(

@@ -17,13 +17,19 @@ class NoisierPair(StoppingCriterion):
     s^2 - 2 sigma^2 d, and not without d.
 
     Both copies hold the same n, so memorising it lowers V, by 2 sigma^2 d with d the share that is memorised: V is
-    least too late, or never rises. corrected: add 2 sigma^2 d with d = mean((A f - y) e_1) / s, which makes it unbiased
-    for Gaussian n, the risk of :class:`MultiNoiseEarlyStopping` in other words (with the noise of e_2 besides).
-    :class:`RecorruptedPair` scales the second noise so that nothing is shared.
+    least too late, or never rises.
 
-    level: s as a multiple of sigma. sigma_255: of the noise; null for the measurement's, estimated where that is 0.
-    second_pass: afterwards fit y itself for kappa times the best iteration. The other options: see
-    restoration/stopping/staged.py. ValueError for a level or sigma_255 that is not positive.
+    Args:
+        level: s as a multiple of sigma.
+        corrected: add 2 sigma^2 d with d = mean((A f - y) e_1) / s, which makes it unbiased for Gaussian n, the risk of
+            :class:`MultiNoiseEarlyStopping` in other words (with the noise of e_2 besides). :class:`RecorruptedPair`
+            scales the second noise so that nothing is shared.
+        sigma_255: of the noise; null for the measurement's, estimated where that is 0.
+        second_pass: afterwards fit y itself for kappa times the best iteration. The other options: see
+            restoration/stopping/staged.py.
+
+    Raises:
+        ValueError: a level or sigma_255 that is not positive.
     """
 
     def __init__(

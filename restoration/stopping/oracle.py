@@ -10,8 +10,9 @@ from restoration.stopping.base import Patience, StoppingCriterion, Verdict, Watc
 class Oracle(StoppingCriterion):
     """argmin_j |f_j - x|^2: reads the truth, so it is starred in every table.
 
-    patience: how long it waits for a better one; null for all iterations. average: judge and answer with the averaged
-    iterate. Without a truth: ValueError.
+    Args:
+        patience: how long it waits for a better one; null for all iterations.
+        average: judge and answer with the averaged iterate. Without a truth: ValueError.
     """
 
     uses_truth = True

@@ -19,13 +19,18 @@ class RecorruptedPair(StoppingCriterion):
     alpha^-2): stop at its least.
 
     For Gaussian noise of variance sigma^2 the noises of the two copies are independent (Pang et al. 2021,
-    recorrupted-to-recorrupted). A sigma that is too small leaves them correlated and stops late. Where the noise's own
-    law has another sigma_i for every value, the copies are y + s w and y - sigma_i^2 w / s, s = alpha times the rms of
-    sigma_i. With level alpha and the same w, V is the risk of :class:`SURE` up to a constant.
+    recorrupted-to-recorrupted). A sigma that is too small leaves them correlated and stops late. Where the noise's
+    own law has another sigma_i for every value, the copies are y + s w and y - sigma_i^2 w / s, s = alpha times the
+    rms of sigma_i. With level alpha and the same w, V is the risk of :class:`SURE` up to a constant.
 
-    alpha: of the added noise. sigma_255: of the noise; null for the measurement's, estimated where that is 0.
-    second_pass: afterwards fit y itself for kappa times the best iteration. The other options: see
-    restoration/stopping/staged.py. ValueError for an alpha or sigma_255 that is not positive.
+    Args:
+        alpha: of the added noise.
+        sigma_255: of the noise; null for the measurement's, estimated where that is 0.
+        second_pass: afterwards fit y itself for kappa times the best iteration. The other options: see
+            restoration/stopping/staged.py.
+
+    Raises:
+        ValueError: an alpha or sigma_255 that is not positive.
     """
 
     def __init__(

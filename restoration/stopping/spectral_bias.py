@@ -23,13 +23,17 @@ class SpectralBias(StoppingCriterion):
     """q = blurriness(f) / sharpness(f) of the raw output; stop where |mean of the last `window` q - mean of the
     `window` before| < tolerance.
 
-    Blurriness rises and sharpness falls with the share of high frequencies, so q falls while they are learned. Shi et
-    al. 2021 (2107.01125), equation 8, with the constants of their release. Theirs is a network with
-    Lipschitz-normalised layers and Gaussian upsampling, in which high frequencies come to an end; in an ordinary one q
-    goes on falling while noise is fitted, and the rule stops late or never. Needs neither sigma nor truth.
+    Blurriness rises and sharpness falls with the share of high frequencies, so q falls while they are learned. Shi
+    et al. 2021 (2107.01125), equation 8, with the constants of their release. Theirs is a network with
+    Lipschitz-normalised layers and Gaussian upsampling, in which high frequencies come to an end; in an ordinary one
+    q goes on falling while noise is fitted, and the rule stops late or never. Needs neither sigma nor truth.
 
-    average: answer with the averaged iterate at that iteration (the paper answers with the raw one). ValueError for a
-    window below 1 or a tolerance that is not positive. Unsupported for images with a side below 16 pixels.
+    Args:
+        average: answer with the averaged iterate at that iteration (the paper answers with the raw one).
+
+    Raises:
+        ValueError: a window below 1 or a tolerance that is not positive. Unsupported for images with a side below 16
+            pixels.
     """
 
     def __init__(self, *, window: int = 100, tolerance: float = 0.01, average: bool = True) -> None:

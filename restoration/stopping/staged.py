@@ -14,8 +14,12 @@ from restoration.stopping.base import Patience, Verdict, Watch
 
 @dataclass(frozen=True)
 class Target:
-    """What one stage fits. y: like the measurement's. weight: broadcasts to y, 0 where a value is held out; None for
-    all ones. variance: of its noise, [B].
+    """What one stage fits.
+
+    Args:
+        y: like the measurement's.
+        weight: broadcasts to y, 0 where a value is held out; None for all ones.
+        variance: of its noise, [B].
     """
 
     y: Tensor
@@ -25,11 +29,19 @@ class Target:
 
 @dataclass(frozen=True)
 class StageOptions:
-    """How stages end. patience: iterations without a lower signal. smooth: the signal is averaged over so many
-    iterations, and its minimum taken in their middle. carry: a stage goes on from the weights of the one before,
-    instead of beginning again. second_pass: at last fit the measurement itself from the first weights for j iterations;
-    kappa: j over the best iteration of the last stage; null to extrapolate from the stages (two at least, without
-    carry). average: judge and answer with the averaged iterate. ValueError for numbers out of range.
+    """How stages end.
+
+    Args:
+        patience: iterations without a lower signal.
+        smooth: the signal is averaged over so many iterations, and its minimum taken in their middle.
+        carry: a stage goes on from the weights of the one before, instead of beginning again.
+        second_pass: at last fit the measurement itself from the first weights for j iterations.
+        kappa: j over the best iteration of the last stage; null to extrapolate from the stages (two at least, without
+            carry).
+        average: judge and answer with the averaged iterate.
+
+    Raises:
+        ValueError: numbers out of range.
     """
 
     patience: int = 200

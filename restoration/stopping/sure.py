@@ -12,11 +12,12 @@ class SURE(StoppingCriterion):
     """Fit y + s eps and stop where R = r + 2 (sigma^2 + s^2) d - (sigma^2 + s^2) is least; the answer is of that fit,
     so the added noise is paid for.
 
-    The divergence of Stein 1981 is read off the noise that was added, d = mean((A f - y) eps) / s; through a deep image
-    prior's own optimisation there is no other cheap way to it. :class:`MultiNoiseEarlyStopping` with one level and
-    without its second pass.
+    The divergence of Stein 1981 is read off the noise that was added, d = mean((A f - y) eps) / s; through a deep
+    image prior's own optimisation there is no other cheap way to it. :class:`MultiNoiseEarlyStopping` with one level
+    and without its second pass.
 
-    level: s as a multiple of sigma. The other options: see there.
+    Args:
+        level: s as a multiple of sigma. The other options: see there.
     """
 
     def __init__(

@@ -17,12 +17,17 @@ class ResidualWhiteness(StoppingCriterion):
     where it is least.
 
     Early the residual holds structure (positive correlations), late it has lost its low frequencies (negative ones).
-    Needs no sigma, but white noise; judged on the raw iterate, whose residual crosses from one to the other. The mean
-    over channels.
+    Needs no sigma, but white noise; judged on the raw iterate, whose residual crosses from one to the other. The
+    mean over channels.
 
-    lag: the largest shift. smooth: iterations that W is averaged over. average: answer with the averaged iterate.
-    average_residual: judge its residual (fails, for comparison). ValueError for a lag or patience below 1. Unsupported
-    for measurements that are no pictures or have masks.
+    Args:
+        lag: the largest shift.
+        smooth: iterations that W is averaged over.
+        average: answer with the averaged iterate.
+        average_residual: judge its residual (fails, for comparison).
+
+    Raises:
+        ValueError: a lag or patience below 1. Unsupported for measurements that are no pictures or have masks.
     """
 
     def __init__(

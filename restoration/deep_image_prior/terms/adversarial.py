@@ -26,13 +26,20 @@ class AdversarialTerm(Term):
 
     r is what the patches shall look like: the measurement y, which for super-resolution shows the scene's patches at
     another scale (patch recurrence, Glasner et al. 2009; Shocher et al. 2018, 1812.00231), or A^+ y. Patches with a
-    missing pixel are not shown to D. Where r = y has noise, f gets noise of the same sigma before D sees it, so that D
-    cannot ask f for noise (Bora et al. 2018, AmbientGAN). Non-saturating loss: Goodfellow et al. 2014 (1406.2661);
+    missing pixel are not shown to D. Where r = y has noise, f gets noise of the same sigma before D sees it, so that
+    D cannot ask f for noise (Bora et al. 2018, AmbientGAN). Non-saturating loss: Goodfellow et al. 2014 (1406.2661);
     patches of 13 x 13 pixels: Isola et al. 2017 (1611.07004).
 
-    weight: against the data term. reference: r. channels: of D. learning_rate: of its Adam (0.5, 0.999). steps: of D at
-    each iteration. crop: D sees a random square of this side at each step. ValueError for options out of range,
-    Unsupported where y is no image or no patch is known.
+    Args:
+        weight: against the data term.
+        reference: r.
+        channels: of D.
+        learning_rate: of its Adam (0.5, 0.999).
+        steps: of D at each iteration.
+        crop: D sees a random square of this side at each step.
+
+    Raises:
+        ValueError: options out of range, Unsupported where y is no image or no patch is known.
     """
 
     def __init__(

@@ -22,21 +22,28 @@ class DenoiserTerm(Term):
     """weight * mean(((f - D(f + sigma eps; sigma)) / 2)^2), whose gradient weight * (f - D) / (2 N) does not go through
     D: one forward call an iteration.
 
-    With eps drawn anew at every iteration this is RED-diff's regulariser, Mardani et al. 2023 (2305.04391): there w_t
-    (eps_phi(x_t) - eps) with w_t in proportion to sigma_t is (f - D) with a constant weight, 0.25 in their code (score
-    distillation, Poole et al. 2022, 2209.14988, is the same gradient). By Tweedie (f - D) / sigma^2 is -grad log
-    p_sigma, so that the weight of maximum a posteriori at this level is (N / m) s_y^2 / sigma^2, with the noise s_y of
-    the m measured values: weight null takes it, and the weight grows while the level falls;
+    With eps drawn anew at every iteration this is RED-diff's regulariser, Mardani et al. 2023 (2305.04391): there
+    w_t (eps_phi(x_t) - eps) with w_t in proportion to sigma_t is (f - D) with a constant weight, 0.25 in their code
+    (score distillation, Poole et al. 2022, 2209.14988, is the same gradient). By Tweedie (f - D) / sigma^2 is -grad
+    log p_sigma, so that the weight of maximum a posteriori at this level is (N / m) s_y^2 / sigma^2, with the noise
+    s_y of the m measured values: weight null takes it, and the weight grows while the level falls;
     docs/theory/dip_and_ddpm.md. With add_noise false it is regularisation by denoising, Romano et al. 2017
-    (1611.02862), as in DeepRED, Mataev et al. 2019 (1903.10176): D takes f itself for noisy, and is asked again every
-    `refresh` iterations only.
+    (1611.02862), as in DeepRED, Mataev et al. 2019 (1903.10176): D takes f itself for noisy, and is asked again
+    every `refresh` iterations only.
 
-    prior: the denoiser; in a config {class_path: checkpoints.denoiser_file.DenoiserFile, init_args: {path: ...}}.
-    weight: against the data term, both means in [0, 1] units; null: see above, for a measurement with noise. from_255,
-    to_255: sigma at the first and the last iteration of the limit, geometric in between; equal: fixed. add_noise: see
-    above. refresh: iterations between two calls. conditioning: of a prior that takes a conditioning image as a second
-    input: "pseudo_inverse" of y, or "average", the averaged output of the iteration before. any_size: use the prior on
-    pictures of another size than it was trained on. ValueError for options out of range.
+    Args:
+        prior: the denoiser; in a config {class_path: checkpoints.denoiser_file.DenoiserFile, init_args: {path: ...}}.
+        weight: against the data term, both means in [0, 1] units; null: see above, for a measurement with noise.
+        from_255: sigma at the first and the last iteration of the limit, geometric in between; equal: fixed.
+        to_255: sigma at the first and the last iteration of the limit, geometric in between; equal: fixed.
+        add_noise: see above.
+        refresh: iterations between two calls.
+        conditioning: of a prior that takes a conditioning image as a second input: "pseudo_inverse" of y, or "average",
+            the averaged output of the iteration before.
+        any_size: use the prior on pictures of another size than it was trained on.
+
+    Raises:
+        ValueError: options out of range.
     """
 
     def __init__(

@@ -16,14 +16,17 @@ class PerceptualTerm(Term):
     """weight * mean over layers l of |phi_l(a) - phi_l(b)|^2 / |phi_l(b)|^2, with (a, b) = (A f, y) or (f, A^+ y):
     relative errors of feature maps.
 
-    phi sees the noise and the holes of y as it sees everything else: it is for measurements without much of them (JPEG,
-    blur, super-resolution). Johnson et al. 2016 (1603.08155); features as the data term of the deep image prior:
-    Ulyanov et al. 2018 (1711.10925), feature inversion.
+    phi sees the noise and the holes of y as it sees everything else: it is for measurements without much of them
+    (JPEG, blur, super-resolution). Johnson et al. 2016 (1603.08155); features as the data term of the deep image
+    prior: Ulyanov et al. 2018 (1711.10925), feature inversion.
 
-    features: phi, e.g. {class_path: checkpoints.feature_maps.ClassifierMaps, init_args: {path:
-    assets/classifier_cifar10.safetensors}}. compare: "measurement" for (A f, y), where A gives an image (else
-    Unsupported), "pseudo_inverse" for (f, A^+ y). UserError for images that phi cannot see, ValueError where weight is
-    negative.
+    Args:
+        features: phi, e.g. {class_path: checkpoints.feature_maps.ClassifierMaps, init_args: {path:
+            assets/classifier_cifar10.safetensors}}.
+        compare: "measurement" for (A f, y), where A gives an image (else Unsupported), "pseudo_inverse" for (f, A^+ y).
+
+    Raises:
+        UserError: images that phi cannot see, ValueError where weight is negative.
     """
 
     def __init__(
