@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 
 from common.random_streams import RandomStreams
+from degradations.likelihood import level_bins, log_normal_interval
 from degradations.unit_noise import UnitNoise
+
+#: Half a grey level, what a kept value is known to.
+_POINT = 1 / 510
 
 Kind = Literal["salt_and_pepper", "salt", "pepper", "uniform"]
 
@@ -50,6 +54,21 @@ class ImpulseNoise(UnitNoise):
             "uniform": share,
         }
         return torch.where((uniform < self.probability).to(unit.device), values[self.kind].to(unit), unit)
+
+    def nats(self, v: Tensor, unit: Tensor) -> Tensor:
+        """-log((1 - p) P(level | kept) + p P(level | lost)): the mixture, as the probability of the grey level next to
+        v.
+
+        A kept value is u itself, whose likelihood is a point: it is widened to a normal law of half a grey level, so
+        that there is a gradient. Far from u a value was lost, and says nothing: the gradient vanishes.
+        """
+        low, high = level_bins(v)
+        kept = log_normal_interval(low, high, unit, _POINT) + math.log(max(1 - self.probability, 1e-300))
+        width = (high.clamp(max=1) - low.clamp(min=0)).clamp(min=0)
+        black, white = (low < 0).to(v), (high > 1).to(v)
+        chance = {"salt_and_pepper": (black + white) / 2, "salt": white, "pepper": black, "uniform": width}[self.kind]
+        lost = (self.probability * chance).log()
+        return -torch.logaddexp(kept, lost)
 
     def rms(self, y: Tensor, mask: Tensor | None = None) -> Tensor:
         """2 sqrt(p (mean u^2 - 2 m1 mean u + m2)) with the moments m1, m2 of what replaces a value, and those of u from

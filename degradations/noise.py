@@ -8,6 +8,7 @@ from torch import Tensor
 
 from common.image_range import sigma_from, sigma_to_255
 from common.random_streams import RandomStreams
+from degradations.likelihood import check_misfit, sum_measured
 
 
 class Noise(ABC):
@@ -16,6 +17,23 @@ class Noise(ABC):
     """
 
     sigma: float
+
+    @property
+    def is_white(self) -> bool:
+        """Whether n is added, independent of the image and from value to value, and of one standard deviation, sigma,
+        everywhere: what a method assumes that takes nothing but sigma. False unless a law says so.
+        """
+        return False
+
+    @abstractmethod
+    def misfit(self, y: Tensor, clean: Tensor, mask: Tensor | None = None) -> Tensor:
+        """-log p(y | A x) of each image in nats, up to a constant that depends on y alone: [B], in the dtype of clean.
+
+        Of the law that :meth:`add` draws, clipping and rounding included. The sum over values, computed in float64;
+        differentiable in clean = A x. y, clean [B, ...]. mask: 1 where a value was measured, broadcasts to y; without
+        it a missing value, 0 in both, adds a constant. ValueError for other shapes, and where sigma is 0: without noise
+        there is no likelihood.
+        """
 
     @property
     def reach(self) -> float:
@@ -56,6 +74,16 @@ class GaussianNoise(Noise):
         self, *, sigma: float | None = None, sigma_255: float | None = None, sigma_unit: float | None = None
     ) -> None:
         self.sigma = sigma_from(sigma=sigma, sigma_255=sigma_255, sigma_unit=sigma_unit)
+
+    @property
+    def is_white(self) -> bool:
+        return True
+
+    def misfit(self, y: Tensor, clean: Tensor, mask: Tensor | None = None) -> Tensor:
+        """|y - A x|^2 / (2 sigma^2)."""
+        check_misfit(y, clean, self.sigma)
+        square = (y.double() - clean.double()).square()
+        return (sum_measured(square, mask) / (2 * self.sigma**2)).to(clean.dtype)
 
     def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
         if self.sigma == 0:

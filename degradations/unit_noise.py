@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.image_range import sigma_to_255, to_float, to_uint8
 from common.random_streams import RandomStreams
+from degradations.likelihood import check_misfit, sum_measured
 from degradations.noise import Noise
 
 
@@ -18,7 +19,8 @@ class UnitNoise(Noise):
     rounded to one of 256 levels.
 
     `sigma` is nominal: the rms of v - u at mid grey, u = 1/2, times 2, before clipping. The noise of other grey levels
-    is stronger or weaker.
+    is stronger or weaker, and what is clipped is weaker near black and white: `rms` and `variance` say how much, read
+    off y.
     """
 
     clip: bool
@@ -26,6 +28,17 @@ class UnitNoise(Noise):
     @abstractmethod
     def draw(self, unit: Tensor, index: int, random: RandomStreams) -> Tensor:
         """v for one image u [...] in [0, 1], beyond it where A x leaves [-1, 1]; same shape, dtype and device."""
+
+    @abstractmethod
+    def nats(self, v: Tensor, unit: Tensor) -> Tensor:
+        """-log p(v | u) of every value up to a constant that depends on v alone, in float64, differentiable in u; of
+        the grey level next to v where `clip` is set.
+        """
+
+    def misfit(self, y: Tensor, clean: Tensor, mask: Tensor | None = None) -> Tensor:
+        check_misfit(y, clean, self.sigma)
+        nats = self.nats((y.double() + 1) / 2, (clean.double() + 1) / 2)
+        return sum_measured(nats, mask).to(clean.dtype)
 
     def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
         if len(index) != len(clean):

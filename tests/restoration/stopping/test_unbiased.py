@@ -33,6 +33,9 @@ class UniformNoise(Noise):
         drawn = torch.stack([random.uniform("measurement", i, 0, clean.shape[1:]) for i in index]).to(clean)
         return clean + self.sigma * 12**0.5 * (drawn - 0.5)
 
+    def misfit(self, y, clean, mask=None):
+        raise NotImplementedError("flat where it is finite")
+
 
 def watch_of(criterion: StoppingCriterion, m: Measurement) -> Watch:
     return criterion.watch(m, random=RandomStreams(1), iterations=1000)
