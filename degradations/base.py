@@ -83,10 +83,15 @@ class Operator(ABC):
 
     @property
     def mask(self) -> Tensor | None:
-        """For operators that keep pixels: 1 where a pixel is measured, 0 where it is missing, [B or 1, 1, H, W]; None
-        for all others.
+        """For measurements that have holes: 1 where a value of y is measured, 0 where it is missing, [B or 1, 1, h, w];
+        None for all others. Of a mask (see `keeps_pixels`), and of a composition that ends with one.
         """
         return None
+
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether A = diag(mask): what is measured of y is x itself."""
+        return False
 
     @property
     def output_range(self) -> tuple[float, float]:
@@ -137,6 +142,13 @@ class Degradation(ABC):
         """
         del random, index, shape
         return {}
+
+    @property
+    def draws(self) -> bool:
+        """Whether parameters are drawn for each image, which nobody can draw again for a picture that was degraded
+        elsewhere.
+        """
+        return type(self).draw is not Degradation.draw
 
     @abstractmethod
     def bind(self, params: Params, shape: Shape) -> Operator:

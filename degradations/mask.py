@@ -47,6 +47,10 @@ class Mask(Operator):
         return self._mask
 
     @property
+    def keeps_pixels(self) -> bool:
+        return True
+
+    @property
     def svd(self) -> SVD:
         """V = U = I, the singular values are the mask."""
         return diagonal_svd(self._mask, self.input_shape)

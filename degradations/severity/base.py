@@ -130,6 +130,10 @@ class SeverityOperator(Operator):
         return self.inner.mask
 
     @property
+    def keeps_pixels(self) -> bool:
+        return self.inner.keeps_pixels
+
+    @property
     def output_range(self) -> tuple[float, float]:
         return self.inner.output_range
 
