@@ -43,7 +43,7 @@ def other_images(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def made_up_guides(monkeypatch):
+def made_up_conditioning_images(monkeypatch):
     """In place of a bank, which takes minutes."""
 
     def conditioning_images(self, index, device="cpu"):

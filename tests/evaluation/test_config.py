@@ -214,8 +214,8 @@ def stand_in(config, folder):
     }[data]
     priors = {}
     for name, prior in config.priors.items():
-        guide = ConditioningOptions() if name == "guided" else None
-        inputs = shape[0] * (2 if guide else 1)
+        conditioning = ConditioningOptions() if name == "guided" else None
+        inputs = shape[0] * (2 if conditioning else 1)
         network = UNet(
             in_channels=inputs, out_channels=shape[0], channels=8, multipliers=[1, 1], blocks=1, attention=[], groups=4
         )
@@ -228,7 +228,9 @@ def stand_in(config, folder):
             )
             description = describe_cold_restorer(restorer, data="test")
         else:
-            denoiser = assemble(network=network, schedule=Cosine(), prediction="v", data_shape=shape, guide=guide)
+            denoiser = assemble(
+                network=network, schedule=Cosine(), prediction="v", data_shape=shape, conditioning=conditioning
+            )
             description = describe_prior(denoiser, data="test")
         write_safetensors(folder / f"{name}.safetensors", network, description)
         priors[name] = Prior(str(folder / f"{name}.safetensors"))
