@@ -72,6 +72,23 @@ class Measurement:
             truth=truth,
         )
 
+    def repeat(self, num_samples: int) -> "Measurement":
+        """The measurement of B * num_samples chains, image-major ([i0, i0, i1, i1]): each image's row num_samples
+        times. Row r is sample r % num_samples of its image; itself for one sample.
+        """
+        if num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+        if num_samples == 1:
+            return self
+        truth = None if self.truth is None else self.truth.repeat_interleave(num_samples, 0)
+        return replace(
+            self,
+            y=self.y.repeat_interleave(num_samples, 0),
+            operator=self.operator.repeat(num_samples),
+            index=tuple(i for i in self.index for _ in range(num_samples)),
+            truth=truth,
+        )
+
     def without_truth(self) -> "Measurement":
         """The same measurement for methods that may not read the truth."""
         return replace(self, truth=None)

@@ -3,7 +3,7 @@ it, and therefore a table.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,7 @@ from degradations.measurement import Measurement
 from degradations.noise import Noise
 from diffusion.cold_restorer import ColdRestorer
 from diffusion.denoiser import Denoiser
+from restoration.needs import unmet
 
 #: (step, number of steps, current estimate [B * N, C, H, W]) after each step of an iterative method.
 OnStep = Callable[[int, int, Tensor], None]
@@ -50,13 +51,34 @@ class Restoration:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Bias:
+    """How far the samples of a method may be from the posterior where that is known: on Gaussian data, in the worlds of
+    tests/restoration/moments.py, which read these tolerances, with 100 steps and without clipping.
+
+    Args:
+        words: where the samples differ from the posterior and why, one sentence; empty for an exact method.
+        mean: bound of |E x - posterior mean| in posterior standard deviations, for every component.
+        deviation: bounds of the ratio of the standard deviation of the samples to that of the posterior, for every
+            component.
+    """
+
+    words: str = ""
+    mean: float = 0.1
+    deviation: tuple[float, float] = (0.9, 1.1)
+
+
 class Method(ABC):
     """restore(measurement, num_samples, random) -> Restoration.
 
     Options are keyword-only constructor arguments. A method that needs a prior takes it as the constructor argument
     `prior`, which the evaluation fills in; `needs_prior` says so, and `prior_kind` whether it is a denoiser or a cold
     restorer. deterministic: gives one sample, whatever num_samples. uses_truth: an oracle, starred in every table.
-    gives_image: it can use a prior that takes a guide.
+    gives_image: it can use a prior that takes a conditioning image. needs: what it takes from the operator and the
+    noise, names of restoration/needs.py; `check` refuses what has it not. reasons: by need, what it is for, where the
+    words of that table would not say it. couples_samples: the samples of one image depend on each other (particles), so
+    that asking for more of them changes each; those of other images never do. bias: of a method that draws from the
+    posterior, how far off it is; None where it claims no such thing.
     """
 
     needs_prior: bool = False
@@ -64,6 +86,10 @@ class Method(ABC):
     deterministic: bool = False
     uses_truth: bool = False
     gives_image: bool = False
+    needs: frozenset[str] = frozenset()
+    reasons: Mapping[str, str] = {}
+    couples_samples: bool = False
+    bias: Bias | None = None
     prior: Denoiser | ColdRestorer | None = None
 
     def check(self, operator: Operator, noise: Noise) -> None:
@@ -80,7 +106,9 @@ class Method(ABC):
                 "the prior takes a conditioning image, and this method makes none: use restoration.warm_start.WarmStart"
                 " or .dip_with_prior.DIPWithPrior"
             )
-        del noise
+        lacking = unmet(self.needs, operator, noise, reasons=self.reasons)
+        if lacking is not None:
+            raise Unsupported(f"{type(self).__module__.rpartition('.')[2]} needs {lacking}")
 
     @abstractmethod
     def calls(self) -> Cost:
@@ -93,12 +121,3 @@ class Method(ABC):
         """Restore a batch. Sample k of image i draws from the streams keyed by (seed, stream, i, k) only, so batches
         and order do not matter.
         """
-
-
-def repeat_samples(measurement: Measurement, num_samples: int) -> tuple[list[int], list[int]]:
-    """The image index and the sample index of each row of a batch of B * N chains: image-major, ([i0, i0, i1, i1], [0,
-    1, 0, 1]).
-    """
-    index = [i for i in measurement.index for _ in range(num_samples)]
-    sample = [k for _ in measurement.index for k in range(num_samples)]
-    return index, sample

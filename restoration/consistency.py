@@ -6,18 +6,24 @@ import torch
 from torch import Tensor
 
 from degradations.base import Operator
+from degradations.noise import Noise
 from restoration.base import Unsupported
 
 #: (x0 [B, C, H, W], sigma of the noise that x0 was estimated under) -> x0 that agrees better with the measurement.
 Consistent = Callable[[Tensor, float], Tensor]
 
 
-def check_projection(operator: Operator) -> None:
-    """Raise Unsupported where :func:`projection` cannot work."""
+def check_projection(operator: Operator, noise: Noise) -> None:
+    """Raise Unsupported where :func:`projection` cannot work, or would take the noise for what it is not."""
     if operator.svd is None:
         raise Unsupported(
             "consistency 'projection' needs a singular value decomposition, and"
             f" {operator.description or type(operator).__name__} has none: take 'gradient'"
+        )
+    if not noise.is_white:
+        raise Unsupported(
+            "consistency 'projection' takes the noise of the measurement for white and of one level, and"
+            f" {noise!r} is not: take 'gradient', or 'none'"
         )
 
 

@@ -5,14 +5,13 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from common.random_streams import RandomStreams
 from degradations.base import Operator
 from degradations.measurement import Measurement
 from degradations.noise import Noise
 from networks.untrained.base import Architecture
-from restoration.base import Cost, Method, OnStep, Restoration, Unsupported, repeat_samples
+from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
 from restoration.deep_image_prior.fit import DIPFit
 from restoration.deep_image_prior.settings import DIPSettings, InputKind, settings_for
 from restoration.deep_image_prior.terms.base import Term
@@ -69,6 +68,8 @@ class DIP(Method):
         ValueError: options out of range.
     """
 
+    needs = frozenset({"gradient"})
+
     def __init__(
         self,
         *,
@@ -118,10 +119,6 @@ class DIP(Method):
             raise Unsupported(
                 "the mask is 0 everywhere, so nothing was measured: give a mask with known pixels (white)"
             )
-        if not operator.linear and not _differentiable(operator):
-            raise Unsupported(
-                f"dip needs an operator with gradients, and {operator.description or type(operator).__name__} has none"
-            )
 
     def settings(self, operator: Operator, noise: Noise | None = None) -> DIPSettings:
         """The settings for measurements of this operator with this noise."""
@@ -150,7 +147,8 @@ class DIP(Method):
         self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
     ) -> Restoration:
         self.check(measurement.operator, measurement.noise)
-        index, sample = repeat_samples(measurement, num_samples)
+        whole = measurement.repeat(num_samples)
+        index, sample = whole.index, [r % num_samples for r in range(len(whole.y))]
         chains = len(index)
         settings = self.settings(measurement.operator, measurement.noise)
         stopping = self.criterion(measurement.noise, settings)
@@ -167,7 +165,7 @@ class DIP(Method):
 
         def job(rows: list[int]) -> Callable[[], Iterator[tuple[DIPFit, int | None]]]:
             def iterations() -> Iterator[tuple[DIPFit, int | None]]:
-                part, samples = measurement.pick([r // num_samples for r in rows]), [sample[r] for r in rows]
+                part, samples = whole.pick(rows), [sample[r] for r in rows]
                 fit = DIPFit(part, settings=settings, stopping=stopping, terms=terms, random=random, sample=samples)
                 for at in run(fit):
                     yield fit, at
@@ -215,15 +213,6 @@ def run(fit: DIPFit) -> Iterator[int]:
 
 def _groups(chains: int, together: int) -> list[list[int]]:
     return [list(range(start, min(start + together, chains))) for start in range(0, chains, together)]
-
-
-def _differentiable(operator: Operator) -> bool:
-    x = torch.zeros(1, *operator.input_shape, requires_grad=True)
-    try:
-        y: Tensor = operator(x)
-    except ValueError:  # it holds the parameters of several images, and was checked when it was made
-        return True
-    return y.requires_grad
 
 
 class _NoImage(Architecture):

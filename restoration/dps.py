@@ -1,23 +1,22 @@
 """DPS: diffusion posterior sampling by the gradient of the residual through the network."""
 
 import math
-from dataclasses import replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from common.random_streams import NoiseSequence, RandomStreams
+from common.random_streams import NoiseSequence
 from degradations.base import Operator
-from degradations.measurement import Measurement
 from diffusion.denoiser import Denoiser
-from diffusion.levels import spaced_sigmas
-from diffusion.samplers.base import Predict, Sampler, Step, predictor
+from diffusion.samplers.base import Predict, Sampler, Step
 from diffusion.samplers.ddpm import AncestralDDPM
-from restoration.base import Cost, Method, OnStep, Restoration, repeat_samples
+from restoration.base import Bias, Cost
+from restoration.posterior import PosteriorSampler, Problem
 
 
-class DPS(Method):
+class DPS(PosteriorSampler):
     """x' = step(x) - scale * grad_x |y - A x0(x)|, x0 the prior's estimate at the present level, one norm per sample; x
     in variance preserving units.
 
@@ -28,19 +27,23 @@ class DPS(Method):
 
     Args:
         prior: the denoiser.
-        steps: levels, see diffusion/levels.py; null for all training times.
-        spacing: levels, see diffusion/levels.py; null for all training times.
-        scale: of every step; null for relative_scale * sqrt(m) / (steps * |A|), m measured values an image: the
-            gradient of the norm has length |A| at most, whatever m is, so that an equal correction per pixel over the
-            run needs this; 8 was the best compromise of 3, 6, 10 over five operators on MNIST's validation images.
+        steps: number of noise levels, 1 .. the prior's training times; null for all of them, as in the paper.
+        spacing: how the levels lie, see diffusion/levels.py: karras, trailing, leading or linspace; the default keeps
+            both ends, as the paper's code does.
+        scale: of every step, positive; null for relative_scale * sqrt(m) / (steps * |A|), m measured values an image:
+            the gradient of the norm has length |A| at most, whatever m is, so that an equal correction per pixel over
+            the run needs this.
+        relative_scale: see scale, positive; 8 was the best compromise of 3, 6, 10 over five operators on MNIST's
+            validation images.
         clip: clip x0 to [-1, 1] before the residual is taken (no gradient flows through clipped pixels).
-        sampler: ancestral DDPM where it is null.
+        sampler: whose step is corrected; ancestral DDPM where it is null, as in the paper.
 
     Raises:
         ValueError: options out of range.
     """
 
-    needs_prior = True
+    needs = frozenset({"gradient"})
+    bias = Bias("TODO", mean=9.0, deviation=(0.0, 99.0))
 
     def __init__(
         self,
@@ -55,36 +58,61 @@ class DPS(Method):
     ) -> None:
         if (scale is not None and scale <= 0) or relative_scale <= 0:
             raise ValueError(f"scale and relative_scale must be positive, got {scale} and {relative_scale}")
-        self.prior, self.scale, self.relative_scale, self.clip = prior, scale, relative_scale, clip
+        super().__init__(prior=prior, steps=steps, spacing=spacing, clip=clip)
+        self.scale, self.relative_scale = scale, relative_scale
         self.sampler = sampler or AncestralDDPM()
-        self.sigmas = spaced_sigmas(prior, prior.num_timesteps if steps is None else steps, spacing)
 
     def calls(self) -> Cost:
         nfe = self.sampler.calls(len(self.sigmas) - 1)
         return Cost(nfe=nfe, backwards=nfe)
 
-    def restore(
-        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
-    ) -> Restoration:
-        self.check(measurement.operator, measurement.noise)
-        operator = measurement.operator.repeat(num_samples)
-        y = measurement.y.repeat_interleave(num_samples, 0)
-        index, sample = repeat_samples(measurement, num_samples)
-        shape, steps = tuple(operator.input_shape), len(self.sigmas) - 1
-        scale = step_scales(operator, y, steps, scale=self.scale, relative_scale=self.relative_scale)
-        predict = predictor(self.prior, clip=self.clip)
-        residuals, memory = [], self.sampler.start(self.sigmas.tolist())
-        x = float(self.sigmas[0]) * random.normal_batch("dps start", index, sample, shape, y.device).to(y.dtype)
-        with random.sequence("dps", index, sample, shape, y.device) as noise:
-            for i, (sigma, sigma_next) in enumerate(pairwise(self.sigmas.tolist())):
-                outcome, norm = guided_step(
-                    self.sampler, predict, x, sigma, sigma_next, memory, noise, operator=operator, y=y, scale=scale
-                )
-                x, memory = outcome.x, outcome.memory
-                residuals.append(float(norm.mean()))
-                if on_step is not None:
-                    on_step(i, steps, outcome.prediction.x0)
-        return Restoration(samples=x.unflatten(0, (-1, num_samples)), cost=self.calls(), trace={"residual": residuals})
+    def begin(self, problem: Problem) -> "_Run":
+        scale = step_scales(
+            problem.operator,
+            problem.y,
+            len(self.sigmas) - 1,
+            scale=self.scale,
+            relative_scale=self.relative_scale,
+        )
+        return _Run(scale=scale, norm=scale, memory=self.sampler.start(self.levels()))
+
+    def step(
+        self,
+        problem: Problem,
+        prepared: "_Run",
+        predict: Predict,
+        x: Tensor,
+        sigma: float,
+        sigma_next: float,
+        noise: NoiseSequence,
+    ) -> tuple[Tensor, Tensor]:
+        outcome, prepared.norm = guided_step(
+            self.sampler,
+            predict,
+            x,
+            sigma,
+            sigma_next,
+            prepared.memory,
+            noise,
+            operator=problem.operator,
+            y=problem.y,
+            scale=prepared.scale,
+        )
+        prepared.memory = outcome.memory
+        return outcome.x, outcome.prediction.x0
+
+    def observe(self, problem: Problem, prepared: "_Run", x0: Tensor) -> dict[str, Tensor]:
+        """The residual that the step was corrected by."""
+        return {"residual": prepared.norm.mean()}
+
+
+@dataclass
+class _Run:
+    """scale [B, 1, 1, 1]; norm: |y - A x0| of the last step, [B]; memory: of the sampler."""
+
+    scale: Tensor
+    norm: Tensor
+    memory: Any
 
 
 def guided_step(

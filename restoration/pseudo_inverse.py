@@ -1,10 +1,8 @@
 """The honest baseline without any prior: the pseudo-inverse of the operator."""
 
 from common.random_streams import RandomStreams
-from degradations.base import Operator
 from degradations.measurement import Measurement
-from degradations.noise import Noise
-from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
+from restoration.base import Cost, Method, OnStep, Restoration
 
 
 class PseudoInverse(Method):
@@ -16,13 +14,7 @@ class PseudoInverse(Method):
     """
 
     deterministic = True
-
-    def check(self, operator: Operator, noise: Noise) -> None:
-        super().check(operator, noise)
-        if not operator.linear:
-            raise Unsupported(
-                f"pseudo_inverse needs a linear operator, {operator.description or type(operator).__name__} is not"
-            )
+    needs = frozenset({"linear"})
 
     def calls(self) -> Cost:
         return Cost()

@@ -1,19 +1,21 @@
 """SDEdit: noise a guide until its faults drown, and denoise it with the prior."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
+from torch import Tensor
 
-from common.random_streams import RandomStreams
-from degradations.base import Operator
-from degradations.measurement import Measurement
-from degradations.noise import Noise
+from common.random_streams import NoiseSequence
 from diffusion.denoiser import Denoiser
-from diffusion.levels import below, spaced_sigmas
-from diffusion.samplers.base import Sampler
+from diffusion.levels import below
+from diffusion.samplers.base import Predict, Sampler
 from diffusion.samplers.ddpm import AncestralDDPM
-from restoration.base import Cost, Method, OnStep, Restoration, Unsupported, repeat_samples
+from restoration.base import Bias, Cost
+from restoration.posterior import PosteriorSampler, Problem
 
 
-class SDEdit(Method):
+class SDEdit(PosteriorSampler):
     """x = g + sigma_start z with the guide g = A^+ y, then the sampler's steps from sigma_start to 0; repeated with the
     result as the guide.
 
@@ -23,18 +25,22 @@ class SDEdit(Method):
 
     Args:
         prior: the denoiser.
-        start: fraction of the training times in (0, 1], the paper's t0.
-        repeats: the paper's K.
-        steps: levels over all training times, null for each of them; those below the start are walked.
-        spacing: see diffusion/levels.py.
-        clip: clip every x0 to [-1, 1].
-        sampler: ancestral DDPM where it is null.
+        start: fraction of the training times in (0, 1], the paper's t0; the default lies in the range 0.3 .. 0.6 that
+            the paper recommends.
+        repeats: how often in all, at least 1, the paper's K.
+        steps: number of noise levels over all training times, 1 .. their number, null for each of them; those below
+            the start are walked.
+        spacing: how the levels lie, see diffusion/levels.py: karras, trailing, leading or linspace.
+        clip: clip every x0 to [-1, 1], which images lie in.
+        sampler: whose steps are walked; ancestral DDPM where it is null, as in the paper.
 
     Raises:
         ValueError: options out of range.
     """
 
-    needs_prior = True
+    needs = frozenset({"linear"})
+    reasons = {"linear": "an image-shaped guide A^+ y"}
+    bias = Bias("TODO", mean=9.0, deviation=(0.0, 99.0))
 
     def __init__(
         self,
@@ -51,39 +57,48 @@ class SDEdit(Method):
             raise ValueError(
                 f"start must lie in (0, 1] and repeats be at least 1, got start={start}, repeats={repeats}"
             )
-        self.prior, self.repeats, self.clip, self.sampler = prior, repeats, clip, sampler or AncestralDDPM()
+        super().__init__(prior=prior, steps=steps, spacing=spacing, clip=clip)
+        self.repeats, self.sampler = repeats, sampler or AncestralDDPM()
         self.sampler.check(prior)
-        grid = spaced_sigmas(prior, prior.num_timesteps if steps is None else steps, spacing)
         time = torch.tensor([round(start * prior.num_timesteps) - 1.0], dtype=torch.float64).clamp(min=0)
         # min: a spacing such as "leading" may begin below the level asked for.
-        self.sigmas = below(grid, min(float(prior.level_at(time)), float(grid[0])))
+        self.sigmas = below(self.sigmas, min(float(prior.level_at(time)), float(self.sigmas[0])))
 
-    def check(self, operator: Operator, noise: Noise) -> None:
-        super().check(operator, noise)
-        if not operator.linear:
-            raise Unsupported(
-                f"sdedit needs an image-shaped guide A^+ y, and {operator.description or type(operator).__name__} is"
-                " not linear"
-            )
+    def levels(self) -> list[float]:
+        """From the guide, at level 0, up to the start and down again, and so on."""
+        return [0.0, *self.sigmas[:-1].tolist()] * self.repeats + [0.0]
 
     def calls(self) -> Cost:
         return Cost(nfe=self.repeats * self.sampler.calls(len(self.sigmas) - 1))
 
-    @torch.no_grad()
-    def restore(
-        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
-    ) -> Restoration:
-        self.check(measurement.operator, measurement.noise)
-        x = measurement.operator.pseudo_inverse(measurement.y).repeat_interleave(num_samples, 0)
-        index, sample = repeat_samples(measurement, num_samples)
-        steps = len(self.sigmas) - 1
-        with random.sequence("sdedit", index, sample, x.shape[1:], x.device) as noise:
-            for k in range(self.repeats):
-                x = x + float(self.sigmas[0]) * noise.next()
+    def begin(self, problem: Problem) -> "_Run":
+        return _Run()
 
-                def report(i: int, x0: torch.Tensor, done: int = k * steps) -> None:
-                    if on_step is not None:
-                        on_step(done + i, self.repeats * steps, x0)
+    def start(self, problem: Problem, prepared: "_Run") -> Tensor:
+        """The guide, one for all samples of an image."""
+        return problem.per_chain(problem.measurement.operator.pseudo_inverse(problem.measurement.y))
 
-                x = self.sampler.sample(self.prior, x, self.sigmas, noise=noise, clip=self.clip, on_step=report)
-        return Restoration(samples=x.unflatten(0, (-1, num_samples)), cost=self.calls())
+    def step(
+        self,
+        problem: Problem,
+        prepared: "_Run",
+        predict: Predict,
+        x: Tensor,
+        sigma: float,
+        sigma_next: float,
+        noise: NoiseSequence,
+    ) -> tuple[Tensor, Tensor]:
+        if sigma == float(self.sigmas[0]):
+            prepared.memory = self.sampler.start(self.sigmas.tolist())
+        outcome = self.sampler.step(predict, x, sigma, sigma_next, prepared.memory, noise)
+        prepared.memory = outcome.memory
+        return outcome.x, outcome.prediction.x0
+
+    def observe(self, problem: Problem, prepared: "_Run", x0: Tensor) -> dict[str, Tensor]:
+        """Nothing: no step looks at the measurement."""
+        return {}
+
+
+@dataclass
+class _Run:
+    memory: Any = None  # of the sampler

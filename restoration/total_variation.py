@@ -8,8 +8,7 @@ from torch import Tensor
 from common.random_streams import RandomStreams
 from degradations.base import Operator
 from degradations.measurement import Measurement
-from degradations.noise import Noise
-from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
+from restoration.base import Cost, Method, OnStep, Restoration
 
 # Iterations of the library's proximal step, at first and at most: doubled where its inexactness holds the method up.
 INNER, MOST_INNER = 30, 480
@@ -37,6 +36,7 @@ class TotalVariation(Method):
     """
 
     deterministic = True
+    needs = frozenset({"linear"})
 
     def __init__(self, *, weight: float | None = None, iterations: int = 200, tolerance: float = 1e-4) -> None:
         if (weight is not None and weight <= 0) or iterations < 1 or tolerance < 0:
@@ -45,13 +45,6 @@ class TotalVariation(Method):
                 f" {tolerance}"
             )
         self.weight, self.iterations, self.tolerance = weight, iterations, tolerance
-
-    def check(self, operator: Operator, noise: Noise) -> None:
-        super().check(operator, noise)
-        if not operator.linear:
-            raise Unsupported(
-                f"total_variation needs a linear operator, {operator.description or type(operator).__name__} is not"
-            )
 
     def calls(self) -> Cost:
         return Cost()

@@ -19,7 +19,7 @@ from diffusion.denoiser import Condition, Denoiser, Prediction
 from diffusion.levels import down_from, time_at
 from diffusion.samplers.base import Predict, Sampler, predictor
 from diffusion.samplers.ddpm import AncestralDDPM
-from restoration.base import Cost, Method, OnStep, Restoration, Unsupported, repeat_samples
+from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
 from restoration.consistency import check_projection, projection
 from restoration.dps import guided_step, step_scales
 from restoration.remaining_error import check_remaining_error, remaining_error
@@ -117,7 +117,7 @@ class WarmStart(Method):
         else:
             self._check_measurement(operator, noise)
         if self.consistency == "projection":
-            check_projection(operator)
+            check_projection(operator, noise)
 
     def calls(self) -> Cost:
         nfe = self.sampler.calls(self.steps)
@@ -132,8 +132,10 @@ class WarmStart(Method):
         num_samples = 1 if self.deterministic else num_samples
         share = 0.9 if self.first is not None and not self.first.calls().nfe else 0.5 if self.first is not None else 0.0
         guide, cost, trace, notes, levels = self._guide(measurement, random, _part_of(on_step, 0.0, share))
-        index, sample = repeat_samples(measurement, num_samples)
-        x = guide.repeat_interleave(num_samples, 0)
+        chains = measurement.repeat(num_samples)
+        index, sample = chains.index, [r % num_samples for r in range(len(chains.y))]
+        guide = guide.repeat_interleave(num_samples, 0)
+        x = guide
         levels = [level for level in levels for _ in range(num_samples)]
         fresh = [
             level if self.first is not None else math.sqrt(max(0.0, level**2 - measurement.sigma**2))
@@ -148,8 +150,8 @@ class WarmStart(Method):
             report = _part_of(
                 on_step, share + (1 - share) * done / len(groups), share + (1 - share) * (done + 1) / len(groups)
             )
-            part = measurement.pick([r // num_samples for r in rows])
-            condition = Condition(image=guide[[r // num_samples for r in rows]]) if self.prior.takes_image else None
+            part = chains.pick(rows)
+            condition = Condition(image=guide[rows]) if self.prior.takes_image else None
             with random.sequence(
                 "warm start steps", [index[r] for r in rows], [sample[r] for r in rows], x.shape[1:], x.device
             ) as noise:

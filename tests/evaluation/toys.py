@@ -13,7 +13,7 @@ from datamodules.base import ImageDataModule
 from datamodules.store import ImageSet, MemoryStore, everything
 from degradations.measurement import Measurement
 from metrics.features import FeatureNetwork, Features
-from restoration.base import Cost, Method, Restoration, Unsupported, repeat_samples
+from restoration.base import Cost, Method, Restoration, Unsupported
 
 
 class Back(Method):
@@ -48,8 +48,8 @@ class Dither(Method):
     def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
         assert measurement.truth is None
         x = measurement.operator.adjoint(measurement.y)
-        index, sample = repeat_samples(measurement, num_samples)
-        noise = random.normal_batch("dither", index, sample, x.shape[1:], x.device)
+        index = measurement.repeat(num_samples).index
+        noise = random.normal_batch("dither", index, [*range(num_samples)] * len(x), x.shape[1:], x.device)
         if on_step is not None:
             on_step(0, 1, x)
         return Restoration(

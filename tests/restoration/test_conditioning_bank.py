@@ -82,7 +82,7 @@ def test_a_file_of_other_options_is_refused_and_equal_ones_are_recognised(tmp_pa
     (tmp_path / "conditioning_images.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match="damaged"):
         bank(tmp_path, method=TV).conditioning_images(INDEX[:2])
-    with pytest.raises(UserError, match=r"evaluation\.dip_bank"):
+    with pytest.raises(UserError, match=r"studies\.dip_bank"):
         bank(tmp_path / "nowhere").conditioning_images(INDEX[:2])
 
 
