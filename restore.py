@@ -46,7 +46,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--degradation",
         metavar="NAME",
-        help="what happened to it; see --list_degradations (default: identity, which is noise alone)",
+        help="what happened to it, before --mask; see --list_degradations (default: identity, which is noise alone)",
     )
     parser.add_argument(
         "--mask", type=Path, metavar="FILE", help="pixels of it are missing: a picture, white = known, black = missing"

@@ -32,9 +32,13 @@ def catalogue(folder: str, base: type[T]) -> dict[str, type[T]]:
 
 def degradations() -> dict[str, type[Degradation]]:
     """Those that a person can name for a picture: not those that draw their parameters, because nobody can draw again
-    what happened to it.
+    what happened to it. Where that depends on the options (a composition), they are asked when it is built.
     """
-    return {name: c for name, c in catalogue("degradations", Degradation).items() if c.draw is Degradation.draw}
+    return {
+        name: c
+        for name, c in catalogue("degradations", Degradation).items()
+        if c.draw is Degradation.draw or c.draws is not Degradation.draws
+    }
 
 
 def choose(name: str, choices: dict[str, type[T]], option: str) -> type[T]:

@@ -17,11 +17,10 @@ from common.errors import UserError
 from common.files import held_folder, require_writable_folder
 from common.picture_files import Picture, read_picture, write_picture
 from common.random_streams import RandomStreams
-from degradations.base import Degradation
 from degradations.identity import IdentityOperator
 from degradations.measurement import Measurement
-from inference.catalogue import catalogue, choose, degradations
-from inference.degradation_options import KERNELS
+from inference.catalogue import catalogue, choose
+from inference.degradation_options import KERNELS, paths_in, user_degradation
 from inference.iterates import Iterates
 from inference.noise_estimate import user_noise
 from inference.progress import restore_watched
@@ -79,12 +78,7 @@ def restore_one(request: Request) -> list[str]:
 def _restore_one(request: Request, held: ExitStack) -> list[str]:
     device = _device(request.device)
     method_class = choose(request.method, catalogue("restoration", Method), "--method")
-    degradation_class = choose(request.degradation, degradations(), "--degradation")
-    degradation = build(
-        describe(degradation_class, request.degradation_options),
-        Degradation,
-        where=f"--degradation {request.degradation}",
-    )
+    degradation = user_degradation(request.degradation, request.degradation_options)
     picture = read_picture(request.picture)
     asked = {"weights": request.weights, "preset": request.preset, "adapters": request.adapters, "device": device}
     prior = prior_for(method_class, request.prior, **asked).model if method_class.needs_prior else None
@@ -204,7 +198,8 @@ def _compared(picture: Picture, measurement: Measurement, restoration: Restorati
     named = [
         ("restored" if len(pictures) == 1 else f"restored_{k}", p.image, p.visible) for k, p in enumerate(pictures)
     ]
-    mask, visible = measurement.operator.mask, pictures[0].visible
+    mask = measurement.operator.mask if measurement.operator.keeps_pixels else None
+    visible = pictures[0].visible
     if isinstance(measurement.operator, IdentityOperator) or (
         mask is not None and visible is not None and torch.equal(mask[0].cpu() > 0, visible)
     ):
@@ -221,8 +216,7 @@ def _compared(picture: Picture, measurement: Measurement, restoration: Restorati
 
 def _refuse_own_inputs(request: Request) -> None:
     """UserError where a file that is read would be written over."""
-    mask = request.degradation_options.get("path")
-    for path in (request.picture, request.truth, None if mask is None else Path(mask)):
+    for path in (request.picture, request.truth, *(Path(p) for p in paths_in(request.degradation_options))):
         if path is not None and path.resolve().parent == request.output.resolve() and path.stem.startswith(OUTPUTS):
             raise UserError(
                 f"--output {request.output} holds '{path}' itself, which would be written over: give another folder"

@@ -91,8 +91,8 @@ def user_measurement(
     """The picture as the measurement y of image 0, and the picture itself, both resized so that the restored one has
     `size` (H, W) where that is given.
 
-    Pixels that are not known are 0 in y where the operator has a mask or is the identity (which becomes a mask); under
-    every other operator, and with masks=False, transparent pixels get the colour of the nearest visible one. sigma_255:
+    Pixels that are not known are 0 in y where the operator is a mask or the identity (which becomes one); under every
+    other operator, and with masks=False, transparent pixels get the colour of the nearest visible one. sigma_255:
     of the picture as it was given.
     """
     operator, known = bound(picture, degradation)
@@ -101,17 +101,15 @@ def user_measurement(
     gain = 1.0
     if size is not None:
         measured = (
-            size
-            if operator.mask is not None
-            else degradation.bind({}, (operator.input_shape[0], *size)).output_shape[1:]
+            size if operator.keeps_pixels else degradation.bind({}, (operator.input_shape[0], *size)).output_shape[1:]
         )
         found = fitted(picture, known, tuple(measured))
         picture, known, gain = found.picture, found.known, found.gain
-    if known is not None and (operator.mask is not None or (masks and isinstance(operator, IdentityOperator))):
+    if known is not None and (operator.keeps_pixels or (masks and isinstance(operator, IdentityOperator))):
         operator = Mask(
             known[0, 0],
             channels=len(picture.image),
-            description=operator.description if operator.mask is not None else "transparent pixels",
+            description=operator.description if operator.keeps_pixels else "transparent pixels",
         )
     elif size is not None:
         operator = degradation.bind({}, degradation.clean_shape(tuple(picture.image.shape)))
