@@ -33,7 +33,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.unet_vs_peers import compare
-from common.compute import count_flops
+from common.compute import count_flops, precisions
 from common.image_range import to_float
 from common.random_streams import RandomStreams
 from degradations.identity import Identity
@@ -211,7 +211,6 @@ def field(
     decoder, z_size, channels = conv_decoder(size, flops)
     found = [
         Contender("ours", "float32", ours(m, recipe, iterations, bf16=False)),
-        Contender("ours", "bfloat16", ours(m, recipe, iterations, bf16=True)),
         Contender("published loop", "float32", theirs(m, recipe, settings, iterations)),
         Contender(
             "deepinv, same network",
@@ -222,6 +221,8 @@ def field(
             f"deepinv, its own ({channels} channels)", "float32", of_deepinv(m, decoder, z_size, settings, iterations)
         ),
     ]
+    if torch.bfloat16 in precisions(m.y.device.type):
+        found.insert(1, Contender("ours", "bfloat16", ours(m, recipe, iterations, bf16=True)))
     count = sum(p.numel() for p in network.parameters())
     decoded = count_flops(lambda: decoder.cpu()(torch.randn(1, *z_size)))
     decoder.to(m.y.device)
@@ -250,7 +251,8 @@ def table_of(
     contenders, notes = field(m, recipe, settings, iterations)
     steps = {f"{c.name} {c.precision}": c.step for c in contenders}
     found = compare(steps, device, rounds)
-    ours_f32, ours_bf16 = found["ours float32"], found["ours bfloat16"]
+    ours_f32 = found["ours float32"]
+    ours_bf16 = found.get("ours bfloat16", ours_f32)
     best = ours_bf16 if statistics.median(ours_bf16) < statistics.median(ours_f32) else ours_f32
     rows = []
     for contender, seconds in zip(contenders, found.values(), strict=True):
@@ -305,6 +307,8 @@ def curves(
         ("ours", "bfloat16"): lambda s, k: fitted(s, k, bf16=True),
         ("published loop", "float32"): lambda s, k: published_loop(m.y[k : k + 1], recipe, settings, s),
     }
+    if torch.bfloat16 not in precisions(m.y.device.type):
+        del makers["ours", "bfloat16"]
     rows = []
     for (name, precision), make in makers.items():
         found = torch.zeros(seeds, len(m.y), len(marks), 2)

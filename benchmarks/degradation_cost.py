@@ -22,6 +22,7 @@ from benchmarks.unet_vs_peers import compare
 from degradations.base import Shape
 from degradations.severity.animorph import Animorph
 from degradations.severity.base import SeverityFamily
+from common.compute import precisions
 from degradations.severity.desaturation import Desaturation
 from degradations.severity.gaussian_blur import GaussianBlur
 from degradations.severity.gaussian_mask import CoveringMask, GaussianMask
@@ -113,15 +114,18 @@ def measure(batch: int, rounds: int) -> list[list[str]]:
             "applied": apply,
             "float32": forward(torch.float32),
             "drawn": draw_and_apply,
-            "bfloat16": forward(torch.bfloat16),
         }
+        if torch.bfloat16 in precisions(device.type):
+            steps["bfloat16"] = forward(torch.bfloat16)
         found = compare(steps, device, rounds)
         shares = []
         for precision in ("float32", "bfloat16"):
             for side in ("applied", "drawn"):
-                shares.append(
-                    f"{100 * statistics.median(a / b for a, b in zip(found[side], found[precision], strict=True)):.1f} %"
-                )
+                if precision not in found:  # no instructions for it
+                    shares.append("")
+                    continue
+                share = statistics.median(a / b for a, b in zip(found[side], found[precision], strict=True))
+                shares.append(f"{100 * share:.1f} %")
         times = [f"{1000 * statistics.median(found[side]):.2f} ms" for side in ("applied", "drawn")]
         name = type(family).__name__ if not isinstance(family, NaturalMorph) else "Animorph"
         rows.append([name, "x".join(map(str, (batch, *shape))), *times, *shares])

@@ -8,8 +8,8 @@ convolutions:
 - forward and backward with an adapter, against the same of the network with frozen weights (the gradient of its input
   alone): the target is 1.3 at most;
 - a whole step of training: with all weights trained against the adapter alone, and peft's own layers against ours;
-- a call of the prior with a merged adapter against the prior without (the target: nothing), with the adapter beside it,
-  and with packed weights.
+- a call of the prior with a merged adapter against the prior without (the target: nothing), and with the adapter
+  beside it.
 
 Prints a table; the ratio is second / first.
 """
@@ -33,7 +33,6 @@ from benchmarks.training_step import seconds_of
 from common.build import build
 from networks.lora import add_adapter, merge_adapters, use_adapters
 from networks.lora_settings import ATTENTION_AND_CONVOLUTIONS, LoRASettings, chosen
-from networks.packed import packed
 from networks.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,13 +165,6 @@ def main() -> None:
 
     row("call: prior / merged", call(frozen), call(merged))
     row("call: prior / adapter beside it", call(frozen), call(lora))
-    if device.type == "cpu":
-        dtype = torch.bfloat16 if half else torch.float32
-        row(
-            "call: packed prior / packed merged",
-            call(packed(frozen, x, time, dtype=dtype)),
-            call(packed(merged, x, time, dtype=dtype)),
-        )
     Console(width=140).print(table)
 
 

@@ -22,8 +22,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.unet_vs_peers import compare, sampling, training
+from common.compute import precisions
 from networks.layers import GroupNorm
-from networks.packed import packed
 from networks.unet import UNet
 
 
@@ -63,10 +63,6 @@ def switches(
         again = copy.deepcopy(network)
         again.checkpoint_gradients = True
         found["checkpoint_gradients"] = ((network, x), (again, x))
-    elif x.device.type == "cpu":
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            found["packed"] = ((other, last), (packed(other, last, clock, dtype=dtype), last))
-            found["packed, Winograd"] = ((other, last), (packed(other, last, clock, dtype=dtype, winograd=True), last))
     if compiled:
         fast = copy.deepcopy(network)
         fast.compile()
@@ -104,7 +100,7 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> list[list
         exact = copy.deepcopy(network).double().eval()(x.double(), clock.double())
     rows = []
     for kind, make in (("training", training), ("sampling", sampling)):
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in precisions(device.type):
             name = str(dtype).removeprefix("torch.")
             for switch, pair in switches(network, x, clock, kind, dtype, compiled=compiled).items():
                 errors = ["", ""] if kind == "training" else [error(n, given, clock, dtype, exact) for n, given in pair]
@@ -116,16 +112,9 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> list[list
                 found = compare(steps, device, rounds)
                 ratios = [a / b for a, b in zip(found["without"], found["with"], strict=True)]
                 rows.append([kind, name, switch, spread(ratios), *errors])
-        rows.append(
-            [
-                kind,
-                "bfloat16",
-                "autocast (against float32)",
-                spread(bfloat16_alone(copy.deepcopy(network), x, clock, make, rounds)),
-                "",
-                "",
-            ]
-        )
+        if torch.bfloat16 in precisions(device.type):
+            ratios = bfloat16_alone(copy.deepcopy(network), x, clock, make, rounds)
+            rows.append([kind, "bfloat16", "autocast (against float32)", spread(ratios), "", ""])
     return rows
 
 

@@ -5,8 +5,8 @@ Peers: diffusers' UNet2DModel with the same weights (the layout of google/ddpm-c
 denoising-diffusion-pytorch's Unet, as wide as gives the FLOPs of ours. Measured: one training step (forward, backward,
 fused AdamW) and the sampling of a batch (DDIM's arithmetic around the network; the cost of a step times 50), of 3x32x32
 images, in float32 and bfloat16. "equal": both in plain memory format, eager. "best": each in the faster of contiguous
-and channels_last, and compiled with --compile; ours, in sampling on a CPU, also with packed weights, and with those and
-Winograd's convolutions (networks/packed.py): the fastest of the three.
+and channels_last, and compiled with --compile. bfloat16 is left out on a processor without instructions for it, where
+it takes some fifty times as long.
 
 All contenders take turns in every round; a ratio is the median over the rounds of (peer's seconds / our seconds) of the
 same round, with the smallest and the largest. With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, so
@@ -29,8 +29,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers, unet_from_diffusers
-from common.compute import count_flops, matrix_peak
-from networks.packed import packed
+from common.compute import count_flops, matrix_peak, precisions
 from networks.unet import UNet
 
 STEPS = 50
@@ -174,7 +173,7 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[lis
         for c in field
     ]
     rows = []
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in precisions(device.type):
         peak = matrix_peak(device.type, dtype, threads)
         notes.append(f"measured peak in {str(dtype).removeprefix('torch.')}: {peak / 1e9:.0f} GFLOP/s")
         for kind, make, passes in (("training step", training, 3), ("sampling step", sampling, 1)):
@@ -186,23 +185,6 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[lis
                     network, given = prepared(c, form, x, compiled=compiled and setting == "best")
                     flags[c.name] = form + (", compiled" if compiled and setting == "best" else "")
                     steps[c.name] = make(network, given, clock, dtype)
-                    if (
-                        setting == "best"
-                        and c.name == "ours"
-                        and kind.startswith("sampling")
-                        and device.type == "cpu"
-                        and not compiled
-                    ):
-                        candidates = {
-                            "": steps["ours"],
-                            ", packed": make(packed(network, given, clock, dtype=dtype), given, clock, dtype),
-                        }
-                        candidates[", Winograd"] = make(
-                            packed(network, given, clock, dtype=dtype, winograd=True), given, clock, dtype
-                        )
-                        trial = compare(candidates, device, 2)
-                        chosen = min(trial, key=lambda n: min(trial[n]))
-                        steps["ours"], flags["ours"] = candidates[chosen], form + chosen
                 found = compare(steps, device, rounds)
                 for c in field:
                     ratios = [p / o for p, o in zip(found[c.name], found["ours"], strict=True)]

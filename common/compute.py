@@ -1,6 +1,7 @@
-"""How much a device can multiply, and how much a network asks for: the two halves of "share of the peak"."""
+"""What a device can do and how fast, and how much a network asks of it. Whoever depends on the processor asks here."""
 
 import time
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -10,6 +11,40 @@ from torch.utils.flop_counter import FlopCounterMode
 
 # Large enough that the multiplication, not its start, is timed; small enough for a fraction of a second.
 _SIZES = {"cuda": 8192, "cpu": 1024}
+
+
+@lru_cache(maxsize=1)
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether torch's CPU library (oneDNN) has kernels in bfloat16 here: on x86 it needs AVX-512 with byte and word
+    instructions; with AVX2 alone torch's own loops take some fifty times as long as float32.
+    """
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def multiplies_bfloat16(device_type: str) -> bool:
+    """Whether a device of this type ("cpu", "cuda", ...) multiplies in bfloat16 by instructions of its own."""
+    if device_type == "cpu":
+        return cpu_multiplies_bfloat16()
+    return device_type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def precisions(device_type: str) -> tuple[torch.dtype, ...]:
+    """The precisions worth measuring there: float32, and bfloat16 where there are instructions for it."""
+    return (torch.float32, torch.bfloat16) if multiplies_bfloat16(device_type) else (torch.float32,)
+
+
+def warn_of_slow_bfloat16(device_type: str) -> None:
+    """One warning per process where bfloat16 was asked for and only slows down: results stay what was asked for."""
+    if device_type not in _warned and not multiplies_bfloat16(device_type):
+        _warned.add(device_type)
+        warnings.warn(
+            f"this {device_type} has no instructions for bfloat16, and is many times slower in it than in float32: take"
+            " precision 32",
+            stacklevel=2,
+        )
+
+
+_warned: set[str] = set()
 
 
 @lru_cache(maxsize=8)

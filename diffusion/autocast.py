@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from common.compute import warn_of_slow_bfloat16
 from diffusion.denoiser import Condition, Denoiser, Prediction
 
 
@@ -14,6 +15,7 @@ class AutocastNetwork(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, *rest: Tensor | None) -> Tensor:
+        warn_of_slow_bfloat16(x.device.type)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             return self.network(x, *rest).float()
 
@@ -38,6 +40,7 @@ class Autocast(Denoiser):
         return self.denoiser.level_at(time)
 
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+        warn_of_slow_bfloat16(x.device.type)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             found = self.denoiser.predict(x, sigma, condition)
         return Prediction(**{name: None if value is None else value.to(x.dtype) for name, value in vars(found).items()})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from common.batch import Batch
-from common.compute import count_flops
+from common.compute import count_flops, warn_of_slow_bfloat16
 from common.errors import UserError
 from datamodules.base import ImageDataModule
 from lightning_modules.run_module import RunModule
@@ -117,6 +117,8 @@ class TrainedModule(RunModule):
             self.network.compile()
 
     def on_train_start(self) -> None:
+        if str(self.trainer.precision).startswith("bf16"):
+            warn_of_slow_bfloat16(self.device.type)
         self._stepped = self.global_step
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

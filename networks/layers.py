@@ -202,7 +202,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, padding: str = "end") -> None:
         super().__init__()
-        # not asked of the convolution, which may have been packed or have an adapter beside it
+        # not asked of the convolution, which may have an adapter beside it
         self.pads_end = padding == "end"
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if self.pads_end else 1)
         xavier_init(self.conv)

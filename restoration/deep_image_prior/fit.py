@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.compute import warn_of_slow_bfloat16
 from common.random_streams import RandomStreams
 from degradations.measurement import Measurement
 from networks.untrained.layers import Conv, part
@@ -52,6 +53,8 @@ class DIPFit:
         sample: Sequence[int] | None = None,
     ) -> None:
         settings.check(measurement.operator)
+        if settings.bf16:
+            warn_of_slow_bfloat16(measurement.y.device.type)
         self.measurement, self.settings, self.random = measurement, settings, random
         self.index, self.sample = (
             list(measurement.index),

@@ -14,6 +14,5 @@ def test_quick(monkeypatch, capsys):
         "frozen / peft",
         "adapter / all weights",
         "prior / merged",
-        "packed prior / packed merged",
     ):
         assert name in out

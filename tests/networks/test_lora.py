@@ -23,7 +23,6 @@ from networks.lora import (
 )
 from networks.lora_convolution import LoRAConv2d, LowRankConvolution
 from networks.lora_settings import ATTENTION_AND_CONVOLUTIONS, LoRASettings, chosen
-from networks.packed import packed
 from networks.unet import UNet
 
 X = torch.randn(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -91,16 +90,6 @@ def test_merged_is_unmerged_in_double_precision():
     expected = net(x, T.double())
     merge_adapters(net)
     torch.testing.assert_close(net(x, T.double()), expected, atol=1e-12, rtol=0)
-
-
-def test_merged_weights_can_be_packed():
-    net = adapted(network())
-    use_adapters(net, {"default": 1.0})
-    with torch.no_grad():
-        expected = net(X, T)
-        merge_adapters(net)
-        for winograd in (False, True):
-            torch.testing.assert_close(packed(net, X, T, winograd=winograd)(X, T), expected, atol=1e-4, rtol=0)
 
 
 def weights(net):
