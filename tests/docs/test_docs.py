@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from test_structure import FLOOR_OF, ROOT
+from test_structure import FLOOR_OF, FLOORS, ROOT, WITH_LIGHTNING
 
 WORDS_IN_README = 700
 PICTURE_BYTES = 300_000
@@ -233,6 +233,27 @@ def test_options_of_commands_are_those_of_the_program(page):
             if option and f'"--{option[1]}"' not in source_of(program):
                 wrong.append(f"{program} {word}")
         for config in (words[k + 1] for k, word in enumerate(words[:-1]) if word == "--config"):
-            if re.match(r"configs/[^$]*$", config) and not _PLACEHOLDER.search(config) and not (ROOT / config).is_file():
+            if (
+                re.match(r"configs/[^$]*$", config)
+                and not _PLACEHOLDER.search(config)
+                and not (ROOT / config).is_file()
+            ):
                 wrong.append(f"--config {config}")
     assert not wrong, f"{name_of(page)} shows {wrong}, which the programs do not take"
+
+
+def test_the_table_of_floors_is_that_of_the_code():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", page, re.M)
+    found = [{name.removesuffix(".py") for name in re.findall(r"`([\w.]+)`", rooms)} for _, rooms in rows]
+    assert found[::-1] == FLOORS
+    starred = set(re.findall(r"`([\w.]+)`\*", page))
+    assert starred == WITH_LIGHTNING
+
+
+def test_every_config_has_its_line():
+    page = (ROOT / "docs" / "configs.md").read_text()
+    patterns = [p for match in re.findall(r"configs/[\w./{},*-]+", page) for p in braces(balanced(match))]
+    named = {file for pattern in patterns for file in ROOT.glob(pattern)}
+    missing = [name_of(file) for file in sorted((ROOT / "configs").rglob("*.yaml")) if file not in named]
+    assert not missing, f"docs/configs.md does not say what these are: {missing}"
