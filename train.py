@@ -1,19 +1,20 @@
 """Trains a prior, or draws from one: python train.py fit --config configs/train/NAME.yaml; see README.md."""
 
-import signal
 import sys
 
-from common.errors import EXIT_PREEMPTED, run_cli
+from common.errors import run_cli
+from common.stop_signals import answer_stop_signals
 
 
 def main() -> None:
     # Until training installs its own handlers nothing is lost by leaving: a job that is stopped while it reads its data
     # is queued again like any other.
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda *_: sys.exit(EXIT_PREEMPTED))
+    answer_stop_signals()
+    from training.first_words import answered
 
-    import common.torchvision_remedy  # noqa: F401  (before whatever imports torchvision)
-    from training.cli import TrainCLI
+    if answered(sys.argv[1:]):
+        return
+    from training.cli import TrainCLI  # late: Lightning takes seconds, and a signal may come meanwhile
 
     TrainCLI()
 

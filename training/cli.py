@@ -1,16 +1,12 @@
 """The command line of train.py: Lightning's, with run folders that continue, short errors and W&B that never asks."""
 
-import inspect
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import yaml
-from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from wandb.errors import Error as WandbError
 
 from callbacks.early_stopping import EarlyStopping
 from callbacks.ema import EMA
@@ -24,78 +20,22 @@ from callbacks.restored_pictures import RestoredPictures
 from callbacks.run_checkpoint import AtomicCheckpointIO, RunCheckpoint
 from callbacks.sample_grid import SampleGrid
 from callbacks.write_images import WriteImages
-from checkpoints.classifier import LoadedClassifier, describe_classifier, load_classifier
-from checkpoints.cold_restorer import LoadedColdRestorer, describe_cold_restorer
 from checkpoints.files import load_weights, read_checkpoint_file
-from checkpoints.load import load_cold_restorer, load_prior
-from checkpoints.prior import LoadedPrior, describe_prior
-from common.errors import UserError, nearest
+from common.errors import UserError
 from common.files import require_writable_folder
-from common.renamed import modernised, modernised_words
+from common.private_names import subcommand_parser
+from common.renamed import modernised
 from common.run_folder import RunFolder, is_first_process
 from common.wandb_options import WandbOptions, agent_part
 from datamodules.run_data import RunData
-from lightning_modules.classifier import Classifier
 from lightning_modules.cold_diffusion import ColdDiffusion
 from lightning_modules.deep_image_prior import DeepImagePrior
-from lightning_modules.fine_tuning import FineTuning
 from lightning_modules.prior import PriorModule
 from lightning_modules.run_module import RunModule
+from training.parser import Parser
 from training.prepare import on_this_machine, prepare
-
-_load_yaml = get_loader("yaml")
-
-
-class Parser(LightningArgumentParser):
-    """Refuses with one sentence and the nearest name, instead of forty lines of usage; takes no abbreviated options,
-    which hide a typing mistake.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
-
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        text = " ".join(str(message).split())
-        # A subclass option is tried as each type of a union; what matters is the first trial's reason, the others say
-        # "Expected NoneType".
-        inner = re.search(
-            r"^(Parser key \"[\w.]+\"): Does not validate .*? Errors: - (.*?)(?: - Expected a <class 'NoneType'>| Given"
-            r" value type|$)",
-            text,
-        )
-        text = f"{inner.group(1)}: {inner.group(2)}" if inner else text
-        if "arguments are required" in text and "model" in text:
-            text = "no model and no data are given: name a config, --config configs/train/NAME.yaml"
-        # of an entry without a class that the parser knows, such as model.training
-        if "'dict' object has no attribute 'init_args'" in text:
-            given = next(
-                (w.partition(".class_path")[0] for w in sys.argv[1:] if re.match(r"--\w+\.[\w.]+\.class_path(=|$)", w)),
-                "--model.training",
-            )
-            text = (
-                f"{given}.class_path cannot be given by itself, because its options would remain those of another"
-                " class: "
-            )
-            text += (
-                f"give the whole entry, {given} '{{class_path: CLASS, init_args: {{...}}}}', or {given} CLASS for a"
-                " class without options"
-            )
-        unknown = re.search(r"(?:Option|unrecognized arguments:|does not accept option) '?(?:--)?([\w.]+)", text)
-        suggestion = nearest(unknown.group(1), self._known_names()) if unknown and "did you mean" not in text else ""
-        raise UserError(text + suggestion) from ex
-
-    def _known_names(self) -> list[str]:
-        """Options of this parser and of the classes of this project that a config has loaded."""
-        names = [a.dest for a in self._actions]
-        for name, module in list(sys.modules.items()):
-            if name.split(".")[0] in ("lightning_modules", "datamodules", "networks", "diffusion", "callbacks"):
-                classes = [
-                    c
-                    for c in vars(module).values()
-                    if inspect.isclass(c) and c.__module__ == name and not issubclass(c, BaseException)
-                ]
-                names += [p for c in classes for p in inspect.signature(c).parameters]
-        return names
+from training.same_checkpoint import checked_weights, module_of_the_loss
+from training.wandb_logger import wandb_logger
 
 
 class TrainCLI(LightningCLI):
@@ -155,8 +95,7 @@ class TrainCLI(LightningCLI):
         parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        set_loader("yaml", lambda text: modernised(_load_yaml(text)))  # class paths and options that were renamed since
-        super().parse_arguments(parser, modernised_words(sys.argv[1:] if args is None else args))
+        super().parse_arguments(parser, args)
         apply_seed(self.config[self.config["subcommand"]])
 
     # The run folder.
@@ -213,12 +152,12 @@ class TrainCLI(LightningCLI):
 
     def _complete(self, stored: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._plain(self._parser(self.subcommand).parse_object(modernised(stored, warn=False)))
+            return self._plain(subcommand_parser(self, self.subcommand).parse_object(modernised(stored, warn=False)))
         except UserError:  # an option of then is unknown now: the comparison names it
             return stored
 
     def _plain(self, config: Any = None) -> dict[str, Any]:
-        text = self._parser(self.subcommand).dump(
+        text = subcommand_parser(self, self.subcommand).dump(
             config or self.config[self.subcommand], skip_none=False, skip_validation=True
         )
         plain = yaml.safe_load(text)
@@ -243,7 +182,8 @@ class TrainCLI(LightningCLI):
         options = self.config_init[self.subcommand]
         if self.subcommand == "fit" and not options.trainer.get("fast_dev_run") and not options.prepare:
             self.metrics = MetricsCSV(self.run.path)
-            loggers = [self.metrics, *self._wandb_logger(WandbOptions(**vars(options.wandb)))]
+            online = wandb_logger(WandbOptions(**vars(options.wandb)), self.run, getattr(self, "plain_config", {}))
+            loggers = [self.metrics] if online is None else [self.metrics, online]
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.run.path),
             logger=loggers or False,
@@ -254,38 +194,6 @@ class TrainCLI(LightningCLI):
             self.datamodule.batch_per_process(trainer.world_size)  # before processes start and data are read
             self.model.check_trainer(trainer)
         return trainer
-
-    def _wandb_logger(self, options: WandbOptions) -> list[pl.loggers.Logger]:
-        mode = options.resolved_mode()
-        if mode == "disabled":
-            return []
-        fixed = {
-            "project": options.project,
-            "name": self.run.path.name,
-            "save_dir": str(self.run.path),
-            "group": options.group,
-            "tags": options.tags,
-        }
-        if not is_first_process():
-            return [pl.loggers.WandbLogger(**fixed, offline=True)]  # logs nothing: only the first process does
-        logger = pl.loggers.WandbLogger(**fixed, id=self.run.wandb_id(), job_type="train", offline=mode == "offline")
-        try:
-            logger.log_hyperparams(self.plain_config)
-            # Rows of validation and quality do not carry the number of images themselves, and a graph against it would
-            # leave them out.
-            logger.experiment.define_metric("images")
-            logger.experiment.define_metric("*", step_metric="images", step_sync=True)
-        except WandbError as error:
-            if mode == "offline":
-                raise
-            print(
-                f"W&B cannot be reached ({' '.join(str(error).split())[:200]}): logging offline, send it later with"
-                " wandb sync"
-            )
-            return self._wandb_logger(
-                WandbOptions(mode="offline", project=options.project, group=options.group, tags=options.tags)
-            )
-        return [logger]
 
     # The subcommands.
 
@@ -309,79 +217,13 @@ class TrainCLI(LightningCLI):
             )
             print(f"finished: {self.trainer.global_step} steps, {self.model.images_seen} images, in '{self.run.path}'")
 
-    @property
-    def _trains(self) -> RunModule:
-        """The module whose loss it is: for a fine-tuning the one that it goes on with."""
-        return self.model.inner if isinstance(self.model, FineTuning) else self.model
-
-    def _weights_of_the_prior(self) -> dict[str, Any]:
-        """The raw weights of the checkpoint, which is of what the config says."""
-        if isinstance(self._trains, ColdDiffusion):
-            return self._refuse_another_restorer().restorer.network.state_dict()
-        return self._refuse_another_prior().denoiser.network.state_dict()
-
-    def _refuse_another_restorer(self) -> LoadedColdRestorer:
-        """UserError where the checkpoint is of another network or family than the config; what its start has learnt is
-        taken over.
-        """
-        path = self.config_init[self.subcommand].ckpt_path
-        found = load_cold_restorer(path, weights="raw")
-        name = found.description["data"]["name"]
-        ours, theirs = self.model.describe(name), describe_cold_restorer(found.restorer, data=name, start=found.start)
-        for key in ("network", "family", "data", "start"):
-            if ours.get(key) != theirs.get(key):
-                raise UserError(
-                    f"--ckpt_path '{path}' has another {key} than the config"
-                    f" ({_first_difference(theirs.get(key), ours.get(key))}): give the config that it was trained with"
-                )
-        if found.start is not None:
-            self._trains.start.load(found.start.state())
-        return found
-
-    def _refuse_another_prior(self) -> LoadedPrior:
-        """UserError where the checkpoint is of another network, schedule or prediction than the config: its images
-        would be wrong, or its weights not fit.
-        """
-        path = self.config_init[self.subcommand].ckpt_path
-        prior = load_prior(path, weights="raw")
-        ours = self.model.describe(prior.description["data"]["name"])
-        # Described anew: what was written before an option existed has its default.
-        theirs = describe_prior(prior.denoiser, data=prior.description["data"]["name"])
-        for key in ("prediction", "variance", "sigma_data", "network", "schedule", "data"):
-            if ours.get(key) != theirs.get(key):
-                raise UserError(
-                    f"--ckpt_path '{path}' has another {key} than the config"
-                    f" ({_first_difference(theirs.get(key), ours.get(key))}): give the config that it was trained with"
-                )
-        return prior
-
-    def _refuse_another_classifier(self) -> LoadedClassifier:
-        """UserError where the checkpoint is not a classifier, or is of another network or shape of images than the
-        config.
-        """
-        path = self.config_init[self.subcommand].ckpt_path
-        found = load_classifier(path, weights="raw")
-        name, shape = found.description["data"].get("name", "unknown"), tuple(found.description["data"]["shape"])
-        theirs = describe_classifier(found.network, shape=shape, data=name)
-        ours = self.model.descriptions(name)["classifier"]
-        for key in ("network", "data"):
-            if ours[key] != theirs[key]:
-                raise UserError(
-                    f"--ckpt_path '{path}' has another {key} than the config"
-                    f" ({_first_difference(theirs[key], ours[key])}): give the config that it was trained with"
-                )
-        return found
-
     def before_validate(self) -> None:
         if isinstance(self.model, DeepImagePrior):
             raise UserError(
                 f"{self.subcommand} measures what was trained, and a deep image prior is fitted to the picture itself:"
                 " use fit, or restore.py"
             )
-        if isinstance(self.model, PriorModule):
-            self.weights = self._weights_of_the_prior()
-        elif isinstance(self.model, Classifier):
-            self.weights = self._refuse_another_classifier().network.state_dict()
+        self.weights = checked_weights(self.model, self.config_init[self.subcommand].ckpt_path)
 
     before_test = before_validate
 
@@ -411,12 +253,13 @@ class TrainCLI(LightningCLI):
                 f"predict draws images from a prior, and model is a {type(self.model).__name__}: give the config of a"
                 " prior"
             )
-        if isinstance(self._trains, ColdDiffusion) and self._trains.start is None:
+        trains = module_of_the_loss(self.model)
+        if isinstance(trains, ColdDiffusion) and trains.start is None:
             raise UserError(
                 "model.start is null, so this restorer does not generate: give a start of diffusion/cold_starts/, or"
                 " restore with evaluate.py"
             )
-        self.weights = self._weights_of_the_prior()
+        self.weights = checked_weights(self.model, self.config_init["predict"].ckpt_path)
         options = self.config_init["predict"]
         if options.num_images is not None:
             if options.num_images < 1:
@@ -442,12 +285,3 @@ def apply_seed(options: Any) -> None:
     if options.get("seed") is not None:
         options.seed_everything = options.model.init_args.seed = options.data.init_args.seed = options.seed
         options.seed = None
-
-
-def _first_difference(there: Any, here: Any, key: str = "") -> str:
-    """ "init_args.channels: 48 there, 32 here" for the first difference of two plain values."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for name in dict.fromkeys([*there, *here]):
-            if there.get(name) != here.get(name):
-                return _first_difference(there.get(name), here.get(name), f"{key}.{name}".lstrip("."))
-    return f"{key or 'it'}: {there!r} there, {here!r} here"

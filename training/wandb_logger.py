@@ -1,0 +1,47 @@
+"""The W&B logger of a training run: online where it can be, else offline, and one run however often it is continued."""
+
+from typing import Any
+
+from lightning.pytorch.loggers import WandbLogger
+
+from common.run_folder import RunFolder, is_first_process
+from common.wandb_options import WandbOptions
+
+
+def wandb_logger(options: WandbOptions, run: RunFolder, config: dict[str, Any]) -> WandbLogger | None:
+    """The logger, its config written; None where W&B is switched off.
+
+    Args:
+        options: where to log; a server that cannot be reached ends in a log offline, which is said.
+        run: the run folder: its name is the run's name, and it holds the files and the id.
+        config: the whole config (plain), shown in W&B; asked for in the first process only.
+    """
+    mode = options.resolved_mode()
+    if mode == "disabled":
+        return None
+    from wandb.errors import Error as WandbError  # late: it takes half a second, which a run without it does not spend
+
+    fixed: dict[str, Any] = {
+        "project": options.project,
+        "name": run.path.name,
+        "save_dir": str(run.path),
+        "group": options.group,
+        "tags": options.tags,
+    }
+    if not is_first_process():
+        return WandbLogger(**fixed, offline=True)  # logs nothing: only the first process does
+    logger = WandbLogger(**fixed, id=run.wandb_id(), job_type="train", offline=mode == "offline")
+    try:
+        logger.log_hyperparams(config)
+        # Rows of validation and quality do not carry the number of images themselves, and a graph against it would
+        # leave them out.
+        logger.experiment.define_metric("images")
+        logger.experiment.define_metric("*", step_metric="images", step_sync=True)
+    except WandbError as error:
+        if mode == "offline":
+            raise
+        reason = " ".join(str(error).split())[:200]
+        print(f"W&B cannot be reached ({reason}): logging offline, send it later with wandb sync")
+        offline = WandbOptions(mode="offline", project=options.project, group=options.group, tags=options.tags)
+        return wandb_logger(offline, run, config)
+    return logger
