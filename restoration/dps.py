@@ -43,7 +43,11 @@ class DPS(PosteriorSampler):
     """
 
     needs = frozenset({"gradient"})
-    bias = Bias("TODO", mean=9.0, deviation=(0.0, 99.0))
+    bias = Bias(
+        "explains y, its noise included, with a spread that comes from the scale and not from the level of the noise",
+        mean=2.0,
+        deviation=(0.03, 1.7),
+    )
 
     def __init__(
         self,

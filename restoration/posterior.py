@@ -92,7 +92,7 @@ class PosteriorSampler(Method):
             \"\"\"x0' = x0 + A^T (y - A x0), x' = x0' + sigma' z. Wang et al. 2022 (2212.00490).\"\"\"
 
             needs = frozenset({"mask"})
-            bias = Bias("measured pixels keep the noise of y", mean=1.5, deviation=(0.0, 1.2))
+            bias = Bias("measured pixels keep the noise of y", mean=0.5, deviation=(0.0, 1.1))
 
             def step(self, problem, prepared, predict, x, sigma, sigma_next, noise):
                 x0 = predict(x, sigma).x0

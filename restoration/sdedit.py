@@ -40,7 +40,11 @@ class SDEdit(PosteriorSampler):
 
     needs = frozenset({"linear"})
     reasons = {"linear": "an image-shaped guide A^+ y"}
-    bias = Bias("TODO", mean=9.0, deviation=(0.0, 99.0))
+    bias = Bias(
+        "forgets y as it forgets the faults of the guide: samples lie between the guide and the prior's own",
+        mean=6.0,
+        deviation=(0.9, 6.5),
+    )
 
     def __init__(
         self,
@@ -62,7 +66,8 @@ class SDEdit(PosteriorSampler):
         self.sampler.check(prior)
         time = torch.tensor([round(start * prior.num_timesteps) - 1.0], dtype=torch.float64).clamp(min=0)
         # min: a spacing such as "leading" may begin below the level asked for.
-        self.sigmas = below(self.sigmas, min(float(prior.level_at(time)), float(self.sigmas[0])))
+        self.highest = min(float(prior.level_at(time)), float(self.sigmas[0]))
+        self.sigmas = below(self.sigmas, self.highest)
 
     def levels(self) -> list[float]:
         """From the guide, at level 0, up to the start and down again, and so on."""
@@ -88,7 +93,7 @@ class SDEdit(PosteriorSampler):
         sigma_next: float,
         noise: NoiseSequence,
     ) -> tuple[Tensor, Tensor]:
-        if sigma == float(self.sigmas[0]):
+        if sigma == self.highest:
             prepared.memory = self.sampler.start(self.sigmas.tolist())
         outcome = self.sampler.step(predict, x, sigma, sigma_next, prepared.memory, noise)
         prepared.memory = outcome.memory

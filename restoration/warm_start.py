@@ -19,7 +19,7 @@ from diffusion.denoiser import Condition, Denoiser, Prediction
 from diffusion.levels import down_from, time_at
 from diffusion.samplers.base import Predict, Sampler, predictor
 from diffusion.samplers.ddpm import AncestralDDPM
-from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
+from restoration.base import Bias, Cost, Method, OnStep, Restoration, Unsupported
 from restoration.consistency import check_projection, projection
 from restoration.dps import guided_step, step_scales
 from restoration.remaining_error import check_remaining_error, remaining_error
@@ -106,6 +106,8 @@ class WarmStart(Method):
         )
         self.sampler.check(prior)
         self.uses_truth = first is not None and first.uses_truth
+        # From the measurement itself the chain draws from the posterior; from another picture it does not.
+        self.bias = Bias() if first is None and consistency == "none" else None
         self.deterministic = first is None and start_255 is None and (steps == 1 or not self.sampler.stochastic)
 
     def check(self, operator: Operator, noise: Noise) -> None:

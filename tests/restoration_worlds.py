@@ -3,7 +3,7 @@ chains.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.random_streams import RandomStreams
 from degradations.base import Operator, Shape
@@ -40,6 +40,27 @@ class Cubed(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         return x**3
+
+
+class CountingNetwork(nn.Module):
+    """Counts what a network computes: the rows of every call, and of every gradient that came back to its input."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.forwards: list[int] = []
+        self.backwards: list[int] = []
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
+        self.forwards.append(len(x))
+        if x.requires_grad:
+            x = x.view_as(x)
+            x.register_hook(lambda gradient: self.backwards.append(len(gradient)))
+        return self.network(x, time, label)
+
+    def clear(self) -> None:
+        self.forwards.clear()
+        self.backwards.clear()
 
 
 def correlated_pair() -> GaussianDenoiser:
