@@ -16,9 +16,16 @@ class ClippedGaussianNoise(UnitNoise):
     """v = round(255 clip(u + s n, 0, 1)) / 255, n ~ N(0, 1): what a published noisy PNG holds. The same n as
     GaussianNoise has.
 
-    Give exactly one of sigma ([-1, 1] units), sigma_255 (0..255 units), sigma_unit (s, [0, 1] units). Published levels
-    low/medium/high are sigma_unit 0.12/0.18/0.26 (Wang et al. 2021, 2112.06074). `sigma` is that before clipping.
-    Raises ValueError where none or several are given or the level is negative.
+    Exactly one of the three options is given. Published levels low/medium/high are sigma_unit 0.12/0.18/0.26 (Wang et
+    al. 2021, 2112.06074). The attribute `sigma` is that before clipping; `rms` and `variance` are of what was stored.
+
+    Args:
+        sigma: 2 s, the standard deviation before clipping in [-1, 1] units, at least 0.
+        sigma_255: the same in 0..255 units.
+        sigma_unit: s itself, in [0, 1] units.
+
+    Raises:
+        ValueError: where none or several are given, or the level is negative or not finite.
     """
 
     clip = True

@@ -2,6 +2,8 @@
 measured values.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,13 +27,26 @@ def log_normal_interval(low: Tensor, high: Tensor, mean: Tensor, std: Tensor | f
     a, b = (low - mean) / std, (high - mean) / std
     flip = a + b > 0  # the upper tail is the lower one of -x
     a, b = torch.where(flip, -b, a), torch.where(flip, -a, b)
-    log_b = torch.special.log_ndtr(b)
-    return log_b + torch.log(-torch.expm1(torch.special.log_ndtr(a) - log_b))
+    log_b = _log_ndtr(b)
+    return log_b + torch.log(-torch.expm1(_log_ndtr(a) - log_b))
+
+
+def _log_ndtr(x: Tensor) -> Tensor:
+    """log Phi(x). torch.special.log_ndtr has this value, but its derivative is NaN below -50."""
+    tail = x.clamp(max=-1)
+    low = torch.log(torch.special.erfcx(-tail / 2**0.5) / 2) - tail.square() / 2
+    return torch.where(x < -1, low, torch.special.log_ndtr(x.clamp(min=-1)))
 
 
 def sum_measured(values: Tensor, mask: Tensor | None) -> Tensor:
     """The sum over the measured values of each image, [B]. mask: 1 where a value was measured, broadcasts to values."""
     return (values if mask is None else values * mask.to(values)).flatten(1).sum(1)
+
+
+def check_index(clean: Tensor, index: Sequence[int]) -> None:
+    """ValueError where there are not as many indices as images: noise of several images would be added to one."""
+    if len(index) != len(clean):
+        raise ValueError(f"index must have one entry per image, got {len(index)} for {len(clean)} images")
 
 
 def check_misfit(y: Tensor, clean: Tensor, sigma: float) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from common.image_range import sigma_from, sigma_to_255
 from common.random_streams import RandomStreams
-from degradations.likelihood import check_misfit, sum_measured
+from degradations.likelihood import check_index, check_misfit, sum_measured
 
 
 class Noise(ABC):
@@ -64,10 +64,15 @@ class Noise(ABC):
 
 
 class GaussianNoise(Noise):
-    """n ~ N(0, sigma^2 I). Give exactly one of sigma ([-1, 1] units), sigma_255 (0..255 units), sigma_unit ([0, 1]
-    units); 0 is no noise.
+    """n ~ N(0, sigma^2 I): white noise. Exactly one of the three options is given.
 
-    Raises ValueError where none or several are given or the level is negative.
+    Args:
+        sigma: standard deviation in [-1, 1] units, at least 0, which is no noise.
+        sigma_255: the same in 0..255 units (sigma = sigma_255 / 127.5).
+        sigma_unit: the same in [0, 1] units (sigma = 2 sigma_unit).
+
+    Raises:
+        ValueError: where none or several are given, or the level is negative or not finite.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class GaussianNoise(Noise):
         return (sum_measured(square, mask) / (2 * self.sigma**2)).to(clean.dtype)
 
     def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
+        check_index(clean, index)
         if self.sigma == 0:
             return clean
         noise = random.normal_batch("measurement", index, [0] * len(index), clean.shape[1:], clean.device)

@@ -43,11 +43,11 @@ class SpeckleNoise(UnitNoise):
         return unit * (1 + self.sigma_unit * noise)
 
     def nats(self, v: Tensor, unit: Tensor) -> Tensor:
-        """(v - u)^2 / (2 s^2 u^2) + log |u|; clipped, -log P(level | u): the normal law between the edges of the level.
+        """(v - u)^2 / (2 s^2 u^2) + log u; clipped, -log P(level | u): the normal law between the edges of the level.
 
-        |u| counts as half a grey level at least: black has no noise, and its density no bound.
+        u counts as half a grey level at least: black has no noise and its density no bound, nor is there light below.
         """
-        light = unit.abs().clamp(min=_LEAST)
+        light = unit.clamp(min=_LEAST)
         if self.clip:
             return -log_normal_interval(*level_bins(v), unit, self.sigma_unit * light)
         return ((v - unit) / (self.sigma_unit * light)).square() / 2 + light.log()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from common.image_range import sigma_to_255, to_float, to_uint8
 from common.random_streams import RandomStreams
-from degradations.likelihood import check_misfit, sum_measured
+from degradations.likelihood import check_index, check_misfit, sum_measured
 from degradations.noise import Noise
 
 
@@ -41,8 +41,7 @@ class UnitNoise(Noise):
         return sum_measured(nats, mask).to(clean.dtype)
 
     def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
-        if len(index) != len(clean):
-            raise ValueError(f"index must have one entry per image, got {len(index)} for {len(clean)} images")
+        check_index(clean, index)
         drawn = torch.stack([self.draw((image + 1) / 2, int(i), random) for image, i in zip(clean, index, strict=True)])
         noisy = 2 * drawn.to(clean) - 1
         return to_float(to_uint8(noisy)).to(clean) if self.clip else noisy
