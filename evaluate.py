@@ -10,24 +10,20 @@ sheets, a report.
 The same command again goes on where it was interrupted and never restores an image twice.
 """
 
-import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)
-
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
-from common.errors import EXIT_PREEMPTED, UserError, fail, run_cli
+from common.errors import UserError, run_cli
+from common.private_names import option_strings
+from common.stop_signals import answer_stop_signals
 from common.wandb_options import agent_part
 from evaluation.command_line import make_parser, split_overrides, with_nearest
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, _stop)
+    answer_stop_signals()
     parser = make_parser(__doc__)
     args, rest = parser.parse_known_args()
-    known = [option for action in parser._actions for option in action.option_strings]
+    known = option_strings(parser)
     overrides = split_overrides(rest, known)
     if not args.config:
         raise UserError("--config is missing: give a file such as configs/evaluate/mnist.yaml; see --help")
@@ -35,10 +31,14 @@ def main() -> None:
         overrides.append(("limit", str(args.limit)))
     if args.prior is not None:
         overrides.append(("priors.default.path", f"'{args.prior}'"))
-    # Imported late: --help and mistakes on the command line answer at once.
+    # Late, and in this order: --help and mistakes on the command line or in YAML answer before torch is imported.
+    from common.yaml_files import read_yaml
+
+    for path in args.config:
+        read_yaml(path)
+    import common.torchvision_remedy  # noqa: F401  (before whatever imports torchvision)
     from evaluation.config import read_config
     from evaluation.generation.config import is_generation, read_generation_config
-    from evaluation.run import Options
 
     generation = is_generation(args.config)
     if generation and args.metrics_only:
@@ -54,6 +54,8 @@ def main() -> None:
     output = (
         args.output or Path("results") / (last.parent.name if last.stem == "evaluate" else last.stem) / agent_part()
     )
+    from evaluation.run import Options
+
     options = Options(
         output=output,
         devices=args.devices,
@@ -66,12 +68,6 @@ def main() -> None:
     else:
         from evaluation.run import dry_run, evaluate
     (dry_run if args.dry_run else evaluate)(config, options)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    del number, frame
-    fail("stopped by SIGTERM; run the same command again to go on")
-    sys.exit(EXIT_PREEMPTED)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import Batch
+from common.private_names import foreach_norm
 from lightning_modules.base import TrainedModule
 
 
@@ -15,7 +16,7 @@ def are_finite(tensors: list[Tensor]) -> list[bool]:
             by_kind.setdefault((t.device, t.dtype), []).append(i)
     good = [True] * len(tensors)
     for rows in by_kind.values():
-        largest = torch.stack(torch._foreach_norm([tensors[i] for i in rows], float("inf")))
+        largest = torch.stack(foreach_norm([tensors[i] for i in rows], float("inf")))
         for i, finite in zip(rows, largest.isfinite().tolist(), strict=True):
             good[i] = finite
     return good

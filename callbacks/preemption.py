@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 
 from common.errors import EXIT_PREEMPTED
 from common.files import write_atomically
+from common.private_names import leave_out_the_sigterm_broadcast
 from common.run_folder import PREEMPTED
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -42,9 +43,7 @@ class Preemption(pl.Callback):
         self._stepped = trainer.global_step
         if threading.current_thread() is threading.main_thread():
             self._previous = {s: signal.signal(s, self._remember) for s in SIGNALS}
-            # Lightning asks all processes before every step whether its own handler saw SIGTERM, and waits for the
-            # device to know: that handler is replaced.
-            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+            leave_out_the_sigterm_broadcast(trainer)  # of Lightning's handler, which was just replaced
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self._signal == number == signal.SIGINT:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.private_names import foreach_lerp_
+
 
 def decay_of(images_per_step: int, images_seen: int, *, half_life_images: float, ramp: float | None) -> float:
     """d = 0.5^(images_per_step / h), h = min(half_life_images, ramp * images_seen): the decay of one update, measured
@@ -62,7 +64,7 @@ class WeightAverage:
         if any(p.dtype != torch.float32 for p in parameters):
             parameters = [p.float() for p in parameters]
         for average, decay in zip(self._averages, decays, strict=True):
-            torch._foreach_lerp_(average, parameters, 1 - decay)  # one kernel for all tensors
+            foreach_lerp_(average, parameters, 1 - decay)  # one kernel for all tensors
         self.updates += 1
 
     @torch.no_grad()

@@ -9,6 +9,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from common.private_names import mkldnn_multiplies_bfloat16
+
 # Large enough that the multiplication, not its start, is timed; small enough for a fraction of a second.
 _SIZES = {"cuda": 8192, "cpu": 1024}
 
@@ -18,7 +20,7 @@ def cpu_multiplies_bfloat16() -> bool:
     """Whether torch's CPU library (oneDNN) has kernels in bfloat16 here: on x86 it needs AVX-512 with byte and word
     instructions; with AVX2 alone torch's own loops take some fifty times as long as float32.
     """
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and mkldnn_multiplies_bfloat16()
 
 
 def multiplies_bfloat16(device_type: str) -> bool:

@@ -1,11 +1,12 @@
 """Mistakes that a user can mend: one sentence on standard error, a non-zero exit code, no stack trace."""
 
-import atexit
 import difflib
 import errno
 import os
 import sys
 from collections.abc import Callable, Iterable
+
+from common.private_names import run_exit_functions
 
 
 class UserError(Exception):
@@ -81,7 +82,7 @@ def _leave(code: int) -> None:
     distributed = sys.modules.get("torch.distributed")
     if code == 0 or distributed is None or not (distributed.is_available() and distributed.is_initialized()):
         sys.exit(code)
-    atexit._run_exitfuncs()
+    run_exit_functions()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

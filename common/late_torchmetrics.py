@@ -16,6 +16,8 @@ import threading
 from types import ModuleType
 from typing import Any
 
+from common.private_names import give_logger
+
 #: name in torchmetrics -> public module that defines it.
 DEFINED_IN = {
     "Metric": "torchmetrics.metric",
@@ -67,7 +69,7 @@ def apply() -> bool:
         return False
     package = importlib.util.module_from_spec(spec)
     package.__class__ = _Package
-    package._logger = logging.getLogger("torchmetrics")  # its utilities take it; the same object in its __init__
+    give_logger(package, logging.getLogger("torchmetrics"))  # the same object as in its __init__
     sys.modules["torchmetrics"] = package
     return True
 

@@ -21,6 +21,7 @@ USED = (
     ("torch", "2.13.0", "torch", "_foreach_copy_"),
     ("torch", "2.13.0", "torch", "_foreach_lerp_"),
     ("torch", "2.13.0", "torch", "_foreach_norm"),
+    ("torch", "2.13.0", "torch", "ops.mkldnn._is_mkldnn_bf16_supported"),
     ("torch", "2.13.0", "torch.nn", "Module._compiled_call_impl"),
     (
         "lightning",
@@ -80,6 +81,13 @@ def foreach_norm(tensors: Sequence["Tensor"], order: float) -> "Iterable[Tensor]
     import torch
 
     return torch._foreach_norm(tensors, order)
+
+
+def mkldnn_multiplies_bfloat16() -> bool:
+    """Whether oneDNN has kernels in bfloat16 for this processor; torch asks the same before it takes them."""
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def compiled_call(network: "nn.Module") -> Any:

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from common.batch import Batch
 from common.compute import count_flops, warn_of_slow_bfloat16
 from common.errors import UserError
+from common.private_names import compiled_call, set_compiled_call
 from datamodules.base import ImageDataModule
 from lightning_modules.run_module import RunModule
 
@@ -113,7 +114,7 @@ class TrainedModule(RunModule):
     def configure_model(self) -> None:
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)
-        if self.compile_network and self.network._compiled_call_impl is None:
+        if self.compile_network and compiled_call(self.network) is None:
             self.network.compile()
 
     def on_train_start(self) -> None:
@@ -159,17 +160,19 @@ class TrainedModule(RunModule):
         Nothing is logged, the network runs eagerly (so that its layers can be watched), and the clock and the global
         generators are put back.
         """
-        seen, compiled = self.images_seen, self.network._compiled_call_impl
+        seen, compiled = self.images_seen, compiled_call(self.network)
         buffers = [(b, b.clone()) for b in self.network.buffers()]
         devices = [self.device] if self.device.type == "cuda" else []
-        self.images_seen, self.network._compiled_call_impl = images_seen, None
+        self.images_seen = images_seen
+        set_compiled_call(self.network, None)
         self.log = self.log_dict = lambda *_, **__: None  # hides the methods while the block runs
         try:
             with torch.random.fork_rng(devices=devices), self.trainer.precision_plugin.forward_context():
                 yield
         finally:
             del self.log, self.log_dict
-            self.images_seen, self.network._compiled_call_impl = seen, compiled
+            self.images_seen = seen
+            set_compiled_call(self.network, compiled)
             with torch.no_grad():
                 for buffer, value in buffers:
                     buffer.copy_(value)

@@ -14,6 +14,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from common.errors import UserError, nearest
+from common.private_names import register_adapter_layer
 from networks.lora_convolution import LoRAConv2d
 from networks.lora_settings import LoRASettings, adaptable
 
@@ -47,7 +48,7 @@ def add_adapter(network: nn.Module, settings: LoRASettings, name: str = "default
         use_dora=settings.dora,
         target_modules="|".join(re.escape(layer) for layer in settings.layers),
     )
-    config._register_custom_module({nn.Conv2d: LoRAConv2d})
+    register_adapter_layer(config, {nn.Conv2d: LoRAConv2d})
     with warnings.catch_warnings():
         # several adapters are what is wanted
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")

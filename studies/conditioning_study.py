@@ -32,6 +32,7 @@ from common.errors import UserError, run_cli
 from common.files import require_writable_folder, write_atomically
 from common.image_range import to_float, to_uint8
 from common.pictures import grid, png_bytes
+from common.private_names import foreach_copy_, foreach_lerp_
 from common.random_streams import RandomStreams
 from datamodules.base import ImageDataModule
 from datamodules.store import ImageSet
@@ -152,7 +153,7 @@ class Run:
             torch.nn.utils.clip_grad_norm_(self.denoiser.network.parameters(), 1.0)
             optimizer.step()
             keep = min(AVERAGE, (step + 1) / (step + 10))
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.denoiser.network.parameters()], 1 - keep)
+            foreach_lerp_(self.average, [p.detach() for p in self.denoiser.network.parameters()], 1 - keep)
             self.seconds += time.process_time() - begun
             recent = [*recent[-99:], float(loss.detach())]
             if step in at:
@@ -185,12 +186,12 @@ class Run:
         """The averaged weights inside the network, in eval mode; put back afterwards."""
         parameters = [p.data for p in self.denoiser.network.parameters()]
         raw = [p.clone() for p in parameters]
-        torch._foreach_copy_(parameters, self.average)
+        foreach_copy_(parameters, self.average)
         self.denoiser.network.eval()
         try:
             yield
         finally:
-            torch._foreach_copy_(parameters, raw)
+            foreach_copy_(parameters, raw)
             self.denoiser.network.train()
 
     def _x0_losses(self) -> dict[str, float]:

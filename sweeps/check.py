@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.private_names import subcommand_parser
 from sweeps.expand import Combination, Sweep, is_seed
 
 
@@ -59,7 +60,7 @@ def _training(combinations: list[Combination]) -> Iterator[tuple[Combination, Ex
             apply_seed(options)
             kind = str({k: v for k, v in combination.options.items() if not is_seed(k)})
             if kind not in built:
-                cli._parser(config["subcommand"]).instantiate_classes(options)
+                subcommand_parser(cli, config["subcommand"]).instantiate_classes(options)
                 built.add(kind)
         except (UserError, ValueError) as error:
             yield combination, error

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from common.private_names import foreach_add_
 from networks.untrained.layers import part
 
 
@@ -99,4 +100,4 @@ class IndependentAdam(torch.optim.Optimizer):
             eps=group["eps"],
             maximize=False,
         )
-        torch._foreach_add_([s["step"] for s in states] if copy is None else counts, 1)
+        foreach_add_([s["step"] for s in states] if copy is None else counts, 1)
