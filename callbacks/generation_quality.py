@@ -9,7 +9,7 @@ import torch
 from checkpoints.features import ClassifierFeatures, InceptionFeatures
 from common.errors import UserError
 from common.image_range import to_uint8
-from evaluation.generation.measures import quality, too_few
+from evaluation.generation.measures import metrics_of, quality, too_few
 from evaluation.generation.reference import reference_features
 from lightning_modules.prior import PriorModule
 from metrics.features import FeatureNetwork, Features
@@ -116,17 +116,17 @@ class GenerationQuality(pl.Callback):
         seconds = time.monotonic() - began
         if not trainer.is_global_zero:
             return
-        found = quality(drawn, self._reference)
+        found = quality(metrics_of(network), drawn, self._reference)
         values = {"quality/images_per_second": self.num_images / seconds, "images": float(pl_module.images_seen)}
-        for name, estimate in found.values():
+        for name, estimate in found.numbers.items():
             values[f"quality/{name}"] = estimate.value
             if estimate.low == estimate.low:  # not NaN
                 values |= {f"quality/{name}_low": estimate.low, f"quality/{name}_high": estimate.high}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
         print(
-            f"quality at step {trainer.global_step}: FID {found.fid.value:.3f} [{found.fid.low:.3f},"
-            f" {found.fid.high:.3f}], KID x 1000 {1000 * found.kid.value:.3f}, {self.num_images} images, features"
+            f"quality at step {trainer.global_step}: FID {found['fid'].value:.3f} [{found['fid'].low:.3f},"
+            f" {found['fid'].high:.3f}], KID x 1000 {1000 * found['kid'].value:.3f}, {self.num_images} images, features"
             f" {network.name}, {seconds:.0f} s",
             flush=True,
         )

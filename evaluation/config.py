@@ -2,41 +2,31 @@
 
 import copy
 import dataclasses
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from checkpoints.foreign.adm_flags import PRESETS
-from checkpoints.lora.files import AdapterEntry
 from common.errors import UserError, nearest
 from common.yaml_files import merge, override, read_yaml
+from evaluation.entries import Spec, a_mapping, known_keys, named_entries, optional_number, spec_of, whole_number
+from evaluation.prior_entry import Prior, plain_priors, prior_of
 from evaluation.report.wandb_entry import WandbEntry
-
-Spec = dict[str, Any]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 
 DEFAULT_METRICS: dict[str, Spec] = {
     "psnr": {"class_path": "metrics.psnr.PSNR", "init_args": {}},
     "ssim": {"class_path": "metrics.ssim.SSIM", "init_args": {}},
     "consistency": {"class_path": "metrics.consistency.Consistency", "init_args": {}},
+    "psnr_mean": {"class_path": "metrics.psnr_mean.PSNRMean", "init_args": {}},
+    "pairwise_rmse": {"class_path": "metrics.pairwise_rmse.PairwiseRMSE", "init_args": {}},
+    "calibration": {"class_path": "metrics.calibration.Calibration", "init_args": {}},
 }
 
-
-@dataclass(frozen=True)
-class Prior:
-    """A checkpoint: path of a .ckpt or .safetensors, which of its weights, "ema" or "raw", and the adapters that are
-    added to them.
-
-    Or a foreign checkpoint, see checkpoints/foreign/detect.py; preset: of a .pt file of guided-diffusion.
-    """
-
-    path: str
-    weights: str = "ema"
-    adapters: tuple[AdapterEntry, ...] = ()
-    preset: str | None = None
+#: Added to them where `features` names a network.
+FEATURE_METRICS: dict[str, Spec] = {
+    "fid": {"class_path": "metrics.fid.FID", "init_args": {}},
+    "kid": {"class_path": "metrics.kid.KID", "init_args": {}},
+}
 
 
 @dataclass(frozen=True)
@@ -65,8 +55,9 @@ class MethodEntry:
 
 @dataclass(frozen=True)
 class Config:
-    """One evaluation: every task with every method on the first `limit` images of a split. features: the network that
-    FID and KID are measured with, None for neither. wandb: where the table is logged.
+    """One evaluation: every task with every method on the first `limit` images of a split. metrics: of one image, of
+    several samples, of a set of images, by class path. features: the network of those that compare sets, unless they
+    name their own; with it come FID and KID. wandb: where the table is logged.
     """
 
     data: Spec
@@ -124,7 +115,8 @@ def parse_config(raw: dict[str, Any], where: str) -> Config:
         raise UserError(
             f"{where}: every entry of '{'methods' if tasks else 'tasks'}' was removed (null): keep at least one"
         )
-    raw["metrics"] = merge(DEFAULT_METRICS, a_mapping(raw.get("metrics") or {}, f"{where}, metrics"))
+    defaults = DEFAULT_METRICS | (FEATURE_METRICS if raw.get("features") is not None else {})
+    raw["metrics"] = merge(defaults, a_mapping(raw.get("metrics") or {}, f"{where}, metrics"))
     metrics = {n: spec_of(v, f"{where}, metrics.{n}") for n, v in named_entries(raw, "metrics", where)}
     for name, method in methods.items():
         for task in method.tasks or ():
@@ -155,25 +147,6 @@ def parse_config(raw: dict[str, Any], where: str) -> Config:
         wandb=WandbEntry(**wandb).check(where),
         features=None if raw.get("features") is None else spec_of(raw["features"], f"{where}, features"),
     )
-
-
-def spec_of(value: Any, where: str) -> Spec:
-    """{class_path, init_args} from itself or from a bare class path; UserError for anything else."""
-    if isinstance(value, str):
-        value = {"class_path": value}
-    value = a_mapping(value, where)
-    unknown = sorted(set(value) - {"class_path", "init_args"})
-    if unknown:
-        raise UserError(
-            f"{where}: unknown key '{unknown[0]}'{nearest(unknown[0], ('class_path', 'init_args'))}; it has class_path"
-            " and init_args"
-        )
-    if not isinstance(value.get("class_path"), str):
-        raise UserError(f"{where}: class_path is missing; write class_path: package.module.Class")
-    return {
-        "class_path": value["class_path"],
-        "init_args": a_mapping(value.get("init_args") or {}, f"{where}.init_args"),
-    }
 
 
 def written_out(raw: dict[str, Any]) -> dict[str, Any]:
@@ -230,91 +203,3 @@ def _method(value: Any, where: str) -> MethodEntry:
         num_samples=whole_number(value.get("num_samples", 1), 1, f"{where}.num_samples"),
         tasks=tuple(tasks) if tasks is not None else None,
     )
-
-
-def plain_priors(priors: dict[str, Prior]) -> dict[str, Any]:
-    """As dictionaries; without adapters and preset they are what they were before there were any."""
-    plain = {name: dataclasses.asdict(prior) for name, prior in priors.items()}
-    for entry in plain.values():
-        entry["adapters"] = list(entry["adapters"])
-        if not entry["adapters"]:
-            del entry["adapters"]
-        if entry["preset"] is None:
-            del entry["preset"]
-    return plain
-
-
-def prior_of(value: Any, where: str) -> Prior:
-    value = {"path": value} if isinstance(value, str) else dict(a_mapping(value, where))
-    known_keys(value, Prior, where)
-    if not isinstance(value.get("path"), str) or not value["path"]:
-        raise UserError(
-            f"{where}: path is missing; give the path of a checkpoint or of a foreign checkpoint (docs/checkpoints.md),"
-            " or --prior PATH"
-        )
-    if value.get("weights", "ema") not in ("ema", "raw"):
-        raise UserError(f"{where}.weights must be ema or raw, got '{value['weights']}'")
-    adapters = value.get("adapters") or []
-    # by name, so that a later file or the command line can change one; null takes one out
-    if isinstance(adapters, dict):
-        given = [(f"{where}.adapters.{name}", entry) for name, entry in adapters.items() if entry is not None]
-    elif isinstance(adapters, (list, tuple)):
-        given = [(f"{where}.adapters[{k}]", entry) for k, entry in enumerate(adapters)]
-    else:
-        raise UserError(f"{where}.adapters must be paths or {{path, scale}}, by name or as a list, got {adapters!r}")
-    entries = tuple(_adapter(entry, place) for place, entry in given)
-    preset = value.get("preset")
-    if preset is not None and preset not in PRESETS:
-        raise UserError(
-            f"{where}.preset: there is no preset '{preset}'{nearest(str(preset), PRESETS)}; there are"
-            f" {', '.join(PRESETS)}"
-        )
-    return Prior(path=value["path"], weights=value.get("weights", "ema"), adapters=entries, preset=preset)
-
-
-def _adapter(value: Any, where: str) -> AdapterEntry:
-    value = known_keys({"path": value} if isinstance(value, str) else a_mapping(value, where), AdapterEntry, where)
-    if not isinstance(value.get("path"), str) or not value["path"]:
-        raise UserError(f"{where}: path is missing; give the folder of an adapter or a .ckpt that holds one")
-    scale = value.get("scale", 1.0)
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
-        raise UserError(f"{where}.scale must be a finite number, got {scale!r}")
-    return AdapterEntry(path=value["path"], scale=float(scale))
-
-
-def named_entries(raw: dict[str, Any], key: str, where: str) -> list[tuple[str, Any]]:
-    """The entries of a mapping by name; one that is null was removed by a later file. Names become folders, so they are
-    plain words.
-    """
-    entries = a_mapping(raw.get(key) or {}, f"{where}, {key}")
-    for name in entries:
-        if not NAME.fullmatch(name):
-            raise UserError(
-                f"{where}, {key}: '{name}' is not a usable name: letters, digits, '_', '+' and '-', because it names a"
-                " folder"
-            )
-    return [(n, v) for n, v in entries.items() if v is not None]
-
-
-def known_keys(value: dict[str, Any], cls: type, where: str) -> dict[str, Any]:
-    known = [f.name for f in dataclasses.fields(cls)]
-    for key in value:
-        if key not in known:
-            raise UserError(f"{where}: unknown key '{key}'{nearest(key, known)}; the keys are {', '.join(known)}")
-    return value
-
-
-def a_mapping(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{where} must be a mapping, got {value!r}")
-    return value
-
-
-def whole_number(value: Any, least: int, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{where} must be a whole number of at least {least}, got {value!r}")
-    return value
-
-
-def optional_number(value: Any, where: str) -> int | None:
-    return None if value is None else whole_number(value, 1, where)

@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -24,105 +24,138 @@ from evaluation.plan import Key, Plan
 from evaluation.progress import INTERVAL, say
 from evaluation.report.statistics import Interval
 from evaluation.rows import Row, cell_text
-from metrics.fid import fid_of_pairs
-from metrics.jackknife import Estimate
-from metrics.kid import kid_of_pairs
+from metrics.base import DistributionMetric, Missing
+from metrics.features import FeatureNetwork, FeatureRows, Features
 
 KEY = ("task", "method", "n", "features", "features_fingerprint")
-MEASURES: dict[str, Callable[[Tensor, Tensor], Estimate]] = {"fid": fid_of_pairs, "kid": kid_of_pairs}
-VALUES = tuple(f"{name}{end}" for name in MEASURES for end in ("", "_ci_low", "_ci_high"))
-HEADER = (*KEY, *VALUES, "files", "fingerprint")
-LEAST = 4  # images that a jackknife needs
+ENDS = ("", "_ci_low", "_ci_high")
 BATCH = 250
+ABSENT = "-"  # a metric that this line was not asked for; an empty cell is one without a number
 
-#: {(task, method): {measure: interval}}
+#: {(task, method): {metric: interval}}
 Distances = dict[Key, dict[str, Interval]]
+#: cells of a file by their KEY
+Lines = dict[tuple[str, ...], dict[str, str]]
 
 
 def few_images(plan: Plan) -> list[str]:
-    """A sentence for every number of images that is small for the feature network; none where FID and KID are not asked
-    for.
-    """
-    if plan.features is None:
-        return []
+    """A sentence for every number of images that is small for a feature network; none where no sets are compared."""
     counts = sorted({len(task.rows) for task in plan.tasks.values()})
-    return [text for n in counts if (text := too_few(n, plan.features.dimension))]
+    networks = [network for network, _ in plan.metrics.by_network()]
+    return list(dict.fromkeys(text for net in networks for n in counts if (text := too_few(n, net.dimension))))
 
 
 def update_distances(plan: Plan, folder: Path, rows: Sequence[Row]) -> Distances:
-    """FID and KID of the restored images of `rows` against the true ones, of sample 0 alone: what distribution.csv
-    lacks is computed and kept there.
+    """Every metric of sets, of the restored images of `rows` against the true ones, of sample 0 alone: what
+    distribution.csv lacks is computed and kept there.
 
     A row of the file holds for the same number of images, fingerprint, feature network and files (names, sizes, times
-    of writing). NaN for fewer than 4 images. {} where the plan has no feature network.
+    of writing). NaN where a metric needs more images. {} where the plan compares no sets.
     """
-    if plan.features is None:
-        return {}
-    path = folder / "distribution.csv"
-    known = _read(path)
     number = {name: row for row, name in enumerate(plan.names)}
     images: dict[Key, list[int]] = {key: [] for key in plan.cells}
     for row in rows:
         if row.sample == 0:
             images[row.task, row.method].append(number[row.image])
-    truths: dict[tuple[int, ...], Tensor] = {}
+    images = {key: sorted(restored) for key, restored in images.items() if restored}
+    known = _read(folder / "distribution.csv") if plan.metrics.sets else {}
     found: Distances = {}
-    last = time.monotonic()
-    for (task, method), restored in images.items():
-        restored = sorted(restored)
-        n = len(restored)
-        if not n:
-            continue
-        if n < LEAST:
-            found[task, method] = {name: Interval(math.nan, math.nan, math.nan, n) for name in MEASURES}
-            continue
-        files = [restored_path(folder, task, method, plan.names[row], 0) for row in restored]
-        key = (task, method, str(n), plan.features.name, plan.features.fingerprint)
-        state, fingerprint = _state_of(files), plan.fingerprints[task, method]
-        cells = known.get(key)
-        if cells is None or (cells["files"], cells["fingerprint"]) != (state, fingerprint):
-            which = tuple(restored)
-            if which not in truths:
-                truths[which] = _true_features(plan, restored)
-            features = _features(plan, n, lambda part, files=files: _read_all(files[part]))
-            estimates = [measure(features, truths[which]) for measure in MEASURES.values()]
-            texts = [cell_text(v) for e in estimates for v in (e.value, e.low, e.high)]
-            cells = dict(zip(HEADER, [*key, *texts, state, fingerprint], strict=True))
-            known[key] = cells
-            _write(path, known)
-            if time.monotonic() - last >= INTERVAL:
-                last = time.monotonic()
-                say(f"FID and KID of {task} x {method}, {n} images, features {plan.features.name}")
-        ends = ("", "_ci_low", "_ci_high")
-        found[task, method] = {name: Interval(*(float(cells[f"{name}{end}"]) for end in ends), n) for name in MEASURES}
-    if any(v["fid"].n < LEAST for v in found.values()):
-        say(f"warning: FID and KID need at least {LEAST} images: they are missing where there are fewer")
+    for network, metrics in plan.metrics.by_network():
+        for key, distances in _of_network(plan, folder, images, network, metrics, known).items():
+            found.setdefault(key, {}).update(distances)
+    counts = [len(restored) for restored in images.values()]
+    for least, labels in _by_least(plan).items():
+        if min(counts, default=least) < least:
+            verb = "need" if len(labels) > 1 else "needs"
+            say(
+                f"warning: {' and '.join(labels)} {verb} at least {least} images:"
+                f" {'they are' if len(labels) > 1 else 'it is'} missing where there are fewer"
+            )
     return found
 
 
-def _true_features(plan: Plan, rows: list[int]) -> Tensor:
-    """Features [N, d] of the images in these rows; from the cache of evaluation/generation/reference.py, unless they
+def _by_least(plan: Plan) -> dict[int, list[str]]:
+    """Labels of the metrics by the number of images that they need."""
+    found: dict[int, list[str]] = {}
+    for metric in plan.metrics.sets.values():
+        found.setdefault(metric.least, []).append(metric.label)
+    return found
+
+
+def _of_network(
+    plan: Plan,
+    folder: Path,
+    images: Mapping[Key, list[int]],
+    network: FeatureNetwork,
+    metrics: Mapping[str, DistributionMetric],
+    known: Lines,
+) -> Distances:
+    """The metrics that share a network, cell by cell; `known` and the file get what was computed."""
+    truths: dict[tuple[int, ...], Features] = {}
+    found: Distances = {}
+    last = time.monotonic()
+    for (task, method), restored in images.items():
+        n = len(restored)
+        if n < min(metric.least for metric in metrics.values()):
+            found[task, method] = {name: Interval(math.nan, math.nan, math.nan, n) for name in metrics}
+            continue
+        files = [restored_path(folder, task, method, plan.names[row], 0) for row in restored]
+        key = (task, method, str(n), network.name, network.fingerprint)
+        state, fingerprint = _state_of(files), plan.fingerprints[task, method]
+        cells = known.get(key)
+        if cells is None or (cells["files"], cells["fingerprint"]) != (state, fingerprint):
+            cells = dict(zip(KEY, key, strict=True)) | {"files": state, "fingerprint": fingerprint}
+        lacking = {name: metric for name, metric in metrics.items() if f"{name}{ENDS[0]}" not in cells}
+        if lacking:
+            which = tuple(restored)
+            if which not in truths:
+                truths[which] = _true_features(plan, network, restored)
+            features = _features(network, n, lambda part, files=files: _read_all(files[part]))
+            rows = FeatureRows.of(restored, features)
+            for name, metric in lacking.items():
+                cells |= _cells(name, metric, rows, truths[which])
+            known[key] = cells
+            _write(folder / "distribution.csv", known, plan)
+            if time.monotonic() - last >= INTERVAL:
+                last = time.monotonic()
+                labels = " and ".join(metric.label for metric in lacking.values())
+                say(f"{labels} of {task} x {method}, {n} images, features {network.name}")
+        found[task, method] = {
+            name: Interval(*(float(cells[f"{name}{end}"] or math.nan) for end in ENDS), n) for name in metrics
+        }
+    return found
+
+
+def _cells(name: str, metric: DistributionMetric, rows: FeatureRows, truth: Features) -> dict[str, str]:
+    """The three numbers of a metric; empty where they are missing."""
+    try:
+        estimate = metric.compute(rows, truth, paired=True)
+    except Missing:
+        return {f"{name}{end}": "" for end in ENDS}
+    values = (estimate.value, estimate.low, estimate.high)
+    return {f"{name}{end}": cell_text(v) for end, v in zip(ENDS, values, strict=True)}
+
+
+def _true_features(plan: Plan, network: FeatureNetwork, rows: list[int]) -> Features:
+    """Features of the images in these rows; from the cache of evaluation/generation/reference.py, unless they
     have several shapes.
     """
     images = ImageSet(plan.images.store, plan.images.positions[torch.tensor(rows)])
     if not images.one_shape:
-        return _features(plan, len(rows), lambda part: [plan.images.get([row]).image[0].cpu() for row in rows[part]])
+        return _features(network, len(rows), lambda part: [plan.images.get([row]).image[0].cpu() for row in rows[part]])
     # it gives them in that order
-    return reference_features(images, plan.features).features[shuffled(len(rows)).argsort()]
+    return reference_features(images, network).rows(shuffled(len(rows)).argsort())
 
 
-def _features(plan: Plan, count: int, read: Callable[[slice], list[Tensor]]) -> Tensor:
-    """Features [count, d] of the images that `read` gives for each run of neighbours; images of several shapes are
-    measured one after the other.
+def _features(network: FeatureNetwork, count: int, read: Callable[[slice], list[Tensor]]) -> Features:
+    """Features of the images that `read` gives for each run of neighbours; images of several shapes are measured one
+    after the other.
     """
     parts = []
     for start in range(0, count, BATCH):
         images = read(slice(start, start + BATCH))
-        parts += [
-            plan.features.of(torch.stack(list(same))).features
-            for _, same in groupby(images, key=lambda image: image.shape)
-        ]
-    return torch.cat(parts)
+        parts += [network.of(torch.stack(list(same))) for _, same in groupby(images, key=lambda image: image.shape)]
+    return Features.joined(parts)
 
 
 def _read_all(files: list[Path]) -> list[Tensor]:
@@ -141,26 +174,35 @@ def _state_of(files: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write(path: Path, lines: dict[tuple[str, ...], dict[str, str]]) -> None:
+def _write(path: Path, lines: Lines, plan: Plan) -> None:
+    names = dict.fromkeys(
+        name for cells in lines.values() for name in cells if name not in (*KEY, "files", "fingerprint")
+    )
+    asked = [f"{name}{end}" for name in plan.metrics.sets for end in ENDS]
+    header = [*KEY, *dict.fromkeys([*asked, *names]), "files", "fingerprint"]
     text = io.StringIO()
-    writer = csv.DictWriter(text, HEADER, lineterminator="\n")
+    writer = csv.DictWriter(text, header, restval=ABSENT, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines.values())
     write_atomically(path, text.getvalue())
 
 
-def _read(path: Path) -> dict[tuple[str, ...], dict[str, str]]:
-    """What is there already; a file of other columns, or a damaged one, counts as absent, because it is only a cache of
-    the images.
-    """
+def _read(path: Path) -> Lines:
+    """What is there already; a damaged line counts as absent, because the file is only a cache of the images."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != HEADER:
+            header = reader.fieldnames or ()
+            if tuple(header[: len(KEY)]) != KEY or tuple(header[-2:]) != ("files", "fingerprint"):
                 return {}
-            lines = [line for line in reader if None not in line.values() and None not in line]
-            for line in lines:
-                [float(line[name]) for name in VALUES]
-            return {tuple(line[name] for name in KEY): line for line in lines}
+            values = header[len(KEY) : -2]
+            lines = {}
+            for line in reader:
+                if None in line or None in line.values():
+                    continue
+                [float(line[name]) for name in values if line[name] not in ("", ABSENT)]
+                cells = {name: text for name, text in line.items() if text != ABSENT}
+                lines[tuple(line[name] for name in KEY)] = cells
+            return lines
     except (FileNotFoundError, ValueError, csv.Error):
         return {}

@@ -1,5 +1,6 @@
 """The loop: measure, restore, round to 8 bits, compute metrics, save the images, then their rows."""
 
+import math
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -178,11 +179,19 @@ def measured(plan: Plan, task: str, rows: list[int]) -> tuple[Tensor, Measuremen
 
 @torch.no_grad()
 def evaluate_metrics(plan: Plan, pixels: Tensor, truth: Tensor, measurement: Measurement) -> dict[str, Tensor]:
-    """Every metric of every sample, [B, N] on the CPU; pixels uint8 [B, N, C, H, W]."""
-    return {
-        name: torch.stack([metric(pixels[:, k], truth, measurement).double().cpu() for k in range(pixels.shape[1])], 1)
-        for name, metric in plan.metrics.items()
-    }
+    """Every number of every sample, [B, N] on the CPU, by column of rows.csv; NaN for what is missing; pixels uint8
+    [B, N, C, H, W].
+    """
+    B, N = pixels.shape[:2]
+    found = {column: torch.full((B, N), math.nan, dtype=torch.float64) for column in plan.metrics.row_columns}
+    for name, metric in plan.metrics.image.items():
+        if (name, tuple(pixels.shape[2:])) in plan.metrics.not_at:
+            continue
+        for k in range(N):
+            values = metric(pixels[:, k], truth, measurement).double().cpu()
+            for part, value in zip(metric.part_names(name), values.reshape(B, -1).unbind(1), strict=True):
+                found[part][:, k] = value
+    return found
 
 
 def _synchronize(device: torch.device) -> None:

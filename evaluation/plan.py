@@ -15,10 +15,9 @@ from datamodules.base import ImageDataModule
 from datamodules.store import ImageSet
 from degradations.base import Degradation, Shape
 from degradations.noise import Noise
+from evaluation.built_metrics import BuiltMetrics, build_metrics
 from evaluation.config import Config
 from evaluation.fingerprint import cell_fingerprint
-from metrics.base import Metric
-from metrics.features import FeatureNetwork
 from restoration.base import Method
 
 Key = tuple[str, str]
@@ -46,7 +45,7 @@ class BuiltMethod:
 @dataclass(frozen=True)
 class Plan:
     """An evaluation, ready to run on one device. names: of the images by row, usable as file names and unique. cells:
-    (task, method) in order. features: what FID and KID are measured with, None where they are not asked for.
+    (task, method) in order.
     """
 
     config: Config
@@ -54,12 +53,11 @@ class Plan:
     names: tuple[str, ...]
     tasks: dict[str, BuiltTask]
     methods: dict[str, BuiltMethod]
-    metrics: dict[str, Metric]
+    metrics: BuiltMetrics
     cells: tuple[Key, ...]
     fingerprints: dict[Key, str]
     random: RandomStreams
     device: torch.device
-    features: FeatureNetwork | None = None
 
     def shapes(self, rows: Sequence[int]) -> dict[Shape, list[int]]:
         """The rows by image shape."""
@@ -79,22 +77,16 @@ def make_plan(
 ) -> Plan:
     """Build all that a configuration names. Raises UserError for whatever does not fit.
 
-    prepare: download data where they are missing. measuring: build the feature network too (a process that only
-    restores needs none).
+    prepare: download data where they are missing. measuring: build the metrics of samples and of sets too (a process
+    that only restores needs none).
     """
     device = torch.device(device)
     data = build(config.data, ImageDataModule, where="data")
-    metrics = {name: build(spec, Metric, where=f"metrics.{name}") for name, spec in config.metrics.items()}
     degradations = {
         name: build(task.degradation, Degradation, where=f"tasks.{name}.degradation")
         for name, task in config.tasks.items()
     }
     noises = {name: build(task.noise, Noise, where=f"tasks.{name}.noise") for name, task in config.tasks.items()}
-    features = (
-        build(config.features, FeatureNetwork, where="features").to(device)
-        if config.features is not None and measuring
-        else None
-    )
     methods, fingerprint_of_prior = _methods(config, precision, device)
     if prepare:
         data.prepare_data()
@@ -110,8 +102,10 @@ def make_plan(
     )
     if not cells:
         raise UserError("no method is to be used on any task: look at the 'tasks' entries of methods")
+    shapes = dict.fromkeys(tuple(images.shape(row)) for row in range(max(len(task.rows) for task in tasks.values())))
+    metrics = build_metrics(config.metrics, features=config.features, shapes=shapes, device=device, measuring=measuring)
     fingerprints = {(t, m): cell_fingerprint(config, t, m, fingerprint_of_prior.get(m), precision) for t, m in cells}
-    plan = Plan(
+    return Plan(
         config=config,
         images=images,
         names=_image_names(images),
@@ -122,12 +116,7 @@ def make_plan(
         fingerprints=fingerprints,
         random=RandomStreams(config.seed),
         device=device,
-        features=features,
     )
-    if features is not None:
-        for shape in plan.shapes(range(max(len(task.rows) for task in tasks.values()))):
-            features.check(shape)
-    return plan
 
 
 def _methods(config: Config, precision: str, device: torch.device) -> tuple[dict[str, BuiltMethod], dict[str, str]]:

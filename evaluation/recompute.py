@@ -50,9 +50,10 @@ def recompute(plan: Plan, folder: Path) -> list[Row]:
         for k, row in enumerate(group):
             new[row.key] = replace(row, values={name: float(v[0, k]) for name, v in values.items()})
     result = [
-        new.get(row.key) or replace(row, values={n: row.values.get(n, math.nan) for n in plan.metrics}) for row in rows
+        new.get(row.key) or replace(row, values={n: row.values.get(n, math.nan) for n in plan.metrics.row_columns})
+        for row in rows
     ]
-    write_rows(path, result, tuple(plan.metrics))
+    write_rows(path, result, plan.metrics.row_columns)
     return result
 
 

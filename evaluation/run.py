@@ -20,6 +20,7 @@ from evaluation.distribution import few_images, update_distances
 from evaluation.engine import Engine
 from evaluation.fingerprint import differences
 from evaluation.identity import same_images
+from evaluation.metric_prints import same_metrics
 from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, duration, say
 from evaluation.recompute import recompute
@@ -90,7 +91,7 @@ def dry_run(config: Config, options: Options) -> None:
             f"about {duration(sum(known) / options.devices)} for the methods with a network, on {options.devices} x"
             f" {plan.device.type}"
         )
-    for warning in [*size_warnings(plan), *few_images(plan)]:
+    for warning in [*size_warnings(plan), *plan.metrics.missing.values(), *few_images(plan)]:
         say(f"warning: {warning}")
     refuse(cells, skip=config.skip_unsupported)
 
@@ -103,22 +104,24 @@ def evaluate(config: Config, options: Options) -> Results:
     plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder), _plain_warnings():
-        for warning in few_images(plan):
+        for warning in [*plan.metrics.missing.values(), *few_images(plan)]:
             say(f"warning: {warning}")
         if options.metrics_only:
             rows = _own(recompute(plan, folder), plan)
+            same_metrics(plan.metrics, folder, rows=bool(rows), anew=True)
             cells: list[Cell] = [c for c in make_cells(plan) if c.refusal is None]
         else:
-            rows = gather(folder, tuple(config.metrics))
+            rows = gather(folder, plan.metrics.row_columns)
             _same_fingerprints(plan, rows, folder)
             same_images(plan, folder, rows)
+            same_metrics(plan.metrics, folder, rows=bool(rows), anew=False)
             _keep_config(config, folder)
             done = frozenset(row.key for row in rows)
             cells = refuse(make_cells(plan, done), skip=config.skip_unsupported)
             for warning in size_warnings(plan):
                 say(f"warning: {warning}")
             _restore(plan, config, folder, cells, done, options, accelerator)
-            rows = _in_order(plan, folder, gather(folder, tuple(config.metrics)))
+            rows = _in_order(plan, folder, gather(folder, plan.metrics.row_columns))
         results = _write_results(plan, folder, rows, cells, options)
     table = terminal_table(results)
     console(table).print(table)
@@ -150,7 +153,7 @@ def _restore(
                 display=display,
             )
         else:
-            with RowFile(folder / "rows.csv", tuple(config.metrics)) as rows:
+            with RowFile(folder / "rows.csv", plan.metrics.row_columns) as rows:
                 Engine(plan, folder, rows, on_progress=display.advance).run(left, done)
     say(display.summary())
 
@@ -192,7 +195,7 @@ def _in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:
     last = (len(cell), len(image))
     ordered = sorted(rows, key=lambda r: (cell.get((r.task, r.method), last[0]), image.get(r.image, last[1]), r.sample))
     if ordered != rows:
-        write_rows(folder / "rows.csv", ordered, tuple(plan.metrics))
+        write_rows(folder / "rows.csv", ordered, plan.metrics.row_columns)
     return _own(ordered, plan)
 
 

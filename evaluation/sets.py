@@ -8,14 +8,13 @@ import math
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from common.files import write_atomically
+from evaluation.engine import measured
 from evaluation.image_files import read_png, restored_path
 from evaluation.plan import Plan
 from evaluation.rows import Row, cell_text
-from metrics.diversity import NAMES, set_metrics
-
-HEADER = ("task", "method", "image", "num_samples", *NAMES, "fingerprint")
 
 #: {(task, method, image): {name: value}}
 Sets = dict[tuple[str, str, str], dict[str, float]]
@@ -26,7 +25,9 @@ def update_sets(plan: Plan, folder: Path, rows: list[Row], *, anew: bool = False
     all there are left out.
     """
     path = folder / "sets.csv"
-    known = {} if anew else _read(path)
+    columns = plan.metrics.sample_columns
+    header = ("task", "method", "image", "num_samples", *columns, "fingerprint")
+    known = {} if anew else _read(path, header)
     counts: dict[tuple[str, str, str], int] = {}
     for row in rows:
         counts[row.task, row.method, row.image] = counts.get((row.task, row.method, row.image), 0) + 1
@@ -41,23 +42,37 @@ def update_sets(plan: Plan, folder: Path, rows: list[Row], *, anew: bool = False
         cells = known.get(key)
         if cells is None or cells["fingerprint"] != fingerprint or cells["num_samples"] != str(wanted):
             samples = torch.stack([read_png(restored_path(folder, task, method, image, k)) for k in range(wanted)])
-            truth = plan.images.get([row_of[image]]).image.cpu()
-            values = set_metrics(samples[None], truth)
-            cells = {name: cell_text(float(getattr(values, name))) for name in NAMES}
-        lines.append([*key, wanted, *(cells[name] for name in NAMES), fingerprint])
-        found[key] = {name: float(cells[name]) if cells[name] else math.nan for name in NAMES}
+            cells = {name: cell_text(value) for name, value in _values(plan, task, row_of[image], samples).items()}
+        lines.append([*key, wanted, *(cells.get(name, "") for name in columns), fingerprint])
+        found[key] = {name: float(cells[name]) if cells.get(name) else math.nan for name in columns}
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([HEADER, *lines])
+    csv.writer(text, lineterminator="\n").writerows([header, *lines])
     write_atomically(path, text.getvalue())
     return found
 
 
-def _read(path: Path) -> dict[tuple[str, str, str], dict[str, str]]:
+@torch.no_grad()
+def _values(plan: Plan, task: str, row: int, samples: Tensor) -> dict[str, float]:
+    """The numbers of one image's samples, uint8 [N, C, H, W], by column; without those that are missing."""
+    metrics = {
+        n: m for n, m in plan.metrics.samples.items() if (n, tuple(samples.shape[1:])) not in plan.metrics.not_at
+    }
+    truth, measurement = plan.images.get([row]).image.to(plan.device), None
+    if any(metric.needs_measurement for metric in metrics.values()):
+        truth, measurement = measured(plan, task, [row])
+    found = {}
+    for name, metric in metrics.items():
+        values = metric(samples[None].to(plan.device), truth, measurement).double().reshape(-1)
+        found |= zip(metric.part_names(name), values.tolist(), strict=True)
+    return found
+
+
+def _read(path: Path, header: tuple[str, ...]) -> dict[tuple[str, str, str], dict[str, str]]:
     """What is there already; a file of other columns counts as absent, because it is only a cache of the images."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != HEADER:
+            if tuple(reader.fieldnames or ()) != header:
                 return {}
             return {(r["task"], r["method"], r["image"]): r for r in reader}
     except FileNotFoundError:

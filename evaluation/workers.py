@@ -121,7 +121,7 @@ def _work(
             config, precision=precision, device=device_of(rank, accelerator), prepare=False, measuring=False
         )
         reporter = _Reporter(rank, cells, messages)
-        with RowFile(part_path(folder, rank), tuple(config.metrics)) as rows:
+        with RowFile(part_path(folder, rank), plan.metrics.row_columns) as rows:
             Engine(plan, folder, rows, share=Share(rank, world), on_progress=reporter.advance).run(cells, done)
         reporter.send()
         messages.put(("done", rank, None))

@@ -1,24 +1,30 @@
-"""What distances between sets of images are measured in: the features of a frozen network."""
+"""What distances between sets of images are measured in: features of a frozen network, and rows of them by image."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from metrics.moments import Moments
+
 
 @dataclass(frozen=True)
 class Features:
-    """Args:
-    features: float32 [B, d], on the CPU.
-    probabilities: of the network's classes [B, K], or None where it has none.
+    """What a network says of B images.
+
+    Args:
+        features: float32 [B, d], on the CPU.
+        probabilities: of the network's classes [B, K], or None where it has none.
     """
 
     features: Tensor
     probabilities: Tensor | None = None
 
     @classmethod
-    def joined(cls, parts: list["Features"]) -> "Features":
+    def joined(cls, parts: Sequence["Features"]) -> "Features":
         """Several batches as one; ValueError for none."""
         if not parts:
             raise ValueError("there are no features to join")
@@ -30,6 +36,45 @@ class Features:
     def rows(self, order: Tensor) -> "Features":
         """The rows of an order or a mask."""
         return Features(self.features[order], None if self.probabilities is None else self.probabilities[order])
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Their moments, summed once however many metrics ask."""
+        return Moments.of(self.features)
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Features of images in the order of their indices; the union of two states is exactly the state of all images.
+
+    Args:
+        index: of the images, int64 [N], ascending.
+        features: their features, row by row.
+    """
+
+    index: Tensor
+    features: Features
+
+    @classmethod
+    def of(cls, index: Sequence[int], features: Features) -> "FeatureRows":
+        """Rows in any order. ValueError for an index that comes twice, or another number of rows."""
+        found = torch.as_tensor(index, dtype=torch.int64)
+        if found.ndim != 1 or len(found) != len(features.features):
+            raise ValueError(f"index must name every row once, got {len(found)} for {len(features.features)} rows")
+        order = found.argsort()
+        found = found[order]
+        twice = found[1:][found[1:] == found[:-1]]
+        if len(twice):
+            raise ValueError(f"image {int(twice[0])} comes twice: shards of an evaluation must not overlap")
+        return cls(found, features.rows(order))
+
+    @classmethod
+    def joined(cls, parts: Sequence["FeatureRows"]) -> "FeatureRows":
+        """Several states as one; ValueError for none, and for an index that is in two of them."""
+        return cls.of(torch.cat([p.index for p in parts]), Features.joined([p.features for p in parts]))
+
+    def __add__(self, other: "FeatureRows") -> "FeatureRows":
+        return FeatureRows.joined([self, other])
 
 
 class FeatureNetwork(ABC):

@@ -7,8 +7,59 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from metrics.base import DistributionMetric, Missing
+from metrics.features import FeatureNetwork, Features
 from metrics.jackknife import Estimate, blocks_of, jackknife
 from metrics.moments import Moments
+
+
+class FID(DistributionMetric):
+    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), the Frechet distance of two sets of features; see :func:`fid`
+    and, for restored images and their truths, :func:`fid_of_pairs`. Heusel et al. 2017 (1706.08500), equation 6.
+
+    Args:
+        features: the network; the published numbers are of Inception's.
+        blocks: of images that the interval leaves out one after the other, at least 2.
+    """
+
+    label = "FID"
+    higher_is_better = False
+    note = "FID has a bias that falls with the number of images: compare at equal numbers."
+
+    def __init__(self, *, features: FeatureNetwork, blocks: int = 20) -> None:
+        super().__init__(features=features)
+        if blocks < 2:
+            raise ValueError(f"blocks must be at least 2, got {blocks}")
+        self.blocks = blocks
+
+    def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
+        if paired:
+            return fid_of_pairs(found.features, reference.features, blocks=self.blocks)
+        return fid(found.features, reference.moments, blocks=self.blocks)
+
+
+class FIDWithoutBias(DistributionMetric):
+    """FID for ever more images, the end of a straight line through smaller sets; see :func:`fid_without_bias`.
+
+    Of generated images against a reference: restored images and their truths are pairs. Chong and Forsyth 2020
+    (1911.07023).
+
+    Args:
+        features: the network; the published numbers are of Inception's.
+    """
+
+    label = "FID, N → ∞"
+    least = 240  # images from which a line through smaller sets is worth drawing
+    interval = ""
+    note = "N → ∞ is the straight line's end."
+
+    def __init__(self, *, features: FeatureNetwork) -> None:
+        super().__init__(features=features)
+
+    def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
+        if paired:
+            raise Missing("is of generated images against a reference set, not of restored images and their truths")
+        return Estimate(fid_without_bias(found.features, reference.moments), float("nan"), float("nan"))
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

@@ -5,7 +5,35 @@ import math
 import torch
 from torch import Tensor
 
+from metrics.base import DistributionMetric, Missing
+from metrics.features import FeatureNetwork, Features
 from metrics.jackknife import Estimate, quantile
+
+
+class InceptionScore(DistributionMetric):
+    """exp(E_x KL(p(y | x) || p(y))), between 1 and the number of classes; the reference is not looked at; see
+    :func:`inception_score`. Salimans et al. 2016 (1606.03498), section 4.
+
+    Args:
+        features: a network with probabilities of classes; the published numbers are of Inception's.
+        splits: the mean is over so many sets of neighbours, at least 2; 10 as in the papers, because the score of a
+            small set is too low.
+    """
+
+    label = "IS"
+    higher_is_better = True
+
+    def __init__(self, *, features: FeatureNetwork, splits: int = 10) -> None:
+        super().__init__(features=features)
+        if splits < 2:
+            raise ValueError(f"splits must be at least 2, got {splits}")
+        self.splits, self.least, self.interval = splits, 2 * splits, f"the scatter of {splits} splits"
+
+    def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
+        del reference, paired
+        if found.probabilities is None:
+            raise Missing(f"the network {self.features.name} gives no probabilities of classes")
+        return inception_score(found.probabilities, splits=self.splits)
 
 
 def inception_score(probabilities: Tensor, *, splits: int = 10) -> Estimate:

@@ -4,7 +4,7 @@ import numpy as np
 from torch import Tensor
 
 from degradations.measurement import Measurement
-from metrics.base import Metric, Pooled
+from metrics.base import Column, Metric
 from metrics.distortion import RANGE, mse
 
 
@@ -19,7 +19,11 @@ class MSE(Metric):
     label = "MSE"
     unit = "in [0, 1]"
     higher_is_better = False
-    pooled = Pooled("rmse_pooled", "RMSE, pooled", "in [0, 1]", np.sqrt)
+
+    def columns(self, name: str) -> tuple[Column, ...]:
+        plain = Column(name, self.label, self.unit, self.higher_is_better, shown=False)
+        pooled = Column("rmse_pooled", "RMSE, pooled", self.unit, False, of_means=lambda means: np.sqrt(means[0]))
+        return (plain, pooled)
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         del measurement

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from degradations.measurement import Measurement
-from metrics.base import Metric
-from metrics.distortion import ssim
+from metrics.base import Metric, Missing, Shape
+from metrics.distortion import SSIM_WINDOW, ssim
 
 
 class SSIM(Metric):
@@ -14,6 +14,10 @@ class SSIM(Metric):
 
     label = "SSIM"
     higher_is_better = True
+
+    def check(self, shape: Shape) -> None:
+        if min(shape[1:]) < SSIM_WINDOW:
+            raise Missing(f"its window of {SSIM_WINDOW} pixels does not fit into images of {shape[1]}x{shape[2]}")
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         del measurement

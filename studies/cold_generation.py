@@ -36,7 +36,7 @@ from datamodules.base import ImageDataModule
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
 from diffusion.cold import ALGORITHMS, cold_sample, severities_from
 from diffusion.cold_starts.base import Start
-from evaluation.generation.measures import quality, too_few
+from evaluation.generation.measures import metrics_of, quality, too_few
 from evaluation.generation.reference import reference_features
 from checkpoints.prior_options import add_prior_options, restorer_of_options
 from metrics.features import Features
@@ -212,10 +212,11 @@ def main() -> None:
         seconds = time.monotonic() - began
         drawn, shown = Features.joined(features), torch.cat(pixels)
         write_atomically(folder / f"{setting.name}.png", png_bytes(grid(shown[:SHOWN].float() / 127.5 - 1)))
-        found, spread = quality(drawn, reference), set_diversity(shown, drawn.features)
-        score = found.inception_score.value if found.inception_score is not None else float("nan")
+        found, spread = quality(metrics_of(network), drawn, reference), set_diversity(shown, drawn.features)
+        score = found["inception_score"].value if "inception_score" in found.numbers else float("nan")
         diversity = (spread.pixel_rmse.value, spread.feature_distance.value, spread.feature_dimensions.value)
-        numbers = (found.fid.value, found.fid.low, found.fid.high, 1000 * found.kid.value, score, *diversity, seconds)
+        fid, kid = found["fid"], found["kid"]
+        numbers = (fid.value, fid.low, fid.high, 1000 * kid.value, score, *diversity, seconds)
         rows[setting.cells] = (*setting.cells, str(args.num_images), *(f"{v:.5g}" for v in numbers), fingerprint)
         _write(folder / "table.csv", list(rows.values()))
     table = Table(title=f"{args.num_images} images of {args.prior}, features {network.name}", title_justify="left")

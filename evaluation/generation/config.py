@@ -8,19 +8,10 @@ from typing import Any
 
 from common.errors import UserError, nearest
 from common.yaml_files import merge, override, read_yaml
-from evaluation.config import (
-    Prior,
-    Spec,
-    a_mapping,
-    known_keys,
-    named_entries,
-    optional_number,
-    plain_priors,
-    prior_of,
-    spec_of,
-    whole_number,
-    written_out,
-)
+from evaluation.config import written_out
+from evaluation.entries import Spec, a_mapping, known_keys, named_entries, optional_number, spec_of, whole_number
+from evaluation.generation.measures import DEFAULT_METRICS
+from evaluation.prior_entry import Prior, plain_priors, prior_of
 from evaluation.report.wandb_entry import WandbEntry
 
 DEFAULT_FEATURES: Spec = {"class_path": "checkpoints.features.InceptionFeatures", "init_args": {}}
@@ -52,7 +43,7 @@ class GenerationConfig:
     of one network.
 
     reference_images: only so many of it, drawn without replacement. real_images: a row for num_images of the other
-    split shows what real images reach.
+    split shows what real images reach. metrics: by class path, of sets of images alone.
     """
 
     data: Spec
@@ -62,6 +53,7 @@ class GenerationConfig:
     reference: str = "train"
     reference_images: int | None = None
     real_images: bool = True
+    metrics: dict[str, Spec] = field(default_factory=lambda: dict(DEFAULT_METRICS))
     num_images: int = 10_000
     seed: int = 0
     batch_size: int = 100
@@ -125,6 +117,7 @@ def _parse(raw: dict[str, Any], where: str) -> GenerationConfig:
     real = raw.get("real_images", True)
     if not isinstance(real, bool):
         raise UserError(f"{where}: real_images must be true or false, got {real!r}")
+    metrics = merge(DEFAULT_METRICS, a_mapping(raw.get("metrics") or {}, f"{where}, metrics"))
     wandb = known_keys(a_mapping(raw.get("wandb") or {}, f"{where}, wandb"), WandbEntry, f"{where}, wandb")
     return GenerationConfig(
         data=spec_of(raw["data"], f"{where}, data"),
@@ -134,6 +127,9 @@ def _parse(raw: dict[str, Any], where: str) -> GenerationConfig:
         reference=reference,
         reference_images=optional_number(raw.get("reference_images"), f"{where}, reference_images"),
         real_images=real,
+        metrics={
+            n: spec_of(v, f"{where}, metrics.{n}") for n, v in named_entries({"metrics": metrics}, "metrics", where)
+        },
         num_images=whole_number(raw.get("num_images", 10_000), 4, f"{where}, num_images"),
         seed=whole_number(raw.get("seed", 0), 0, f"{where}, seed"),
         batch_size=whole_number(raw.get("batch_size", 100), 1, f"{where}, batch_size"),

@@ -1,55 +1,65 @@
-"""What is said of a set of generated images: its distances from real ones, each with an interval."""
+"""What is said of a set of generated images: its metrics against a reference set, each with an interval."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from metrics.features import Features
-from metrics.fid import fid, fid_without_bias
-from metrics.inception_score import inception_score
+from common.build import build
+from common.errors import UserError
+from evaluation.entries import Spec
+from metrics.base import DistributionMetric, Missing
+from metrics.features import FeatureNetwork, Features
 from metrics.jackknife import Estimate
-from metrics.kid import kid
-from metrics.moments import Moments
 
-KID_REFERENCE = 10_000  # its pairs grow with the square of the reference: so many of it give it
 LEAST_PER_DIMENSION = 10  # below so many images per feature the bias of FID is larger than most differences
-FID_LINE = 240  # images from which a line through smaller sets is worth drawing
+
+DEFAULT_METRICS: dict[str, Spec] = {
+    "fid": {"class_path": "metrics.fid.FID", "init_args": {}},
+    "fid_without_bias": {"class_path": "metrics.fid.FIDWithoutBias", "init_args": {}},
+    "kid": {"class_path": "metrics.kid.KID", "init_args": {}},
+    "inception_score": {"class_path": "metrics.inception_score.InceptionScore", "init_args": {}},
+}
 
 
 @dataclass(frozen=True)
 class Quality:
-    """fid, kid (not multiplied), inception_score with 95 % intervals; fid_without_bias: FID's limit for ever more
-    images. None: cannot be said.
+    """Of one set of images.
+
+    Args:
+        numbers: estimates by the name of their metric, in plain units (KID not multiplied).
+        missing: why a metric has none, by its name.
     """
 
-    fid: Estimate
-    kid: Estimate
-    inception_score: Estimate | None
-    fid_without_bias: float | None
+    numbers: dict[str, Estimate]
+    missing: dict[str, str]
 
-    def values(self) -> Iterator[tuple[str, Estimate]]:
-        """(name, estimate) of what there is."""
-        yield "fid", self.fid
-        if self.fid_without_bias is not None:
-            yield "fid_without_bias", Estimate(self.fid_without_bias, math.nan, math.nan)
-        yield "kid", self.kid
-        if self.inception_score is not None:
-            yield "inception_score", self.inception_score
+    def __getitem__(self, name: str) -> Estimate:
+        return self.numbers[name]
 
 
-def quality(generated: Features, reference: Features) -> Quality:
-    """The measures of generated images against a reference set, the latter shuffled; ValueError for fewer than 4
-    generated images.
+def metrics_of(network: FeatureNetwork, specs: Mapping[str, Spec] | None = None) -> dict[str, DistributionMetric]:
+    """The metrics of generated images, all in the features of one network: those of a configuration (None: the usual
+    ones). UserError for another kind of metric, or one with its own network, which drawn images are not kept for.
     """
-    found = generated.features
-    moments = Moments.of(reference.features)
-    enough = generated.probabilities is not None and len(found) >= 20
-    return Quality(
-        fid=fid(found, moments),
-        kid=kid(found, reference.features[:KID_REFERENCE]),
-        inception_score=inception_score(generated.probabilities) if enough else None,
-        fid_without_bias=fid_without_bias(found, moments) if len(found) >= FID_LINE else None,
-    )
+    found = {}
+    for name, spec in (DEFAULT_METRICS if specs is None else specs).items():
+        if "features" in spec["init_args"]:
+            raise UserError(
+                f"metrics.{name}.init_args.features: all metrics of generated images share one network, give it as"
+                " 'features'"
+            )
+        found[name] = build(spec, DistributionMetric, where=f"metrics.{name}", features=network)
+    return found
+
+
+def quality(metrics: Mapping[str, DistributionMetric], generated: Features, reference: Features) -> Quality:
+    """Every metric of generated images, in the order of their indices, against a reference set, the latter shuffled."""
+    numbers, missing = {}, {}
+    for name, metric in metrics.items():
+        try:
+            numbers[name] = metric.compute(generated, reference)
+        except Missing as reason:
+            missing[name] = f"{metric.label} is missing: {reason}"
+    return Quality(numbers, missing)
 
 
 def too_few(count: int, dimension: int) -> str | None:

@@ -20,6 +20,8 @@ from diffusion.denoiser import Denoiser
 from diffusion.levels import spaced_sigmas
 from diffusion.samplers.base import Sampler
 from evaluation.generation.config import GenerationConfig
+from evaluation.generation.measures import metrics_of
+from metrics.base import DistributionMetric
 from metrics.features import FeatureNetwork
 
 VERSION = 1  # raise it when the same configuration begins to give other images
@@ -52,13 +54,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """cells in the order of the configuration. shape: (C, H, W). reference, real: image sets, `real` is the split that
-    is not the reference.
+    """cells in the order of the configuration. metrics: by name, in the features of one network. shape: (C, H, W).
+    reference, real: image sets, `real` is the split that is not the reference.
     """
 
     config: GenerationConfig
     cells: tuple[Cell, ...]
     features: FeatureNetwork
+    metrics: dict[str, DistributionMetric]
     shape: tuple[int, int, int]
     reference: ImageSet | None
     real: ImageSet | None
@@ -73,6 +76,7 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
     """
     data = build(config.data, ImageDataModule, where="data")
     features = build(config.features, FeatureNetwork, where="features").to(device)
+    metrics = metrics_of(features, config.metrics)
     loaded = {
         name: load_prior(prior.path, weights=prior.weights, device=device, preset=prior.preset)
         for name, prior in config.priors.items()
@@ -120,7 +124,8 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
                 f"samplers.{cell.sampler_name} draws images of {list(cell.denoiser.data_shape)}, and data has"
                 f" {list(data.shape)}: make them equal"
             )
-    features.check(shape)
+    for metric in metrics.values():
+        metric.check(shape)
     reference = real = None
     if with_images:
         data.prepare_data()
@@ -131,4 +136,4 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
                 f"the {config.reference} split of {config.data['class_path']} has {len(reference)} images: it cannot be"
                 " a reference"
             )
-    return Plan(config, tuple(cells), features, shape, reference, real, device)
+    return Plan(config, tuple(cells), features, metrics, shape, reference, real, device)

@@ -1,153 +1,101 @@
-"""report.html of a generation evaluation: one self-contained page with table, quality against steps, and
-drawn images.
-"""
+"""report.html of a generation evaluation: one self-contained page with table, quality over cost, drawn images."""
 
-import base64
-import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from common.files import write_atomically
 from evaluation.generation.plan import Plan
-from evaluation.generation.results import MEASURES, Line
+from evaluation.generation.results import Line, best_of, columns_of, main_metric
 from evaluation.report import plots
-from evaluation.report.html import COLOURS, page, versions
-from evaluation.report.tables import show
-from metrics.jackknife import Estimate
+from evaluation.report.pages import COLOURS, Number, intervals_of, picture, render, versions
+from metrics.base import Column
 
 
 def write_report(
     plan: Plan, lines: Sequence[Line], sheets: Mapping[str, Path], path: Path, *, precision: str, notes: Sequence[str]
 ) -> None:
     """Write the page; notes: what a reader must know, shown at the top."""
-    title = plan.config.title or f"Generated images against {plan.config.data['class_path'].rpartition('.')[2]}"
-    facts = versions(
+    data, columns = plan.config.data["class_path"].rpartition(".")[2], columns_of(plan)
+    counts = [n for n in (len(plan.reference), plan.config.reference_images) if n is not None]
+    facts = {
+        "device": str(plan.device),
+        "precision": precision,
+        "features": plan.features.name,
+        "features' hash": plan.features.fingerprint,
+    }
+    main = main_metric(plan)
+    page = render(
+        "generation/report.html.j2",
+        title=plan.config.title or f"Generated images against {data}",
+        notes=notes,
+        plan=plan,
+        reference=min(counts),
+        data=data,
+        columns=columns,
+        rows=_rows(plan, lines, columns),
+        missing=list(dict.fromkeys(reason for line in lines for reason in line.quality.missing.values())),
+        intervals=intervals_of(plan.metrics),
+        above_best=next((c.label for c in columns if c.name == f"{main}_above_best"), None),
+        metric_notes=[metric.note for metric in plan.metrics.values() if metric.note],
+        curves=_curves(lines, columns),
+        sheets={name: picture(sheet) for name, sheet in sheets.items()},
+        config=yaml.safe_dump(plan.config.plain(), sort_keys=False, allow_unicode=True),
+        facts=versions(facts),
+    )
+    write_atomically(path, page)
+
+
+def _rows(plan: Plan, lines: Sequence[Line], columns: Sequence[Column]) -> list[dict[str, Any]]:
+    best = {column.name: _best(plan, lines, column) for column in columns}
+    return [
         {
-            "device": str(plan.device),
-            "precision": precision,
-            "features": plan.features.name,
-            "features' hash": plan.features.fingerprint,
+            "sampler": line.sampler,
+            "steps": line.cell.steps if line.cell else "–",
+            "nfe": f"{line.nfe:g}" if line.cell else "–",
+            "cells": [(_number(line, column), line.name == best[column.name]) for column in columns],
+            "speed": line.speed,
         }
-    )
-    config = escape(yaml.safe_dump(plan.config.plain(), sort_keys=False, allow_unicode=True))
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        (
-            f"<p class=lead>{plan.config.num_images} images of {len(plan.cells)} samplers, measured against"
-            f" {_reference(plan)} by the features of <strong>{escape(plan.features.name)}</strong>, seed"
-            f" {plan.config.seed}.</p>"
-        ),
-        *(f"<p class=note>{escape(note)}</p>" for note in notes),
-        _table(lines),
-        _curves(lines),
-        _sheets(sheets),
-        (
-            "<section><h2>How this was made</h2><details"
-            f" open><summary>Configuration</summary><pre>{config}</pre></details>"
-            f"<details><summary>Versions</summary>{facts}</details></section>"
-        ),
+        for line in lines
     ]
-    write_atomically(path, page(title, "\n".join(body)))
 
 
-def _reference(plan: Plan) -> str:
-    count = (
-        len(plan.reference)
-        if plan.config.reference_images is None
-        else min(len(plan.reference), plan.config.reference_images)
-    )
-    return (
-        f"{count} images of the {plan.config.reference} split of"
-        f" {escape(plan.config.data['class_path'].rpartition('.')[2])}"
-    )
+def _best(plan: Plan, lines: Sequence[Line], column: Column) -> str | None:
+    """The name of the best cell, where several have a number and one end is best."""
+    known = [line for line in lines if line.cell is not None and line.shown(column) is not None]
+    found = best_of(plan, lines, column.name) if column.best and len(known) > 1 else None
+    return None if found is None else found.name
 
 
-def _table(lines: Sequence[Line]) -> str:
-    best = {m: _best(lines, m) for m in MEASURES}
-    rows = []
-    for line in lines:
-        cells = []
-        for measure in MEASURES:
-            text = _interval(line.shown(measure))
-            cells.append(
-                f"<td class=best><strong>{text}</strong></td>" if line.name == best[measure] else f"<td>{text}</td>"
-            )
-        steps, nfe = (line.cell.steps, f"{line.nfe:g}") if line.cell else ("–", "–")
-        rows.append(
-            "<tr><th"
-            f" scope=row>{escape(line.sampler)}</th><td>{steps}</td><td>{nfe}</td>{''.join(cells)}<td>{show(line.speed)}</td></tr>"
-        )
-    head = "".join(f"<th scope=col>{label}<small>{unit}</small></th>" for label, unit, _ in MEASURES.values())
-    return (
-        "<section><h2>Table</h2><div class=wide><table><thead><tr><th scope=col>sampler</th><th"
-        f" scope=col>steps</th><th scope=col>NFE<small>per image</small></th>{head}<th scope=col>speed<small>images /"
-        f" s, one process</small></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div><p class=fine>In"
-        " brackets 95 % intervals: a jackknife over blocks of generated images for FID and KID, the scatter of ten"
-        " splits for IS. FID − best is paired: all samplers start from the same noise, so a difference is surer than"
-        " both intervals. FID has a bias that falls with the number of images: compare at equal numbers; N → ∞ is the"
-        " straight line's end. Features of another network, or with another hash, give numbers that cannot be compared"
-        " with these.</p></section>"
-    )
+def _number(line: Line, column: Column) -> Number | None:
+    e = line.shown(column)
+    return None if e is None else Number(e.value, e.low, e.high)
 
 
-def _best(lines: Sequence[Line], measure: str) -> str | None:
-    sign = MEASURES[measure][2]
-    values = {line.name: line.shown(measure) for line in lines if line.cell is not None}
-    known = {n: sign * e.value for n, e in values.items() if e is not None}
-    return max(known, key=known.get) if sign and len(known) > 1 else None
-
-
-def _interval(e: Estimate | None) -> str:
-    if e is None:
-        return "–"
-    return show(e.value) + ("" if math.isnan(e.low) else f"<small>({show(e.low)}, {show(e.high)})</small>")
-
-
-def _curves(lines: Sequence[Line]) -> str:
+def _curves(lines: Sequence[Line], columns: Sequence[Column]) -> list[tuple[str, Markup]]:
+    """Every column with a best end against network evaluations, one line per sampler."""
     samplers = list(dict.fromkeys(line.sampler for line in lines if line.cell is not None))
     figures = []
-    for measure, (label, unit, sign) in MEASURES.items():
-        if not sign:
+    for column in columns:
+        if not column.best:
             continue
         series = []
         for number, sampler in enumerate(samplers):
-            points = [
-                (line.nfe, line.shown(measure))
-                for line in lines
-                if line.sampler == sampler and line.shown(measure) is not None
-            ]
-            series.append(
-                (
-                    sampler,
-                    number % COLOURS,
-                    [(nfe, e.value, e.low, e.high) for nfe, e in sorted(points, key=lambda p: p[0])],
-                )
-            )
-        real = next((line.shown(measure) for line in lines if line.cell is None), None)
-        name = f"{label} {unit}".strip()
-        floor = None if real is None else ("real images", real.value)
+            found = [(line.nfe, line.shown(column)) for line in lines if line.sampler == sampler]
+            points = sorted(((nfe, e) for nfe, e in found if e is not None), key=lambda p: p[0])
+            series.append((sampler, number % COLOURS, [(nfe, e.value, e.low, e.high) for nfe, e in points]))
+        real = next((line.shown(column) for line in lines if line.cell is None), None)
+        name = f"{column.label} {column.unit}".strip()
         svg = plots.curves(
             series,
             x_label="network evaluations per image",
             y_label=name,
             title=f"{name} against network evaluations",
-            floor=floor,
+            floor=None if real is None else ("real images", real.value),
         )
         if svg:
-            figures.append(f"<figure><figcaption>{escape(name)}</figcaption>{svg}</figure>")
-    return f"<section><h2>Quality against cost</h2>{''.join(figures)}</section>" if figures else ""
-
-
-def _sheets(sheets: Mapping[str, Path]) -> str:
-    figures = []
-    for name, path in sheets.items():
-        data = base64.b64encode(path.read_bytes()).decode()
-        figures.append(
-            f'<figure><figcaption>{escape(name)}</figcaption><img alt="images of {escape(name)}"'
-            f' src="data:image/png;base64,{data}"></figure>'
-        )
-    fine = "<p class=fine>The first indices, not chosen; the same start noise for every sampler.</p>"
-    return f"<section><h2>Images</h2><div class=pairs>{''.join(figures)}</div>{fine}</section>" if figures else ""
+            figures.append((name, Markup(svg)))
+    return figures

@@ -3,8 +3,8 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.table import Table
@@ -13,7 +13,8 @@ from common.files import write_atomically
 from evaluation.generation.chunks import Drawn, chunks_of
 from evaluation.generation.measures import Quality, quality
 from evaluation.generation.plan import Cell, Plan
-from evaluation.report.tables import show
+from evaluation.report.pages import show
+from metrics.base import Column
 from metrics.features import Features
 from metrics.jackknife import Estimate, difference
 
@@ -30,21 +31,14 @@ HEADER = (
     "features",
     "fingerprint",
 )
-MEASURES = {  # name: (label, unit, which sign is better; 0: no curve and no best)
-    "fid": ("FID", "", -1),
-    "fid_above_best": ("FID − best", "", 0),
-    "fid_without_bias": ("FID, N → ∞", "", 0),
-    "kid": ("KID", "x 1000", -1),
-    "inception_score": ("IS", "", 1),
-}
 REAL = "real images"
 
 
 @dataclass(frozen=True)
 class Line:
     """What is said of one set of images. cell is None for real ones. nfe: network evaluations per image. speed: images
-    per second of one process. above_best: FID minus that of the best cell, paired by the start noise that all cells
-    share; None for the best one.
+    per second of one process. above_best: the main metric minus that of the best cell, paired by the start noise that
+    all cells share; empty for the best one.
     """
 
     cell: Cell | None
@@ -52,7 +46,7 @@ class Line:
     images: int
     nfe: float
     speed: float
-    above_best: Estimate | None = None
+    above_best: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def sampler(self) -> str:
@@ -62,37 +56,62 @@ class Line:
     def name(self) -> str:
         return REAL if self.cell is None else self.cell.name
 
-    def values(self) -> Iterator[tuple[str, Estimate]]:
-        """(name, estimate) of all that can be said."""
-        yield from self.quality.values()
-        if self.above_best is not None:
-            yield "fid_above_best", self.above_best
+    def values(self) -> dict[str, Estimate]:
+        """Estimates of all that can be said, by name."""
+        return {**self.quality.numbers, **self.above_best}
 
-    def shown(self, measure: str) -> Estimate | None:
+    def shown(self, column: Column) -> Estimate | None:
         """An estimate in the unit of tables (KID times 1000)."""
-        found = dict(self.values()).get(measure)
-        if found is None or measure != "kid":
+        found = self.values().get(column.name)
+        if found is None or column.factor == 1:
             return found
-        return Estimate(*(1000 * v for v in (found.value, found.low, found.high)))
+        return Estimate(*(column.factor * v for v in (found.value, found.low, found.high)))
+
+
+def main_metric(plan: Plan) -> str | None:
+    """The metric that cells are ranked by: the first that has a best end."""
+    return next((name for name, metric in plan.metrics.items() if metric.higher_is_better is not None), None)
+
+
+def columns_of(plan: Plan) -> list[Column]:
+    """What tables show, in the order of the configuration; behind the main metric how far a cell is from the best."""
+    columns = []
+    for name, metric in plan.metrics.items():
+        columns += metric.columns(name)
+        if name == main_metric(plan):
+            columns.append(Column(f"{name}_above_best", f"{metric.label} − best", metric.unit, factor=metric.factor))
+    return columns
+
+
+def best_of(plan: Plan, lines: Sequence[Line], name: str) -> Line | None:
+    """The drawn line with the best value of a metric; None where no line has one."""
+    sign = -1 if plan.metrics[name].higher_is_better else 1
+    known = [line for line in lines if line.cell is not None and name in line.quality.numbers]
+    return min(known, key=lambda line: sign * line.quality[name].value, default=None)
 
 
 def lines_of(plan: Plan, drawn: dict[int, list[Drawn]], reference: Features, real: Features | None) -> list[Line]:
-    """Every cell's measures; the chunks of a cell are in the order of their indices."""
+    """Every cell's metrics; the chunks of a cell are in the order of their indices."""
     lines = []
     if real is not None:
-        lines.append(Line(None, quality(real, reference), len(real.features), 0, math.nan))
+        lines.append(Line(None, quality(plan.metrics, real, reference), len(real.features), 0, math.nan))
     for number, cell in enumerate(plan.cells):
         parts = drawn[number]
         count, seconds = sum(p.count for p in parts), sum(p.seconds for p in parts)
         nfe = sum(p.nfe * p.count for p in parts) / count
         found = Features.joined([p.features for p in parts])
-        lines.append(Line(cell, quality(found, reference), len(found.features), nfe, count / seconds))
-    best = min((line for line in lines if line.cell is not None), key=lambda line: line.quality.fid.value)
-    compared = [line.cell is not None and line is not best for line in lines]
-    return [
-        replace(line, above_best=difference(line.quality.fid, best.quality.fid)) if c else line
-        for line, c in zip(lines, compared, strict=True)
-    ]
+        lines.append(Line(cell, quality(plan.metrics, found, reference), len(found.features), nfe, count / seconds))
+    name = main_metric(plan)
+    best = None if name is None else best_of(plan, lines, name)
+    return lines if best is None else [_compared(line, best, name) for line in lines]
+
+
+def _compared(line: Line, best: Line, name: str) -> Line:
+    """With the paired difference from the best line, where both come from a jackknife over as many blocks."""
+    numbers = line.quality.numbers
+    if line.cell is None or line is best or name not in numbers or not numbers[name].left_out:
+        return line
+    return replace(line, above_best={f"{name}_above_best": difference(numbers[name], best.quality[name])})
 
 
 def complete(plan: Plan, drawn: dict[int, list[Drawn]]) -> bool:
@@ -111,7 +130,7 @@ def write_table(plan: Plan, lines: Sequence[Line], path: Path) -> None:
 
     for line in lines:
         steps, mark = ("", "") if line.cell is None else (line.cell.steps, line.cell.fingerprint)
-        for name, e in line.values():
+        for name, e in line.values().items():
             ends = (number(e.value), number(e.low), number(e.high))
             writer.writerow(
                 [
@@ -131,16 +150,17 @@ def write_table(plan: Plan, lines: Sequence[Line], path: Path) -> None:
 
 def terminal_table(plan: Plan, lines: Sequence[Line]) -> Table:
     """The table for a terminal: value and half the width of the interval."""
+    columns = columns_of(plan)
     table = Table(
         title=f"{plan.config.num_images} images each, features {plan.features.name}; ± half of the 95 % interval",
         title_justify="left",
     )
-    for name in ("sampler", "steps", "NFE", *(" ".join(MEASURES[m][:2]).strip() for m in MEASURES), "images / s"):
+    for name in ("sampler", "steps", "NFE", *(f"{c.label} {c.unit}".strip() for c in columns), "images / s"):
         table.add_column(name, justify="left" if name == "sampler" else "right", no_wrap=True)
     for line in lines:
         cells = []
-        for measure in MEASURES:
-            e = line.shown(measure)
+        for column in columns:
+            e = line.shown(column)
             text = "–" if e is None else show(e.value)
             cells.append(text if e is None or math.isnan(e.low) else f"{text} ±{(e.high - e.low) / 2:.2g}")
         table.add_row(

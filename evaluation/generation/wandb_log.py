@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluation.generation.plan import Plan
-from evaluation.generation.results import Line
+from evaluation.generation.results import Line, best_of, main_metric
 from evaluation.report.wandb_run import log_run
 
 
 def log_to_wandb(plan: Plan, lines: Sequence[Line], sheets: Mapping[str, Path], folder: Path) -> None:
-    """A table with all cells, quality/<measure> of the best cell in the summary, the sheets as pictures."""
-    names = list(dict.fromkeys(name for line in lines for name, _ in line.values()))
+    """A table with all cells, quality/<metric> of the best cell in the summary, the sheets as pictures."""
+    names = list(dict.fromkeys(name for line in lines for name in line.values()))
     columns = [
         "sampler",
         "steps",
@@ -21,19 +21,20 @@ def log_to_wandb(plan: Plan, lines: Sequence[Line], sheets: Mapping[str, Path], 
     ]
     rows = []
     for line in lines:
-        found = dict(line.values())
+        found = line.values()
         values = [
             v
             for n in names
             for v in ((found[n].value, found[n].low, found[n].high) if n in found else (None, None, None))
         ]
         rows.append([line.sampler, line.cell.steps if line.cell else None, line.nfe, line.images, line.speed, *values])
-    drawn = [line for line in lines if line.cell is not None]
-    best = min(drawn, key=lambda line: line.quality.fid.value)
+    name = main_metric(plan)
+    best = None if name is None else best_of(plan, lines, name)
+    summary = {} if best is None else {f"quality/{n}": e.value for n, e in best.quality.numbers.items()}
     log_run(
         plan.config.wandb,
         folder,
         config=plan.config.plain(),
         logged={"generation": (columns, rows), **{f"images/{name}": path for name, path in sheets.items()}},
-        summary={f"quality/{name}": e.value for name, e in best.quality.values()} | {"quality/best": best.name},
+        summary=summary | ({} if best is None else {"quality/best": best.name}),
     )

@@ -32,20 +32,21 @@ def bootstrap(values: Sequence[float] | np.ndarray, *, seed: int) -> Interval:
     return bootstrap_of(lambda columns: columns[0].mean(-1), np.asarray(values, dtype=np.float64)[None], seed=seed)
 
 
-def bootstrap_mean(values: Sequence[float], of_mean: Callable[[np.ndarray], np.ndarray], *, seed: int) -> Interval:
-    """of_mean(mean(values)), a function of the mean over images, on the draws of :func:`bootstrap`."""
+def bootstrap_means(
+    values: Sequence[Sequence[float]], of_means: Callable[[Sequence[np.ndarray]], np.ndarray], *, seed: int
+) -> Interval:
+    """of_means(mean over images of each of k numbers), the k resampled together: averages first, then a ratio or root.
+
+    values: k times one number per image, on the draws of :func:`bootstrap`.
+    """
     return bootstrap_of(
-        lambda columns: of_mean(columns[0].mean(-1)), np.asarray(values, dtype=np.float64)[None], seed=seed
+        lambda columns: of_means([column.mean(-1) for column in columns]), np.asarray(values, np.float64), seed=seed
     )
 
 
-def bootstrap_ratio(above: Sequence[float], below: Sequence[float], *, seed: int) -> Interval:
-    """mean(above) / mean(below), the two resampled together: averages over images first, then the ratio."""
-    return bootstrap_of(
-        lambda columns: columns[0].mean(-1) / columns[1].mean(-1),
-        np.asarray([above, below], dtype=np.float64),
-        seed=seed,
-    )
+def first(means: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of the first number, for what is a mean and nothing else."""
+    return means[0]
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], *, seed: int) -> Interval:

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,37 +14,27 @@ from rich.table import Table
 from common.files import write_atomically
 from evaluation.distribution import Distances
 from evaluation.plan import Key, Plan
-from evaluation.report.statistics import Interval, bootstrap, bootstrap_mean, bootstrap_ratio
+from evaluation.report.pages import show
+from evaluation.report.statistics import Interval, bootstrap_means, first
 from evaluation.rows import Row, cell_text
 from evaluation.sets import Sets
-from metrics.base import Metric
+from metrics.base import Column, MetricBase
 
 HEADER = ("task", "method", "metric", "mean", "ci_low", "ci_high", "n")
 
 
-@dataclass(frozen=True)
-class Column:
-    """How a metric is shown, multiplied by `factor`. best: +1 the highest, -1 the lowest, 0 none."""
-
-    name: str
-    label: str
-    unit: str
-    best: int
-    factor: float = 1.0
-
-    def shown(self, v: Interval) -> Interval:
-        """A number of table.csv in the unit of this column."""
-        return (
-            v
-            if self.factor == 1
-            else replace(v, mean=v.mean * self.factor, low=v.low * self.factor, high=v.high * self.factor)
-        )
+def scaled(column: Column, v: Interval) -> Interval:
+    """A number of table.csv in the unit of its column."""
+    if column.factor == 1:
+        return v
+    return replace(v, mean=v.mean * column.factor, low=v.low * column.factor, high=v.high * column.factor)
 
 
 @dataclass(frozen=True)
 class Results:
     """All that tables, plots and the report show. table: intervals by (task, method), metric. per_image: the numbers
-    behind them, by image.
+    behind them, by image. missing: sentences about metrics without a number. of_sets: labels of the columns that
+    compare sets of images.
     """
 
     columns: tuple[Column, ...]
@@ -53,6 +44,8 @@ class Results:
     nfe: dict[Key, float]
     sigma: dict[str, tuple[float, float]]
     oracles: frozenset[str]
+    missing: tuple[str, ...] = ()
+    of_sets: tuple[str, ...] = ()
 
     def shown(self, method: str) -> str:
         """The name of a method, starred where it reads the truth."""
@@ -72,20 +65,8 @@ class Results:
         return frozenset(m for m, v in means.items() if v == top)
 
 
-SET_COLUMNS = (
-    Column("psnr_mean", "PSNR of the mean of N", "dB", 1),
-    Column("pairwise_rmse", "pairwise RMSE", "in [-1, 1]", 0),
-    Column("calibration", "calibration V/B", "1 is right", 0),
-)
-
-
-DISTRIBUTION_COLUMNS = (Column("fid", "FID", "", -1), Column("kid", "KID", "x 1000", -1, factor=1000.0))
-
-
 def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> Results:
-    """Means over images, the samples of one image averaged first; ratios and roots of means over images (calibration,
-    pooled RMSE) only here.
-    """
+    """Means over images, the samples of one image averaged first; functions of means (ratios, roots) only here."""
     seed = plan.config.seed
     samples: dict[Key, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     seconds: dict[Key, list[float]] = defaultdict(list)
@@ -96,52 +77,55 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         seconds[key].append(row.seconds)
         nfe[key].append(row.nfe)
         sigma[row.task] = (row.sigma, row.sigma_255)
-        for name in plan.metrics:
+        for name in plan.metrics.row_columns:
             samples[key][name][row.image].append(row.values[name])
     per_image = {
         key: {name: {i: sum(v) / len(v) for i, v in images.items()} for name, images in metrics.items()}
         for key, metrics in samples.items()
     }
+    of_samples: dict[Key, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (task, method, _), values in sets.items():
+        for name, value in values.items():
+            of_samples[task, method][name].append(value)
+    built = plan.metrics
     table: dict[Key, dict[str, Interval]] = {}
     for key in plan.cells:
         if key not in per_image:
             continue
-        table[key] = {name: bootstrap(list(values.values()), seed=seed) for name, values in per_image[key].items()}
-        for name, metric in plan.metrics.items():
-            if metric.pooled is not None:
-                table[key][metric.pooled.name] = bootstrap_mean(
-                    list(per_image[key][name].values()), metric.pooled.of_mean, seed=seed
-                )
-        table[key] |= distances.get(key, {})
-        several = [values for (t, m, _), values in sets.items() if (t, m) == key]
-        if several:
-            table[key]["psnr_mean"] = bootstrap([v["psnr_mean"] for v in several], seed=seed)
-            table[key]["pairwise_rmse"] = bootstrap([v["pairwise_rmse"] for v in several], seed=seed)
-            table[key]["calibration"] = bootstrap_ratio(
-                [v["variance"] for v in several], [v["bias"] for v in several], seed=seed
-            )
-    columns = [_column(name, metric) for name, metric in plan.metrics.items()]
-    columns += [c for c in DISTRIBUTION_COLUMNS if any(c.name in v for v in table.values())]
-    columns += [c for c in SET_COLUMNS if any(c.name in v for v in table.values())]
+        numbers = {name: list(values.values()) for name, values in per_image[key].items()}
+        table[key] = _intervals(built.image, numbers, seed) | distances.get(key, {})
+        if key in of_samples:
+            table[key] |= _intervals(built.samples, of_samples[key], seed)
+        table[key] |= {name: Interval(math.nan, math.nan, math.nan, 0) for name in built.absent}
+    there = {name for metrics in table.values() for name in metrics}
+    of_image = {c.name for name, metric in built.image.items() for c in metric.columns(name)}
+    columns = tuple(c for c in built.columns() if c.shown and c.name in of_image | there)
     return Results(
-        columns=tuple(columns),
+        columns=columns,
         table=table,
         per_image=per_image,
         seconds={k: sum(v) / len(v) for k, v in seconds.items()},
         nfe={k: sum(v) / len(v) for k, v in nfe.items()},
         sigma=sigma,
         oracles=frozenset(name for name, m in plan.methods.items() if m.method.uses_truth),
+        missing=tuple(built.missing.values()),
+        of_sets=tuple(c.label for c in columns if c.name in built.sets),
     )
 
 
-def _column(name: str, metric: Metric) -> Column:
-    best = {True: 1, False: -1, None: 0}[metric.higher_is_better]
-    pooled = metric.pooled
-    return (
-        Column(name, metric.label, metric.unit, best)
-        if pooled is None
-        else Column(pooled.name, pooled.label, pooled.unit, best)
-    )
+def _intervals(
+    metrics: Mapping[str, MetricBase], numbers: Mapping[str, Sequence[float]], seed: int
+) -> dict[str, Interval]:
+    """A bootstrap over images of every column: first those that are means, then functions of means, on the same draws.
+
+    numbers: of every image, by part of a metric.
+    """
+    columns = [(c, metric.part_names(name)) for name, metric in metrics.items() for c in metric.columns(name)]
+    columns.sort(key=lambda pair: pair[0].of_means is not None)
+    return {
+        c.name: bootstrap_means([numbers[part] for part in parts], c.of_means or first, seed=seed)
+        for c, parts in columns
+    }
 
 
 def write_table(results: Results, path: Path) -> None:
@@ -155,21 +139,13 @@ def write_table(results: Results, path: Path) -> None:
     write_atomically(path, text.getvalue())
 
 
-def show(value: float) -> str:
-    """A number for a person: two decimals from 1 on, four below, a dash for what is missing."""
-    if math.isnan(value):
-        return "–"
-    if value == 0:
-        return "0"
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}" if abs(value) >= 1e-3 else f"{value:.1e}"
-
-
 def terminal_table(results: Results) -> Table:
     """The table for a terminal: mean and half the width of the interval, the best of each task in bold."""
     title = "means over images, ± half of the 95 % bootstrap interval"
-    if any(c in DISTRIBUTION_COLUMNS for c in results.columns):
-        title += "; FID and KID of sample 0 against the true images, jackknife"
-    table = Table(title=title, title_justify="left")
+    if results.of_sets:
+        title += f"; {' and '.join(results.of_sets)} of sample 0 against the true images, jackknife"
+    missing = "\n".join(results.missing) or None
+    table = Table(title=title, title_justify="left", caption=missing, caption_justify="left")
     table.add_column("task", no_wrap=True)
     table.add_column("method", no_wrap=True)
     for column in results.columns:
@@ -184,7 +160,7 @@ def terminal_table(results: Results) -> Table:
         cells = []
         for column in results.columns:
             v = metrics.get(column.name)
-            v = None if v is None else column.shown(v)
+            v = None if v is None else scaled(column, v)
             text = "–" if v is None or math.isnan(v.mean) else show(v.mean)
             if v is not None and not math.isnan(v.low):
                 text += f" ±{(v.high - v.low) / 2:.2g}"

@@ -43,7 +43,10 @@ def base(tmp_path):
 
 def test_defaults_and_shorthands(base):
     config = read_config([base])
-    assert list(config.metrics) == ["psnr", "ssim", "consistency"]
+    assert list(config.metrics) == [
+        *("psnr", "ssim", "consistency"),
+        *("psnr_mean", "pairwise_rmse", "calibration"),
+    ]
     assert config.tasks["box"].noise == {
         "class_path": "degradations.noise.GaussianNoise",
         "init_args": {"sigma_255": 6},

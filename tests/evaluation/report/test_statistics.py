@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.report.statistics import bootstrap, bootstrap_ratio, paired_difference
+from evaluation.report.statistics import bootstrap, bootstrap_means, paired_difference
 
 
 def test_interval_of_a_mean_is_that_of_the_normal_theory():
@@ -38,7 +38,7 @@ def test_too_few_images():
 
 def test_ratio_and_paired_difference():
     x = np.random.default_rng(0).uniform(1, 2, 100)
-    ratio = bootstrap_ratio(2 * x, x, seed=0)
+    ratio = bootstrap_means([2 * x, x], lambda means: means[0] / means[1], seed=0)
     assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((2, 2, 2))  # resampled together: no variance at all
     paired = paired_difference(x + 0.1, x, seed=0)
     assert (paired.low, paired.high) == pytest.approx((0.1, 0.1))
