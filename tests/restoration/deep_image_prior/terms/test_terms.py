@@ -31,7 +31,7 @@ from restoration.deep_image_prior.terms.perceptual import PerceptualTerm
 from restoration.deep_image_prior.terms.tv import TVTerm
 from restoration.stopping.fixed import FixedIterations
 
-CLASSIFIER = Path(__file__).parents[3] / "assets" / "classifier_cifar10.safetensors"
+CLASSIFIER = Path(__file__).parents[4] / "assets" / "classifier_cifar10.safetensors"
 INDEX = (4, 9, 2)
 
 
