@@ -31,6 +31,7 @@ class ComposedOperator(Operator):
     def __init__(self, operators: Sequence[Operator]) -> None:
         if not operators:
             raise ValueError("a composition needs at least one operator, got none")
+        operators = [inner for o in operators for inner in (o.operators if isinstance(o, ComposedOperator) else [o])]
         for before, after in pairwise(operators):
             if tuple(before.output_shape) != tuple(after.input_shape):
                 raise ValueError(

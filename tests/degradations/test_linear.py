@@ -109,7 +109,7 @@ def test_proximal_solves_the_least_squares_problem(name: str):
     x = normal(1, 3, *SHAPE)
     for operator in both_ways(name):
         y = normal(2, 3, *operator.output_shape)
-        found = linear.proximal(operator, x, y, torch.tensor(weights))
+        found = linear.proximal(operator, x, y, torch.tensor(weights, dtype=torch.float64))
         error = (found - solved(name, x, y, weights)).flatten(1).norm(dim=1)
         gradient = operator.adjoint(y - operator(x)).flatten(1).norm(dim=1)
         assert bool((error <= 1e-9 + linear.TOLERANCE * gradient / torch.tensor(weights)).all()), error
