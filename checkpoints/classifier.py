@@ -23,10 +23,12 @@ PREFIX = "classifier."  # where the LightningModule keeps the network
 
 @dataclass(frozen=True)
 class LoadedClassifier:
-    """Args:
-    network: in eval mode, frozen, float32.
-    description: the plain `classifier` dictionary.
-    fingerprint: identifies file and weights.
+    """A classifier read from a file.
+
+    Args:
+        network: in eval mode, frozen, float32.
+        description: the plain `classifier` dictionary.
+        fingerprint: identifies file and weights.
     """
 
     network: ResNet

@@ -18,10 +18,12 @@ PREFIX = "restorer.network."  # where the LightningModule keeps the network
 
 @dataclass(frozen=True)
 class LoadedColdRestorer:
-    """Args:
-    restorer: in eval mode, frozen, on the device asked for.
-    start: where generation begins, fitted, or None.
-    description: the plain `prior` dictionary.
+    """A cold restorer read from a file.
+
+    Args:
+        restorer: in eval mode, frozen, on the device asked for.
+        start: where generation begins, fitted, or None.
+        description: the plain `prior` dictionary.
     """
 
     restorer: ColdRestorer

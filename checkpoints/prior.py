@@ -24,10 +24,12 @@ PREFIX = "denoiser.network."  # where a LightningModule keeps the network
 
 @dataclass(frozen=True)
 class LoadedPrior:
-    """Args:
-    denoiser: in eval mode, frozen, on the device asked for.
-    description: the plain `prior` dictionary.
-    fingerprint: identifies file and weights.
+    """A denoiser read from a file.
+
+    Args:
+        denoiser: in eval mode, frozen, on the device asked for.
+        description: the plain `prior` dictionary.
+        fingerprint: identifies file and weights.
     """
 
     denoiser: Denoiser

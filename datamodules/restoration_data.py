@@ -23,11 +23,13 @@ from degradations.noise import GaussianNoise, Noise
 
 @dataclass(frozen=True)
 class Item:
-    """Args:
-    index: what its random numbers are keyed by.
-    image: float32 [C, H, W] in [-1, 1]: the clean picture, or its measurement where the data are degraded already.
-    known: bool [1, H, W], None where every pixel is.
-    truth: [C, H', W'] where it is known.
+    """One picture to restore.
+
+    Args:
+        index: what its random numbers are keyed by.
+        image: float32 [C, H, W] in [-1, 1]: the clean picture, or its measurement where the data are degraded already.
+        known: bool [1, H, W], None where every pixel is.
+        truth: [C, H', W'] where it is known.
     """
 
     name: str

@@ -38,7 +38,10 @@ def explained(cls: type) -> set[str]:
     for owner in cls.__mro__[:-1]:
         for text in (vars(owner).get("__doc__"), getattr(vars(owner).get("__init__"), "__doc__", None)):
             if text:
-                parsed = docstring_parser.parse(inspect.cleandoc(text), style=docstring_parser.DocstringStyle.GOOGLE)
+                try:
+                    parsed = docstring_parser.parse(inspect.cleandoc(text), style=docstring_parser.DocstringStyle.GOOGLE)
+                except docstring_parser.ParseError as error:
+                    raise AssertionError(f"the docstring of {owner.__qualname__} cannot be read: {error}") from error
                 names |= {p.arg_name for p in parsed.params if (p.description or "").strip()}
     return names
 

@@ -23,13 +23,15 @@ from networks.unet import UNet
 
 @dataclass(frozen=True)
 class ForeignPrior:
-    """Args:
-    network: options of our U-Net.
-    tensors: its weights by our names, in any precision.
-    shape: (C, H, W).
-    digest: of the bytes of all files that were read.
-    where: names the files in messages.
-    training: what else is known, plain values.
+    """What is known of another project's prior, in our own terms.
+
+    Args:
+        network: options of our U-Net.
+        tensors: its weights by our names, in any precision.
+        shape: (C, H, W).
+        digest: of the bytes of all files that were read.
+        where: names the files in messages.
+        training: what else is known, plain values.
     """
 
     network: dict[str, Any]

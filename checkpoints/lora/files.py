@@ -59,12 +59,14 @@ _IGNORED = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """Args:
-    settings: its layers and numbers.
-    tensors: "<layer>.lora_A.weight" [r, I, ...], ".lora_B.weight" [O, r, ...], with DoRA ".lora_magnitude_vector"
-        [O].
-    base: checkpoints.lora.merging.weights_hash of the weights that it was trained beside, None where the file does
-        not say.
+    """A low-rank adapter: W + scale B A for some layers of a network.
+
+    Args:
+        settings: its layers and numbers.
+        tensors: "<layer>.lora_A.weight" [r, I, ...], ".lora_B.weight" [O, r, ...], with DoRA ".lora_magnitude_vector"
+            [O].
+        base: checkpoints.lora.merging.weights_hash of the weights that it was trained beside, None where the file does
+            not say.
     """
 
     settings: LoRASettings
