@@ -35,6 +35,7 @@ class DenoiserFile(Recorded, Denoiser):
             self.denoiser.num_timesteps,
         )
         self.learns_variance, self.takes_image = self.denoiser.learns_variance, self.denoiser.takes_image
+        self.takes_maps = self.denoiser.takes_maps
         self.eval()
 
     def level_at(self, time: Tensor) -> Tensor:

@@ -14,6 +14,10 @@ class AutocastNetwork(nn.Module):
         super().__init__()
         self.network = network
 
+    @property
+    def takes_maps(self) -> bool:
+        return getattr(self.network, "takes_maps", False)
+
     def forward(self, x: Tensor, *rest: Tensor | None) -> Tensor:
         warn_of_slow_bfloat16(x.device.type)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
@@ -35,6 +39,7 @@ class Autocast(Denoiser):
             denoiser.num_timesteps,
         )
         self.learns_variance, self.takes_image = denoiser.learns_variance, denoiser.takes_image
+        self.takes_maps = denoiser.takes_maps
 
     def level_at(self, time: Tensor) -> Tensor:
         return self.denoiser.level_at(time)

@@ -26,6 +26,8 @@ class ClosedForm(Denoiser):
     `schedule`, and none is clamped.
     """
 
+    takes_maps = True
+
     def __init__(self, *, data_shape: Sequence[int], schedule: Schedule | None) -> None:
         super().__init__()
         schedule = schedule or Linear()

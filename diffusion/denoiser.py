@@ -54,7 +54,8 @@ class Denoiser(nn.Module, ABC):
     data_shape: (C, H, W) that it was trained on. sigma_min, sigma_max: the levels that it knows; others are clamped to
     them with one warning. num_timesteps: how many training times it has (1000 where training was continuous), which
     spacings of levels refer to. learns_variance: whether its predictions carry `variance` and `fraction`. takes_image:
-    whether it needs Condition(image=...), see diffusion/image_conditioning.py.
+    whether it needs Condition(image=...), see diffusion/image_conditioning.py. takes_maps: whether sigma may differ
+    from pixel to pixel, [B, 1, H, W].
     """
 
     data_shape: tuple[int, int, int]
@@ -63,6 +64,7 @@ class Denoiser(nn.Module, ABC):
     num_timesteps: int = 1000
     learns_variance: bool = False
     takes_image: bool = False
+    takes_maps: bool = False
 
     @abstractmethod
     def level_at(self, time: Tensor) -> Tensor:
@@ -70,27 +72,30 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
-        """x [B, C, H, W] = x0 + sigma * noise, sigma [B] or [B, 1, H, W] in [-1, 1] units; ValueError for other shapes
-        or infinite sigma.
+        """x [B, C, H, W] = x0 + sigma * noise, sigma [B], or [B, 1, H, W] where `takes_maps`, in [-1, 1] units;
+        ValueError for other shapes and for sigma that is infinite or not positive (a pixel that is known has the level
+        sigma_min).
         """
 
 
-def expand(sigma: Tensor, x: Tensor) -> Tensor:
-    """sigma [B] or [B, 1, H, W] as [B, 1, 1, 1] or itself, so that it multiplies x; ValueError for any other shape."""
+def expand(sigma: Tensor, x: Tensor, name: str = "sigma") -> Tensor:
+    """sigma [B] or [B, 1, H, W] as [B, 1, 1, 1] or itself, so that it multiplies x; ValueError for any other shape, by
+    `name`.
+    """
     if sigma.shape == x.shape[:1]:
         return sigma.view(-1, *[1] * (x.ndim - 1))
     if sigma.ndim == x.ndim and sigma.shape[0] == x.shape[0] and sigma.shape[1] == 1 and sigma.shape[2:] == x.shape[2:]:
         return sigma
     raise ValueError(
-        f"sigma must have shape [{x.shape[0]}] or [{x.shape[0]}, 1, {', '.join(map(str, x.shape[2:]))}], got"
+        f"{name} must have shape [{x.shape[0]}] or [{x.shape[0]}, 1, {', '.join(map(str, x.shape[2:]))}], got"
         f" {list(sigma.shape)}"
     )
 
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """What a network is asked in training, and the right answer: input [B, C, H, W] at `time` [B], target [B, C, H, W],
-    snr = 1 / sigma^2 [B].
+    """What a network is asked in training, and the right answer: input [B, C, H, W] at `time`, target [B, C, H, W],
+    snr = 1 / sigma^2; time and snr [B], or [B, 1, H, W] where the level differs from pixel to pixel.
     """
 
     input: Tensor
@@ -103,12 +108,18 @@ class NetworkDenoiser(Denoiser):
     """A denoiser around a network that can be trained: what the network is asked, at which times, and how its answer is
     read.
 
-    network: called as network(input, time [B], label). prediction: the name of its target.
+    network: called as network(input, time [B], label); with times [B, 1, H, W] where it says `takes_maps`. Trained at
+    one level per image it answers a map by what it knows of each level, which nobody has told it is right: training at
+    maps is a matter of `training_pair`. prediction: the name of its target.
     """
 
     network: nn.Module
     prediction: str
     _warned = False
+
+    @property
+    def takes_maps(self) -> bool:
+        return getattr(self.network, "takes_maps", False)
 
     @abstractmethod
     def training_time(self, u: Tensor) -> Tensor:
@@ -116,7 +127,9 @@ class NetworkDenoiser(Denoiser):
 
     @abstractmethod
     def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
-        """What the network is asked about x0 [B, C, H, W] and standard normal noise at training times [B]."""
+        """What the network is asked about x0 [B, C, H, W] and standard normal noise at training times [B], or one for
+        every pixel, [B, 1, H, W]; ValueError for other shapes.
+        """
 
     @abstractmethod
     def bins(self, count: int) -> list[str]:
@@ -127,17 +140,18 @@ class NetworkDenoiser(Denoiser):
         """The range 0 .. count - 1 in which training times lie, int64 of their shape."""
 
     def output(self, x: Tensor, time: Tensor, condition: Condition | None = None) -> Tensor:
-        """The network's own output for its own input x at its own time [B]; what the training loss is taken on."""
+        """The network's own output for its own input x at its own time; what the training loss is taken on."""
         return self.network(x, time, None if condition is None else condition.label)
 
     def _check(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """sigma [B] as [B, 1, 1, 1]; ValueError for maps and impossible levels, one warning for levels that the network
-        does not know.
+        """sigma as it multiplies x; ValueError for a map where the network takes none and for impossible levels, one
+        warning for levels that the network does not know.
         """
         level = expand(sigma, x)
-        if sigma.ndim > 1:
+        if sigma.ndim > 1 and not self.takes_maps:
             raise ValueError(
-                "this denoiser takes one sigma per image [B]; a map of sigmas needs a network that was trained on maps"
+                f"the network {type(self.network).__name__} takes one sigma per image, [B]; a map of sigmas needs a"
+                " network that takes maps, such as networks.unet.UNet"
             )
         # One look at the extremes per call; a sampler's own levels are inside the range, so this warns about mistakes
         # only.
@@ -150,6 +164,7 @@ class NetworkDenoiser(Denoiser):
         if least <= 0:
             raise ValueError(
                 f"sigma must be positive, got {least}: at 0 the image is clean and nothing is to be predicted"
+                f" (a pixel that is known exactly takes sigma_min, {self.sigma_min:.4g})"
             )
         if (least < 0.999 * self.sigma_min or most > 1.001 * self.sigma_max) and not self._warned:
             self._warned = True
@@ -221,7 +236,7 @@ class DiscreteDenoiser(NetworkDenoiser):
         noise - b x0 ("v").
         """
         alpha_bar = self.schedule.alpha_bar_of(time)
-        a, b = (v.sqrt().to(x0.dtype).view(-1, 1, 1, 1) for v in (alpha_bar, 1 - alpha_bar))
+        a, b = (expand(v.sqrt().to(x0.dtype), x0, "time") for v in (alpha_bar, 1 - alpha_bar))
         target = {"epsilon": noise, "x0": x0, "v": a * noise - b * x0}[self.prediction]
         return TrainingPair(
             input=a * x0 + b * noise,
@@ -231,13 +246,13 @@ class DiscreteDenoiser(NetworkDenoiser):
         )
 
     def x0_of(self, x_vp: Tensor, output: Tensor, time: Tensor) -> Tensor:
-        """x0 from what the network says of the image ([B, C, H, W], see `parts`) at integer times [B], in variance
-        preserving units throughout.
+        """x0 from what the network says of the image ([B, C, H, W], see `parts`) at integer times [B] or [B, 1, H, W],
+        in variance preserving units throughout.
         """
         if self.prediction == "x0":
             return output
         alpha_bar = self.schedule.alpha_bar_of(time)
-        a, b = (v.sqrt().to(x_vp.dtype).view(-1, 1, 1, 1) for v in (alpha_bar, 1 - alpha_bar))
+        a, b = (expand(v.sqrt().to(x_vp.dtype), x_vp, "time") for v in (alpha_bar, 1 - alpha_bar))
         return (x_vp - b * output) / a if self.prediction == "epsilon" else a * x_vp - b * output
 
     def bins(self, count: int) -> list[str]:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from diffusion.denoiser import Condition, NetworkDenoiser, Prediction, TrainingPair
+from diffusion.denoiser import Condition, NetworkDenoiser, Prediction, TrainingPair, expand
 from diffusion.levels import karras_ramp
 from diffusion.schedules import TrainingLevels
 
@@ -106,9 +106,9 @@ class EDMDenoiser(NetworkDenoiser):
 
     def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
         """c_in (x0 + sigma noise); the target is (x0 - c_skip x) / c_out = (sigma x0 / s - s noise) / sqrt(sigma^2 +
-        s^2). `time`: sigma [B].
+        s^2). `time`: sigma, [B] or [B, 1, H, W].
         """
-        level, s = time.to(x0.dtype).view(-1, 1, 1, 1), self.sigma_data
+        level, s = expand(time.to(x0.dtype), x0, "time"), self.sigma_data
         c_in = torch.rsqrt(level.square() + s**2)
         target = c_in * (level / s * x0 - s * noise)
         return TrainingPair(

@@ -57,7 +57,7 @@ class Guided(Denoiser):
             denoiser.sigma_max,
             denoiser.learns_variance,
         )
-        self.takes_image = denoiser.takes_image
+        self.takes_image, self.takes_maps = denoiser.takes_image, denoiser.takes_maps
 
     def level_at(self, time: Tensor) -> Tensor:
         return self.denoiser.level_at(time)

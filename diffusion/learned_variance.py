@@ -46,12 +46,11 @@ class StepVariances:
         """Var[x0 | x_t] = max(S_t - beta~_t, 0) / c1^2, [B, C, H, W]; at t = 0, where the step ends in x0, S_0 itself.
 
         The variance of the true reverse step is beta~_t + c1^2 Var[x0 | x_t] (law of total variance); this is that
-        equation solved. fraction: u, [B, C, H, W]. time: int64 [B]. Peng et al. 2024 (2402.02149) use it in the same
-        way.
+        equation solved. fraction: u, [B, C, H, W]. time: int64 [B], or [B, 1, H, W]: each pixel has its own step. Peng
+        et al. 2024 (2402.02149) use it in the same way.
         """
-        rows = {name: table.to(fraction.dtype).view(-1, 1, 1, 1) for name, table in self.at(time).items()}
+        time = time.view(-1, 1, 1, 1) if time.ndim == 1 else time
+        rows = {name: table.to(fraction.dtype) for name, table in self.at(time).items()}
         spread = (fraction * rows["log_ratio"]).clamp(min=0)
         inside = torch.expm1(spread) / rows["gained"]
-        return torch.where(
-            time.view(-1, 1, 1, 1) == 0, (rows["log_small"] + fraction * rows["log_ratio"]).exp(), inside
-        )
+        return torch.where(time == 0, (rows["log_small"] + fraction * rows["log_ratio"]).exp(), inside)

@@ -20,12 +20,13 @@ def denoising_loss(
     vlb_weight: float = 0.001,
     condition: Condition | None = None,
 ) -> Tensor:
-    """w(t) mean |f(input, t) - target|^2 over the pixels, one number per image, [B]; with learned variance vlb_weight
-    L_vlb is added.
+    """mean of w(t) |f(input, t) - target|^2 over the pixels, one number per image, [B]; with learned variance
+    vlb_weight L_vlb is added.
 
     For a discrete denoiser input is a_t x0 + b_t noise with a_t^2 = alpha_bar_t, b_t^2 = 1 - alpha_bar_t, for EDM's it
     is c_in (x0 + sigma noise); see their `question`. x0 [B, C, H, W] in [-1, 1], noise standard normal of the same
-    shape, time [B] as the denoiser's `training_time` gives it.
+    shape, time [B] as the denoiser's `training_time` gives it, or [B, 1, H, W] where every pixel has its own (and then
+    its own weight).
 
     L_vlb is the sum over t of the bound's terms in bits per dimension, of which T times the term at `time` is an
     unbiased estimate. It trains the variance alone: the mean is detached from it. vlb_weight = 0.001 is the paper's; 1
@@ -60,4 +61,5 @@ def check_loss(denoiser: NetworkDenoiser, weighting: Weighting, vlb_weight: floa
 
 
 def _weighted(asked: TrainingPair, output: Tensor, prediction: str, weighting: Weighting) -> Tensor:
-    return weighting(asked.snr, prediction) * (output - asked.target).square().flatten(1).mean(1)
+    error, weight = (output - asked.target).square(), weighting(asked.snr, prediction)
+    return weight * error.flatten(1).mean(1) if weight.ndim == 1 else (weight * error).flatten(1).mean(1)

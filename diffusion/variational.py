@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Condition, DiscreteDenoiser
+from diffusion.denoiser import Condition, DiscreteDenoiser, expand
 
 #: What the fixed variances are as fractions between the small and the large one.
 FIXED = {"fixed_small": 0.0, "fixed_large": 1.0}
@@ -43,10 +43,12 @@ def reverse_step_bits(
     / beta~ = d. At t = 0 it is :func:`pixel_nll` of N(x0_hat, S_0).
 
     x0, x0_hat [B, C, H, W]: the image and the estimate of it from x_t. fraction: u, [B, C, H, W] or a number (0: small
-    variance, 1: large variance, which is the small one at t = 0 as in Ho et al.). time: int64 [B].
+    variance, 1: large variance, which is the small one at t = 0 as in Ho et al.). time: int64 [B], or [B, 1, H, W]
+    where each pixel takes its own step, whose divergence it is then.
     """
-    rows = {name: table.to(x0.dtype).view(-1, 1, 1, 1) for name, table in denoiser.step_variances.at(time).items()}
-    first = time.view(-1, 1, 1, 1) == 0
+    time = expand(time, x0, "time")
+    rows = {name: table.to(x0.dtype) for name, table in denoiser.step_variances.at(time).items()}
+    first = time == 0
     fraction = torch.as_tensor(fraction, dtype=x0.dtype, device=x0.device)
     spread = fraction * rows["log_ratio"]
     # At t = 0 d is infinite; the zero in its place keeps the branch that is not taken finite, and its gradient.

@@ -1,7 +1,7 @@
 """Building blocks of the U-Net: time embedding, residual block, attention, change of resolution (Ho et al. 2020,
 appendix B).
 
-Shapes: images and features [B, C, H, W], condition vectors [B, D].
+Shapes: images and features [B, C, H, W], condition vectors [B, D], or [B, D, H, W] where every pixel has its own.
 """
 
 import math
@@ -9,6 +9,11 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def per_pixel(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer of vectors at every pixel: [B, D, H, W] to [B, D', H, W]."""
+    return layer(x.movedim(1, -1)).movedim(-1, 1)
 
 
 def fitting_groups(groups: int, channels: int) -> int:
@@ -62,6 +67,8 @@ class TimeEmbedding(nn.Module):
     waves "adm": w = [cos(t f) | sin(t f)] with k / half instead, as in improved DDPM, ADM and newer networks of
     diffusers.
 
+    A map of times [B, 1, H, W] gives e of every pixel, [B, width, H, W], channels innermost.
+
     Args:
         scale: a factor of t before all. Always in the precision of its weights, never in that of autocast: bfloat16
             does not tell t = 998 from t = 999.
@@ -80,17 +87,18 @@ class TimeEmbedding(nn.Module):
         with torch.autocast(time.device.type, enabled=False):
             k = torch.arange(half, dtype=torch.float32, device=time.device)
             f = torch.exp(-math.log(10000) * k / (half - 1 if self.waves == "ho" else half))
-            phase = (self.scale * time.float())[:, None] * f
+            phase = (self.scale * (time if time.ndim == 1 else time.squeeze(1)).float())[..., None] * f
             parts = [phase.sin(), phase.cos()] if self.waves == "ho" else [phase.cos(), phase.sin()]
-            return self.linear2(F.silu(self.linear1(torch.cat(parts, dim=1).to(self.linear1.weight.dtype))))
+            e = self.linear2(F.silu(self.linear1(torch.cat(parts, dim=-1).to(self.linear1.weight.dtype))))
+            return e if time.ndim == 1 else e.movedim(-1, 1)
 
 
 class ResidualBlock(nn.Module):
     """y = s (skip(x) + conv2(drop(silu(h)))), h = GN(conv1(silu(GN(x))) + W c) ("add") or (1 + a)
     GN(conv1(silu(GN(x)))) + b, [a | b] = W c ("scale_shift").
 
-    c is the condition vector after its SiLU; skip is a 1x1 convolution where channels change, otherwise the
-    identity; s is `skip_scale`.
+    c is the condition vector after its SiLU, [B, D], or one for each pixel of y, [B, D, H, W]; skip is a 1x1
+    convolution where channels change, otherwise the identity; s is `skip_scale`.
 
     Args:
         resample: "down" halves and "up" doubles the resolution, of the branch before conv1 and of the skip, by averages
@@ -134,7 +142,7 @@ class ResidualBlock(nn.Module):
         if self.resample is not None:
             h, x = resized(h, self.resample), resized(x, self.resample)
         h = self.conv1(h)
-        shift = self.shift(condition)[:, :, None, None]
+        shift = self.shift(condition)[:, :, None, None] if condition.ndim == 2 else per_pixel(self.shift, condition)
         if self.modulated:
             scale, shift = shift.chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)

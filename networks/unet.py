@@ -23,6 +23,7 @@ from networks.layers import (
     xavier_init,
     zero_init,
 )
+from networks.unet_checks import check_sizes, check_style, check_time
 
 
 class Level(nn.Module):
@@ -50,7 +51,8 @@ class UNet(Recorded, nn.Module):
 
     Ho et al.'s network: at each level `blocks` residual blocks going down and `blocks` + 1 going up, joined by
     concatenation; self-attention at chosen levels and in the middle. It knows nothing about diffusion: `time` is any
-    number of order 0..1000.
+    number of order 0..1000, or a map of numbers, one for every pixel: then each block is told the mean embedding of the
+    pixels under each of its own.
 
     Args:
         in_channels: 1 for grey, 3 for colour.
@@ -107,6 +109,7 @@ class UNet(Recorded, nn.Module):
     """
 
     unrecorded = frozenset({"checkpoint_gradients"})
+    takes_maps = True  # `time` may be [B, 1, H, W]
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class UNet(Recorded, nn.Module):
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
-        _check(
+        check_sizes(
             in_channels,
             out_channels,
             channels,
@@ -153,9 +156,9 @@ class UNet(Recorded, nn.Module):
             num_classes,
             head_channels,
         )
-        _check_style(time_condition, resample, up_attention, skip_scale, init)
+        check_style(time_condition, resample, up_attention, skip_scale, init)
         time_channels = channels if time_channels is None else time_channels
-        _check_time(downsample_padding, time_waves, time_channels, time_scale)
+        check_time(downsample_padding, time_waves, time_channels, time_scale)
         self.checkpoint_gradients = checkpoint_gradients
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -238,7 +241,7 @@ class UNet(Recorded, nn.Module):
 
         Args:
             x: images [B, C, H, W], of any height and width.
-            time: [B], a number of order 0..1000.
+            time: [B], a number of order 0..1000, or [B, 1, H, W], one for every pixel.
             label: int64 [B] in 0..K-1, or -1 for "no class"; None is no class for all.
 
         Raises:
@@ -250,27 +253,28 @@ class UNet(Recorded, nn.Module):
         down, right = -height % self.multiple, -width % self.multiple
         if down or right:
             x = F.pad(x, (0, right, 0, down), mode="replicate")
+            time = time if time.ndim == 1 else F.pad(time, (0, right, 0, down), mode="replicate")
 
-        condition = F.silu(self._condition(time, label))
+        conditions = self._conditions(time, label)
         x = self._stem(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         skips = [x]
-        for level in self.down:
+        for i, level in enumerate(self.down):
             for j in range(len(level.blocks)):
-                x = self._run(level.step, x, condition, j)
+                x = self._run(level.step, x, conditions[i], j)
                 skips.append(x)
             if level.resample is not None:
-                x = self._run(level.change, x, condition)
+                x = self._run(level.change, x, conditions[i + 1])
                 skips.append(x)
 
-        x = self._run(self.middle_block1, x, condition)
+        x = self._run(self.middle_block1, x, conditions[-1])
         x = self._run(self.middle_attention, x)
-        x = self._run(self.middle_block2, x, condition)
+        x = self._run(self.middle_block2, x, conditions[-1])
 
-        for level in self.up:
+        for i, level in zip(reversed(range(len(conditions))), self.up, strict=True):
             for j in range(len(level.blocks)):
-                x = self._run(level.step, torch.cat([x, skips.pop()], dim=1), condition, j)
+                x = self._run(level.step, torch.cat([x, skips.pop()], dim=1), conditions[i], j)
             if level.resample is not None:
-                x = self._run(level.change, x, condition)
+                x = self._run(level.change, x, conditions[i - 1])
 
         x = self.head(F.silu(self.head_norm(x))).to(self.head_norm.weight.dtype)
         if self.patch > 1:
@@ -282,19 +286,31 @@ class UNet(Recorded, nn.Module):
             return checkpoint(part, *inputs, use_reentrant=False)
         return part(*inputs)
 
-    def _condition(self, time: Tensor, label: Tensor | None) -> Tensor:
-        embedding = self.time_embedding(time)
+    def _conditions(self, time: Tensor, label: Tensor | None) -> list[Tensor]:
+        """What the blocks of each level are told, the finest first: the same vector [B, D], or for a map of times the
+        means over the pixels under each of theirs, [B, D, h, w].
+        """
+        embedding, of_label = self.time_embedding(time), self._label(label, len(time), time.device)
+        if time.ndim == 1:
+            return [F.silu(embedding if of_label is None else embedding + of_label)] * len(self.down)
+        found = [F.avg_pool2d(embedding, self.patch)]
+        for _ in self.down[1:]:
+            found.append(F.avg_pool2d(found[-1], 2))
+        return [F.silu(e if of_label is None else e + of_label[:, :, None, None]) for e in found]
+
+    def _label(self, label: Tensor | None, count: int, device: torch.device) -> Tensor | None:
+        """The embedding [B, D] of labels, None for a network without classes."""
         if self.num_classes is None:
-            return embedding
+            return None
         if not self.null_class:
             if label is None or bool((label < 0).any()):
                 raise ValueError(
                     "this network knows classes only and not their absence (null_class=False): give every image a label"
                 )
-            return embedding + self.label_embedding(label)
+            return self.label_embedding(label)
         if label is None:
-            label = torch.full(time.shape, self.num_classes, dtype=torch.long, device=time.device)
-        return embedding + self.label_embedding(torch.where(label < 0, self.num_classes, label))
+            label = torch.full((count,), self.num_classes, dtype=torch.long, device=device)
+        return self.label_embedding(torch.where(label < 0, self.num_classes, label))
 
     def _stem(self, x: Tensor) -> Tensor:
         """The first convolution, in float32 under autocast too: what tells two images apart may be less than half
@@ -312,92 +328,14 @@ class UNet(Recorded, nn.Module):
     def _check_input(self, x: Tensor, time: Tensor, label: Tensor | None) -> None:
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"expected images [B, {self.in_channels}, H, W], got {list(x.shape)}")
-        if time.shape != x.shape[:1]:
-            raise ValueError(f"expected one time per image, shape [{x.shape[0]}], got {list(time.shape)}")
+        if time.shape != x.shape[:1] and time.shape != (len(x), 1, *x.shape[2:]):
+            raise ValueError(
+                f"expected one time per image, shape [{len(x)}], or one per pixel, shape"
+                f" {[len(x), 1, *x.shape[2:]]}, got {list(time.shape)}"
+            )
         if label is not None and self.num_classes is None:
             raise ValueError(
                 "got labels, but this network was built without classes (num_classes=None); pass label=None"
             )
         if label is not None and label.shape != x.shape[:1]:
             raise ValueError(f"expected one label per image, shape [{x.shape[0]}], got {list(label.shape)}")
-
-
-def _check(
-    in_channels: int,
-    out_channels: int,
-    channels: int,
-    multipliers: Sequence[int],
-    blocks: int,
-    attention: Sequence[int],
-    middle_attention: bool,
-    heads: int,
-    groups: int,
-    dropout: float,
-    num_classes: int | None,
-    head_channels: int | None,
-) -> None:
-    sizes = {
-        "in_channels": in_channels,
-        "out_channels": out_channels,
-        "blocks": blocks,
-        "heads": heads,
-        "groups": groups,
-    }
-    sizes |= {f"multipliers[{i}]": m for i, m in enumerate(multipliers)} | (
-        {} if num_classes is None else {"num_classes": num_classes}
-    )
-    for name, value in sizes.items():
-        if value < 1:
-            raise UserError(f"{name} of the U-Net must be at least 1, got {value}")
-    if channels < 4 or channels % 2:
-        raise UserError(f"channels of the U-Net must be even and at least 4, got {channels}")
-    if not multipliers:
-        raise UserError("multipliers of the U-Net must name at least one level, got []")
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout of the U-Net must be in [0, 1), got {dropout}")
-    for i in attention:
-        if not 0 <= i < len(multipliers):
-            raise UserError(
-                f"attention level {i} does not exist: the U-Net has {len(multipliers)} levels, 0 to"
-                f" {len(multipliers) - 1}"
-            )
-    if head_channels is not None and (head_channels < 1 or heads != 1):
-        raise UserError(
-            "head_channels of the U-Net must be at least 1 and stands instead of heads, got"
-            f" head_channels={head_channels} and heads={heads}"
-        )
-    attended = {channels * multipliers[i] for i in attention} | (
-        {channels * multipliers[-1]} if middle_attention else set()
-    )
-    for width in sorted(attended):
-        if width % (head_channels or heads):
-            name = "heads" if head_channels is None else "head_channels"
-            raise UserError(
-                f"{name} must divide the {width} channels of every attention of the U-Net, got"
-                f" {name}={head_channels or heads}"
-            )
-
-
-def _check_style(time_condition: str, resample: str, up_attention: str, skip_scale: float, init: str) -> None:
-    choices = {
-        "time_condition": (time_condition, ("add", "scale_shift")),
-        "resample": (resample, ("conv", "residual", "projected")),
-        "up_attention": (up_attention, ("all", "last")),
-        "init": (init, ("ho", "zero", "edm")),
-    }
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise UserError(f"{name} of the U-Net must be one of {', '.join(known)}, got '{value}'")
-    if not 0 < skip_scale <= 1:
-        raise UserError(f"skip_scale of the U-Net must lie in (0, 1], got {skip_scale}")
-
-
-def _check_time(downsample_padding: str, time_waves: str, time_channels: int, time_scale: float) -> None:
-    if downsample_padding not in ("end", "both"):
-        raise UserError(f"downsample_padding of the U-Net must be end or both, got '{downsample_padding}'")
-    if time_waves not in ("ho", "adm"):
-        raise UserError(f"time_waves of the U-Net must be ho or adm, got '{time_waves}'")
-    if time_channels < 4 or time_channels % 2:
-        raise UserError(f"time_channels of the U-Net must be even and at least 4, got {time_channels}")
-    if not 0 < time_scale < float("inf"):
-        raise UserError(f"time_scale of the U-Net must be positive and finite, got {time_scale}")

@@ -272,7 +272,7 @@ def test_wrong_input_is_refused_with_expected_and_got():
     network = UNet(**TINY)
     with pytest.raises(ValueError, match=r"\[B, 1, H, W\], got \[2, 3, 8, 8\]"):
         network(images(2, 3, 8, 8), torch.zeros(2))
-    with pytest.raises(ValueError, match=r"shape \[2\], got \[1\]"):
+    with pytest.raises(ValueError, match=r"shape \[2\], or one per pixel, .*, got \[1\]"):
         network(images(2, 1, 8, 8), torch.zeros(1))
     with pytest.raises(ValueError, match="num_classes"):
         network(images(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, dtype=torch.long))
