@@ -75,12 +75,15 @@ class Method(ABC):
 
     Options are keyword-only constructor arguments. A method that needs a prior takes it as the constructor argument
     `prior`, which the evaluation fills in; `needs_prior` says so, and `prior_kind` whether it is a denoiser or a cold
-    restorer. deterministic: gives one sample, whatever num_samples. uses_truth: an oracle, starred in every table.
-    gives_image: it can use a prior that takes a conditioning image. needs: what it takes from the operator and the
-    noise, names of restoration/needs.py; `check` refuses what has it not. reasons: by need, what it is for, where the
-    words of that table would not say it. couples_samples: the samples of one image depend on each other (particles), so
-    that asking for more of them changes each; those of other images never do. bias: of a method that draws from the
-    posterior, how far off it is; None where it claims no such thing.
+    restorer. What else it says of itself, as attributes of the class or of one made with other options:
+
+    deterministic: gives one sample, whatever num_samples. uses_truth: an oracle, starred in every table. gives_image:
+    it can use a prior that takes a conditioning image. needs: what it takes from the operator and the noise, names of
+    restoration/needs.py, which `check` refuses where it is missing; reasons: by need, what it is for, where the words
+    of that table would not say it. couples_samples: the samples of one image depend on each other (particles), so that
+    asking for more of them changes each; those of other images never do. cost_varies: how often the network is called
+    depends on the measurement, so that `calls` may be off. bias: of a method that draws from the posterior, how far off
+    it is; None where it claims no such thing.
     """
 
     needs_prior: bool = False
@@ -91,6 +94,7 @@ class Method(ABC):
     needs: frozenset[str] = frozenset()
     reasons: Mapping[str, str] = {}
     couples_samples: bool = False
+    cost_varies: bool = False
     bias: Bias | None = None
     prior: Denoiser | ColdRestorer | None = None
 
@@ -110,7 +114,8 @@ class Method(ABC):
             )
         lacking = unmet(self.needs, operator, noise, reasons=self.reasons)
         if lacking is not None:
-            raise Unsupported(f"{type(self).__module__.rpartition('.')[2]} needs {lacking}")
+            name = type(self).__module__.rpartition(".")[2]
+            raise Unsupported(f"{type(self).__name__ if name == '__main__' else name} needs {lacking}")
 
     @abstractmethod
     def calls(self) -> Cost:
