@@ -17,6 +17,7 @@ from checkpoints.classifier import load_classifier
 from common.errors import UserError
 from common.files import sha256_of
 from common.image_range import to_float
+from metrics.base import Missing
 from metrics.features import FeatureNetwork, Features
 
 INCEPTION = "inception-2015-12-05.pt"
@@ -67,7 +68,7 @@ class InceptionFeatures(FeatureNetwork):
     It is looked for at `path`, in WEIGHTS_DIR, in TORCH_HOME/hub/checkpoints and in the system's temporary folder,
     where clean-fid keeps it; nothing is downloaded by a job. probabilities are those without the bias of the last
     layer, as the Inception score takes them. Grey images become three equal channels. Parmar et al. 2022 (2104.11222).
-    UserError, in one line with the places and the address, where the file is not there.
+    Missing (a UserError) in one line with the places and the address where the file is not there.
     """
 
     name = "inception"
@@ -105,7 +106,7 @@ class InceptionFeatures(FeatureNetwork):
 
 
 def find_inception(path: str | None = None) -> Path:
-    """The first place that has the file; UserError that names all of them."""
+    """The first place that has the file; Missing, a UserError, that names all of them."""
     hub = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch") / "hub" / "checkpoints"
     folders = [
         *([Path(os.environ["WEIGHTS_DIR"])] if os.environ.get("WEIGHTS_DIR") else []),
@@ -117,7 +118,7 @@ def find_inception(path: str | None = None) -> Path:
         if place.is_file():
             return place
     where = ", ".join(f"'{p}'" for p in places)
-    raise UserError(
+    raise Missing(
         f"the Inception network is not there (looked for {where}): fetch {INCEPTION_URL} and put it there, or name a"
         " folder in WEIGHTS_DIR"
     )

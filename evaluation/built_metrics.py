@@ -107,8 +107,7 @@ def build_metrics(
             if isinstance(metric, DistributionMetric):  # of a part of the set it would be another set's number
                 absent.append(name)
                 continue
-        kind = {Metric: built.image, SetMetric: built.samples, DistributionMetric: built.sets}
-        next(of_kind for base, of_kind in kind.items() if isinstance(metric, base))[name] = metric
+        {"image": built.image, "samples": built.samples, "set": built.sets}[metric.kind][name] = metric
     built.absent, built.not_at = tuple(absent), frozenset(not_at)
     _refuse_doubles(built)
     return built

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.build import Recorded
+from common.build import Recorded, named_parameters
 from common.errors import UserError
 from common.renamed import original
 from degradations.measurement import Measurement
@@ -74,6 +74,11 @@ class MetricBase(Recorded, ABC):
     factor: float = 1.0
     parts: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What it is of: "image", "samples" or "set"."""
+
     def to(self, device: torch.device) -> Self:
         """The metric with its weights on a device."""
         del device
@@ -89,7 +94,10 @@ class MetricBase(Recorded, ABC):
 
     def fingerprint(self) -> str:
         """A hash of all that numbers depend on: class, options, weights. Missing where the weights are not there."""
-        parts = [original(self.spec), self.weights()]
+        spec = self.spec
+        defaults = {n: p.default for n, p in named_parameters(type(self)).items() if p.default is not p.empty}
+        spec["init_args"] = {n: v for n, v in defaults.items() if n not in self.unrecorded} | spec["init_args"]
+        parts = [original(spec), self.weights()]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def weights(self) -> str:
@@ -111,6 +119,8 @@ class Metric(MetricBase):
     saved. Parts become columns of rows.csv.
     """
 
+    kind = "image"
+
     @abstractmethod
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         """One number per image, which does not depend on the images beside it; NaN where there is none.
@@ -127,6 +137,7 @@ class SetMetric(MetricBase):
     Parts become columns of sets.csv. needs_measurement: False saves the time of measuring again.
     """
 
+    kind = "samples"
     needs_measurement: bool = False
 
     @abstractmethod
@@ -158,6 +169,7 @@ class DistributionMetric(MetricBase):
         features: the network that images are compared in; the config's own `features` where it names none.
     """
 
+    kind = "set"
     least: int = 4
     interval: str = "a jackknife over blocks of images"
     note: str = ""

@@ -6,8 +6,40 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metrics.base import DistributionMetric
+from metrics.features import Features
 from metrics.jackknife import Estimate, blocks_of, jackknife
 from metrics.moments import Moments
+
+
+class FeatureDistance(DistributionMetric):
+    """sqrt(mean over pairs of |f(x) - f(y)|^2) of the images of one set; the reference is not looked at. To be read
+    beside the value of real images: below it a generator collapses, so neither end is best. See :func:`set_diversity`.
+
+    Args:
+        features: the network; values of one network can be compared.
+    """
+
+    label = "feature distance"
+
+    def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
+        del reference, paired
+        return _left_out(_blocks(found.features, 20), _feature_distance)
+
+
+class FeatureDimensions(DistributionMetric):
+    """(tr S)^2 / tr S^2 of the covariance S of the features: about the number of directions in which the images of one
+    set vary; the reference is not looked at. See :func:`set_diversity`.
+
+    Args:
+        features: the network; compare sets of one size in one network.
+    """
+
+    label = "feature dimensions"
+
+    def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
+        del reference, paired
+        return _left_out(_blocks(found.features, 20), _dimensions)
 
 
 @dataclass(frozen=True)
@@ -43,15 +75,12 @@ def set_diversity(pixels: Tensor, features: Tensor, *, blocks: int = 20) -> SetD
             f"expected pixels [N, C, H, W] and features [N, d] of the same N, got {list(pixels.shape)} and"
             f" {list(features.shape)}"
         )
-    # A mean that is taken off changes no difference, and keeps the digits of features that lie far from 0.
-    centred = features.detach().double().cpu()
-    centred = centred - centred.mean(0)
-    moments = [Moments.of(part) for part in blocks_of(centred, blocks)]
+    moments = _blocks(features, blocks)
     return SetDiversity(
         pixel_rmse=_left_out(
             [_PixelSums.of(part) for part in blocks_of(pixels, blocks)], lambda s: (2 * s.variance / s.values) ** 0.5
         ),
-        feature_distance=_left_out(moments, lambda m: _total_variance(m) ** 0.5 * 2**0.5),
+        feature_distance=_left_out(moments, _feature_distance),
         feature_dimensions=_left_out(moments, _dimensions),
     )
 
@@ -93,8 +122,17 @@ class _PixelSums:
         return float(numerators.double().sum()) / (self.count * (self.count - 1))
 
 
-def _total_variance(moments: Moments) -> float:
-    return max(0.0, float(moments.covariance.trace()))
+def _blocks(features: Tensor, blocks: int) -> list[Moments]:
+    """Moments of blocks of neighbours. A mean that is taken off changes no difference, and keeps the digits of features
+    that lie far from 0.
+    """
+    centred = features.detach().double().cpu()
+    centred = centred - centred.mean(0)
+    return [Moments.of(part) for part in blocks_of(centred, blocks)]
+
+
+def _feature_distance(moments: Moments) -> float:
+    return max(0.0, float(moments.covariance.trace())) ** 0.5 * 2**0.5
 
 
 def _dimensions(moments: Moments) -> float:

@@ -1,0 +1,330 @@
+"""What every metric promises; a new file in metrics/ is tested without being named here."""
+
+import inspect
+import math
+from typing import Any
+
+import docstring_parser
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from common.build import build, named_parameters
+from common.image_range import to_float
+from common.random_streams import RandomStreams
+from degradations.average_pool import AveragePool
+from degradations.base import Degradation
+from degradations.identity import Identity
+from degradations.measurement import Measurement, measure
+from degradations.noise import GaussianNoise
+from degradations.random_mask import RandomMask
+from inference.catalogue import catalogue
+from metrics.base import DistributionMetric, Metric, MetricBase, Missing, SetMetric
+from metrics.features import FeatureNetwork, Features
+
+CLASSES = catalogue("metrics", MetricBase)
+
+#: Options of classes that cannot be built without them, by name in the catalogue; `features` is given to all of sets.
+REQUIRED: dict[str, dict[str, Any]] = {}
+
+SIZE = 16
+SAMPLES = 4
+DEGRADATIONS = [Identity(), RandomMask(removed=0.4), AveragePool(factor=2)]
+
+
+class Quadrants(FeatureNetwork):
+    """Means of the four quadrants in [-1, 1], and a classifier that says which is the brightest."""
+
+    name, dimension = "quadrants", 4
+
+    def __init__(self, fingerprint: str = "sharp", gain: float = 6.0) -> None:
+        self.fingerprint, self.gain = fingerprint, gain
+        self.shapes: list[tuple[int, ...]] = []
+
+    def check(self, shape):
+        self.shapes.append(shape)
+
+    def to(self, device):
+        return self
+
+    def of(self, images: Tensor) -> Features:
+        features = torch.nn.functional.adaptive_avg_pool2d(to_float(images).mean(1, keepdim=True), 2).flatten(1)
+        return Features(features, (self.gain * features).softmax(1))
+
+
+def images(count: int = 5, *, channels: int = 1, seed: int = 0) -> Tensor:
+    """uint8 [count, channels, 16, 16]: one bright quadrant each, in turn, with a texture."""
+    generator = torch.Generator().manual_seed(seed)
+    x = 60 + 25 * torch.randn(count, channels, SIZE, SIZE, generator=generator)
+    for k in range(count):
+        i, j = divmod(k % 4, 2)
+        x[k, :, 8 * i : 8 * i + 8, 8 * j : 8 * j + 8] += 110
+    return x.round().clamp(0, 255).to(torch.uint8)
+
+
+def worse(pixels: Tensor, amount: float, seed: int = 1) -> Tensor:
+    """The same images with less contrast and more noise."""
+    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+    x = 128 + (1 - amount) * (pixels.float() - 128) + 60 * amount * noise
+    return x.round().clamp(0, 255).to(torch.uint8)
+
+
+def measured(truth: Tensor, degradation: Degradation | None = None) -> Measurement:
+    return measure(
+        to_float(truth),
+        degradation=degradation or Identity(),
+        noise=GaussianNoise(sigma=0.1),
+        index=list(range(len(truth))),
+        random=RandomStreams(0),
+    )
+
+
+def make(cls: type[MetricBase], network: FeatureNetwork | None = None, **more: Any) -> MetricBase:
+    options = dict(REQUIRED.get(next(n for n, c in CLASSES.items() if c is cls), {}), **more)
+    if issubclass(cls, DistributionMetric):
+        options["features"] = network or Quadrants()
+    return cls(**options)
+
+
+def of_kind(kind: type[MetricBase]) -> Any:
+    """Parametrised by the classes of one kind."""
+    found = {name: cls for name, cls in CLASSES.items() if issubclass(cls, kind)}
+    return pytest.mark.parametrize("cls", found.values(), ids=found)
+
+
+def numbers(metric: MetricBase, values: Tensor) -> dict[str, float]:
+    """Of every column that has a best end: the number that a table would show of these values per image."""
+    means = [np.asarray(v) for v in values.reshape(len(values), -1).mean(0).tolist()]
+    return {
+        c.name: c.best * float(means[0] if c.of_means is None else c.of_means(means))
+        for c in metric.columns("name")
+        if c.best
+    }
+
+
+def usable(metric: MetricBase, shape: tuple[int, int, int]) -> bool:
+    try:
+        metric.check(shape)
+    except Missing as reason:
+        assert str(reason) and not str(reason).endswith(".") and "\n" not in str(reason)
+        return False
+    return True
+
+
+def shaped(metric: MetricBase, values: Tensor, count: int) -> None:
+    parts = len(metric.part_names("name"))
+    assert values.dtype == torch.float64
+    assert tuple(values.shape) == ((count,) if parts == 1 else (count, parts))
+    assert bool(torch.isfinite(values).all())
+
+
+# ---------------------------------------------------------------- all three kinds
+
+
+def test_the_catalogue_is_complete():
+    known = {"psnr", "ssim", "mse", "rmse", "mae", "consistency", "psnr_mean", "pairwise_rmse", "calibration", "kid"}
+    assert known | {"fid.FID", "fid.FIDWithoutBias", "inception_score"} <= set(CLASSES)
+    kinds = [sum(issubclass(cls, kind) for kind in (Metric, SetMetric, DistributionMetric)) for cls in CLASSES.values()]
+    assert set(kinds) == {1}, "a metric is of exactly one kind"
+    assert {make(cls).kind for cls in CLASSES.values()} == {"image", "samples", "set"}
+
+
+@of_kind(MetricBase)
+def test_it_says_what_it_shows(cls):
+    metric = make(cls)
+    assert isinstance(cls.label, str) and cls.label, "the class itself has a label, for tables in which it is missing"
+    assert isinstance(metric.unit, str) and metric.higher_is_better in (True, False, None)
+    columns = metric.columns("given")
+    assert len({c.name for c in columns}) == len(columns) and any(c.shown for c in columns)
+    assert all(c.label and c.factor > 0 for c in columns)
+    assert len(set(metric.part_names("given"))) == len(metric.part_names("given"))
+    if isinstance(metric, DistributionMetric):
+        assert [c.name for c in columns] == ["given"] and metric.least >= 4
+
+
+@of_kind(MetricBase)
+def test_every_option_has_a_line_of_help(cls):
+    parsed = docstring_parser.parse(inspect.getdoc(cls), style=docstring_parser.DocstringStyle.GOOGLE)
+    assert parsed.short_description
+    told = {p.arg_name for p in parsed.params if p.description}
+    assert not set(named_parameters(cls)) - told, "a line under Args: for each option"
+
+
+@of_kind(MetricBase)
+def test_the_fingerprint_knows_class_options_and_weights(cls):
+    metric = make(cls)
+    assert metric.fingerprint() == make(cls).fingerprint() and len(metric.fingerprint()) == 16
+    for name, parameter in named_parameters(cls).items():
+        if isinstance(parameter.default, (bool, int, float)):
+            changed = not parameter.default if isinstance(parameter.default, bool) else 2 * parameter.default + 2
+            assert make(cls, **{name: changed}).fingerprint() != metric.fingerprint(), name
+    if isinstance(metric, DistributionMetric):
+        assert make(cls, Quadrants("other weights")).fingerprint() != metric.fingerprint()
+    others = [make(other).fingerprint() for other in CLASSES.values() if other is not cls]
+    assert metric.fingerprint() not in others
+
+
+@of_kind(MetricBase)
+def test_it_is_built_from_its_description_and_moves(cls):
+    metric = make(cls)
+    given = {"features": metric.features} if isinstance(metric, DistributionMetric) else {}
+    again = build(metric.spec, MetricBase, where="metrics.name", **given)
+    assert type(again) is cls and again.fingerprint() == metric.fingerprint()
+    assert metric.to(torch.device("cpu")) is metric
+    assert usable(metric, (1, SIZE, SIZE)) and usable(metric, (3, SIZE, 2 * SIZE))
+    usable(metric, (1, 2, 2))
+
+
+# ---------------------------------------------------------------- of one image
+
+
+@of_kind(Metric)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("degradation", DEGRADATIONS, ids=lambda d: type(d).__name__)
+def test_one_number_per_image(cls, channels, degradation):
+    metric, truth = make(cls), images(channels=channels)
+    pixels, m = worse(truth, 0.3), measured(truth, degradation)
+    kept, state = pixels.clone(), torch.random.get_rng_state()
+    whole = metric(pixels, truth, m)
+    shaped(metric, whole, 5)
+    assert torch.equal(pixels, kept) and torch.equal(torch.random.get_rng_state(), state)
+    order = [3, 0, 4]
+    torch.testing.assert_close(metric(pixels[order], truth[order], m.pick(order)), whole[order], rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(metric(pixels[2:3], truth[2:3], m.pick([2])), whole[2:3], rtol=1e-12, atol=1e-15)
+
+
+@of_kind(Metric)
+def test_it_takes_8_bit_pixels_only(cls):
+    truth = images()
+    with pytest.raises(TypeError, match=r"uint8|8-bit"):
+        make(cls)(truth.float(), truth.float(), measured(truth))
+
+
+@of_kind(Metric)
+def test_the_truth_is_best_and_a_worse_image_is_worse(cls):
+    metric, truth = make(cls), images()
+    m = measured(truth)
+    best, near, far = (numbers(metric, metric(x, truth, m)) for x in (truth, worse(truth, 0.1), worse(truth, 0.5)))
+    for name in best:
+        assert best[name] > near[name] > far[name], name
+
+
+@of_kind(Metric)
+def test_what_check_allows_has_a_number(cls):
+    for shape in ((1, 1, 1), (1, 5, 40), (3, 11, 11), (1, 10, 10), (4, 12, 12)):
+        metric = make(cls)
+        if usable(metric, shape):
+            truth = torch.randint(0, 256, (2, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+            shaped(metric, metric(255 - truth, truth, measured(truth)), 2)
+
+
+# ---------------------------------------------------------------- of several samples of one measurement
+
+
+def samples_of(truth: Tensor, amount: float, count: int = SAMPLES) -> Tensor:
+    return torch.stack([worse(truth, amount, seed) for seed in range(1, count + 1)], 1)
+
+
+@of_kind(SetMetric)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_number_per_measurement(cls, channels):
+    metric, truth = make(cls), images(channels=channels)
+    samples, m = samples_of(truth, 0.2), measured(truth)
+    given = m if metric.needs_measurement else None
+    state = torch.random.get_rng_state()
+    whole = metric(samples, truth, given)
+    shaped(metric, whole, 5)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.testing.assert_close(metric(samples[:, [2, 0, 3, 1]], truth, given), whole, rtol=1e-10, atol=1e-14)
+    order = [3, 0]
+    alone = metric(samples[order], truth[order], m.pick(order) if metric.needs_measurement else None)
+    torch.testing.assert_close(alone, whole[order], rtol=1e-10, atol=1e-14)
+
+
+@of_kind(SetMetric)
+def test_it_needs_two_samples_of_8_bits(cls):
+    metric, truth = make(cls), images()
+    m = measured(truth)
+    with pytest.raises(ValueError, match="at least 2"):
+        metric(truth[:, None], truth, m)
+    with pytest.raises(TypeError, match=r"uint8|8-bit"):
+        metric(samples_of(truth, 0.2).float(), truth.float(), m)
+
+
+@of_kind(SetMetric)
+def test_samples_at_the_truth_are_best(cls):
+    metric, truth = make(cls), images()
+    m = measured(truth)
+    amounts = (0.0, 0.1, 0.5)
+    best, near, far = (numbers(metric, metric(samples_of(truth, a), truth, m)) for a in amounts)
+    for name in best:
+        assert best[name] > near[name] > far[name], name
+
+
+# ---------------------------------------------------------------- of a set against another
+
+
+@of_kind(DistributionMetric)
+def test_halves_merge_to_the_whole_exactly(cls):
+    """Any split into batches and shards, in any order, is the same number to the last bit."""
+    metric = make(cls)
+    count = max(40, metric.least + 8)
+    pixels, reference = worse(images(count), 0.2), metric.features.of(images(count, seed=7))
+    whole = metric.update(None, range(count), pixels)
+    expected = metric.compute(whole, reference)
+    shards = [list(range(k, count, 3)) for k in range(3)]
+    states = []
+    for shard in shards:
+        state = None
+        for part in (shard[5:], shard[:5]):
+            state = metric.update(state, part, pixels[part])
+        states.append(state)
+    for order in ([0, 1, 2], [2, 0, 1]):
+        merged = metric.merge([states[k] for k in order])
+        assert torch.equal(merged.index, whole.index) and torch.equal(merged.features.features, whole.features.features)
+        found = metric.compute(merged, reference)
+        assert (found.value, found.low, found.high) == pytest.approx(
+            (expected.value, expected.low, expected.high), rel=0, abs=0, nan_ok=True
+        )
+    with pytest.raises(ValueError, match=r"comes twice"):
+        metric.merge([states[0], metric.update(None, [shards[0][1]], pixels[:1])])
+
+
+@of_kind(DistributionMetric)
+@pytest.mark.parametrize("paired", [False, True])
+def test_an_equal_set_is_best_and_a_worse_one_is_worse(cls, paired):
+    metric = make(cls)
+    count = max(60, metric.least + 8)
+    truth = images(count)
+    reference = metric.features.of(truth)
+    found = []
+    for amount in (0.0, 0.3, 0.8):
+        try:
+            found.append(metric.compute(metric.features.of(worse(truth, amount)), reference, paired=paired))
+        except Missing as reason:
+            assert paired and str(reason), "images against a reference always have a number"
+            return
+    for estimate in found:
+        assert math.isfinite(estimate.value)
+        assert estimate.low <= estimate.value <= estimate.high or not metric.interval
+    sign = metric.columns("name")[0].best
+    if sign:
+        assert sign * found[0].value > sign * found[1].value > sign * found[2].value
+
+
+@of_kind(DistributionMetric)
+def test_too_few_images_are_a_reason(cls):
+    metric = make(cls)
+    state = metric.update(None, range(metric.least - 1), images(metric.least - 1))
+    with pytest.raises(Missing, match=rf"at least {metric.least} images, there are {metric.least - 1}"):
+        metric.compute(state, state.features)
+    more = metric.update(state, [metric.least + 5], images(1))
+    assert math.isfinite(metric.compute(more, metric.features.of(images(60, seed=3))).value)
+
+
+@of_kind(DistributionMetric)
+def test_the_network_decides_which_images(cls):
+    network = Quadrants()
+    make(cls, network).check((3, 9, 7))
+    assert network.shapes == [(3, 9, 7)]
