@@ -29,9 +29,12 @@ class ColdSampling(Method):
 
     Args:
         prior: the restorer.
+        algorithm: "direct": R(y, t) alone, one call; "naive": algorithm 1; "improved" (default): algorithm 2, whose
+            errors do not add up.
         steps: network calls along evenly spaced severities, null for each of them.
         severities: the list itself instead, strictly decreasing and ending in 0, of which those below the measurement's
             own are walked.
+        severity: t of a given picture, 1 .. T; null: known from the operator, else estimated for every image.
         estimated_noise: for the Gaussian family, see diffusion/cold.py; otherwise its noise is what the first call
             implies. Other noise of the measurement is not modelled: it is taken for a part of the image.
 
@@ -42,6 +45,7 @@ class ColdSampling(Method):
     needs_prior = True
     prior_kind = "restorer"
     deterministic = True
+    cost_varies = True
 
     def __init__(
         self,

@@ -21,8 +21,14 @@ class DIPWithPrior(DIP):
     iterations, until the criterion stops.
 
     Args:
-        prior: the denoiser; one that takes a conditioning image gets the pseudo-inverse or the averaged output. weight,
-            from_255, to_255, add_noise, refresh, conditioning image: see DenoiserTerm.
+        prior: the denoiser; one that takes a conditioning image gets the pseudo-inverse or the averaged output.
+        weight: of the prior's term, see DenoiserTerm; null: the one that the noise implies.
+        from_255: level that the prior is asked at first, in grey levels of 255 (default 127.5: sigma 1).
+        to_255: level that it is asked at last, in grey levels of 255 (default 12.75).
+        add_noise: give the prior the output with fresh noise of that level (true, default), or the output itself.
+        refresh: iterations between two calls of the prior (default 1).
+        conditioning: what a prior that takes a conditioning image is given: "pseudo_inverse" of y (default) or the
+            "average" of the outputs.
 
     Raises:
         ValueError: options out of range.
@@ -30,6 +36,7 @@ class DIPWithPrior(DIP):
 
     needs_prior = True
     gives_image = True
+    cost_varies = True
 
     def __init__(
         self,

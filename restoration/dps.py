@@ -67,8 +67,9 @@ class DPS(PosteriorSampler):
         self.sampler = sampler or AncestralDDPM()
 
     def calls(self) -> Cost:
-        nfe = self.sampler.calls(len(self.sigmas) - 1)
-        return Cost(nfe=nfe, backwards=nfe)
+        """The gradient goes through the first call of each step, whatever the sampler calls afterwards."""
+        steps = len(self.sigmas) - 1
+        return Cost(nfe=self.sampler.calls(steps), backwards=steps)
 
     def begin(self, problem: Problem) -> "_Run":
         scale = step_scales(

@@ -39,6 +39,9 @@ class WarmStart(Method):
     identity (a stochastic sampler then draws from p(x | y)); with steps 1 the answer is D(y; sigma). A start above
     that level adds what is missing.
 
+    The cost counts the prior's calls and those of `first`; the iterations of an untrained network are no calls, but
+    their seconds count.
+
     Args:
         prior: the denoiser; one that was trained with a guide as a second input (diffusion/image_conditioning.py) gets
             g in every step.
@@ -46,12 +49,15 @@ class WarmStart(Method):
         start_255: sigma_0 in 0..255 units, null: factor times the remaining error of g in the same units,
             remaining_255, and where that is null too, what `first` itself says of it (restoration/remaining_error.py),
             for every image its own; at most the prior's largest level.
+        remaining_255: root mean square of the error that is left in g, in grey levels of 255; null: what `first` itself
+            says of it (restoration/remaining_error.py).
+        factor: sigma_0 over that error, positive (default 3: structured errors drown only well below the noise).
         steps: of the chain, at training times that are even from that of sigma_0 down.
         consistency: "none"; "projection", see restoration/consistency.py; "gradient", DPS's step, whose relative_scale
             (restoration/dps.py) is for a chain from pure noise and counts as far as this one goes.
+        relative_scale: of the gradient step, see restoration/dps.py (default 8).
         clip: clip every x0 to [-1, 1].
-        sampler: ancestral DDPM where it is null. The cost counts the prior's calls and those of `first`; the iterations
-            of an untrained network are no calls, but their seconds count.
+        sampler: null (default): ancestral DDPM.
 
     Raises:
         ValueError: options out of range.
@@ -122,9 +128,7 @@ class WarmStart(Method):
             check_projection(operator, noise)
 
     def calls(self) -> Cost:
-        nfe = self.sampler.calls(self.steps)
-        own = Cost(nfe=nfe, backwards=nfe if self.consistency == "gradient" else 0)
-        return own if self.first is None else _sum(own, self.first.calls())
+        return self._cost(self.steps) if self.first is None else _sum(self._cost(self.steps), self.first.calls())
 
     @torch.no_grad()
     def restore(
@@ -133,7 +137,8 @@ class WarmStart(Method):
         self.check(measurement.operator, measurement.noise)
         num_samples = 1 if self.deterministic else num_samples
         share = 0.9 if self.first is not None and not self.first.calls().nfe else 0.5 if self.first is not None else 0.0
-        guide, cost, trace, notes, levels = self._guide(measurement, random, _part_of(on_step, 0.0, share))
+        report = _part_of(on_step, 0.0, share, lambda estimate: estimate.repeat_interleave(num_samples, 0))
+        guide, cost, trace, notes, levels = self._guide(measurement, random, report)
         chains = measurement.repeat(num_samples)
         index, sample = chains.index, [r % num_samples for r in range(len(chains.y))]
         guide = guide.repeat_interleave(num_samples, 0)
@@ -146,24 +151,31 @@ class WarmStart(Method):
         if max(fresh) > 0:
             z = random.normal_batch("warm start", index, sample, x.shape[1:], x.device).to(x.dtype)
             x = x + x.new_tensor(fresh).view(-1, 1, 1, 1) * z
-        answer, nfe = torch.empty_like(x), 0
+        answer, most = guide.clone(), 0  # the guide, until a chain has something better
         groups = _groups(levels)
         for done, rows in enumerate(groups):
-            report = _part_of(
-                on_step, share + (1 - share) * done / len(groups), share + (1 - share) * (done + 1) / len(groups)
-            )
+
+            def seen(estimate: Tensor, rows: list[int] = rows) -> Tensor:
+                answer[rows] = estimate
+                return answer
+
+            begin, end = (share + (1 - share) * (done + k) / len(groups) for k in (0, 1))
+            report = _part_of(on_step, begin, end, seen)
             part = chains.pick(rows)
             condition = Condition(image=guide[rows]) if self.prior.takes_image else None
             with random.sequence(
                 "warm start steps", [index[r] for r in rows], [sample[r] for r in rows], x.shape[1:], x.device
             ) as noise:
-                answer[rows], calls = self._chain(x[rows], levels[rows[0]], part, condition, noise, report)
-            nfe = max(nfe, calls)
-        own = Cost(nfe=nfe, backwards=nfe if self.consistency == "gradient" else 0)
+                answer[rows], steps = self._chain(x[rows], levels[rows[0]], part, condition, noise, report)
+            most = max(most, steps)
         trace = {**{f"first/{name}": values for name, values in trace.items()}, "start_sigma": levels}
         return Restoration(
-            samples=answer.unflatten(0, (-1, num_samples)), cost=_sum(own, cost), trace=trace, notes=notes
+            samples=answer.unflatten(0, (-1, num_samples)), cost=_sum(self._cost(most), cost), trace=trace, notes=notes
         )
+
+    def _cost(self, steps: int) -> Cost:
+        """Of a chain of so many steps; the gradient goes through the first call of each."""
+        return Cost(nfe=self.sampler.calls(steps), backwards=steps if self.consistency == "gradient" else 0)
 
     def _check_measurement(self, operator: Operator, noise: Noise) -> None:
         if not isinstance(operator, IdentityOperator):
@@ -216,7 +228,7 @@ class WarmStart(Method):
         noise,
         on_step: OnStep | None,
     ) -> tuple[Tensor, int]:
-        """The end of the chain of these rows, and its network calls."""
+        """The end of the chain of these rows, and its steps."""
         operator, y = measurement.operator, measurement.y
         levels = down_from(self.prior, start, self.steps).tolist()
         predict = predictor(self.prior, condition=condition, clip=self.clip)
@@ -237,7 +249,7 @@ class WarmStart(Method):
             x, memory = outcome.x, outcome.memory
             if on_step is not None:
                 on_step(i, len(levels) - 1, outcome.prediction.x0)
-        return x, self.sampler.calls(len(levels) - 1)
+        return x, len(levels) - 1
 
 
 def _agreeing(predict: Predict, agree: Callable[[Tensor, float], Tensor]) -> Predict:
@@ -263,12 +275,13 @@ def _sum(a: Cost, b: Cost) -> Cost:
     return Cost(nfe=a.nfe + b.nfe, backwards=a.backwards + b.backwards)
 
 
-def _part_of(on_step: OnStep | None, begin: float, end: float) -> OnStep | None:
-    """Reports of a part of the work as reports of the whole, in thousandths."""
+def _part_of(on_step: OnStep | None, begin: float, end: float, whole: Callable[[Tensor], Tensor]) -> OnStep | None:
+    """Reports of a part of the work as reports of the whole, in thousandths; whole(estimate): of all chains."""
     if on_step is None:
         return None
 
     def report(step: int, steps: int, estimate: Tensor) -> None:
-        on_step(max(0, round(1000 * (begin + (end - begin) * (step + 1) / max(1, steps))) - 1), 1000, estimate)
+        share = begin + (end - begin) * (step + 1) / max(1, steps)
+        on_step(max(0, round(1000 * share) - 1), 1000, whole(estimate))
 
     return report

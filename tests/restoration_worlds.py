@@ -42,6 +42,22 @@ class Cubed(Operator):
         return x**3
 
 
+class Flipped(Operator):
+    """A x = x upside down: linear, with A^T = A^+ = A, of which no singular value decomposition is given."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.input_shape = self.output_shape = shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flip(-2)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y.flip(-2)
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        return y.flip(-2)
+
+
 class CountingNetwork(nn.Module):
     """Counts what a network computes: the rows of every call, and of every gradient that came back to its input."""
 

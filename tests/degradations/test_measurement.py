@@ -75,6 +75,23 @@ def test_no_noise():
     )
 
 
+@pytest.mark.parametrize("degradation", [BoxMask(size=4), Identity()], ids=["own masks", "one operator"])
+def test_repeated_for_several_samples(degradation):
+    """Image-major: the row of an image as often as asked, with its own mask, index and truth."""
+    x = _images(3, 2, 8, 8)
+    m = measure(x, degradation=degradation, noise=GaussianNoise(sigma=0.1), index=[4, 9, 2], random=RANDOM)
+    twice = m.repeat(2)
+    assert twice.index == (4, 4, 9, 9, 2, 2) and m.repeat(1) is m
+    for row in range(6):
+        alone, image = twice.pick([row]), m.pick([row // 2])
+        assert alone.index == image.index
+        assert torch.equal(alone.y, image.y) and torch.equal(alone.truth, image.truth)
+        assert torch.equal(alone.operator(alone.truth), image.operator(image.truth))
+    assert m.without_truth().repeat(2).truth is None
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        m.repeat(0)
+
+
 def test_refuses_what_does_not_fit_and_warns_about_ranges():
     operator, noise = Identity().operator_for((1, 8, 8), [0], RANDOM), GaussianNoise(sigma=0.1)
     y = torch.zeros(2, 1, 8, 8)

@@ -15,9 +15,11 @@ from common.random_streams import RandomStreams
 from degradations.average_pool import AveragePool
 from degradations.box_mask import BoxMask
 from degradations.circular_blur import CircularGaussianBlur
+from degradations.clipped_gaussian_noise import ClippedGaussianNoise
 from degradations.identity import Identity, IdentityOperator
 from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
+from degradations.poisson_noise import PoissonNoise
 from degradations.reflecting_blur import ReflectingGaussianBlur
 from diffusion.assemble import assemble
 from diffusion.image_conditioning import ConditioningOptions
@@ -174,6 +176,33 @@ def test_projection_with_noise_is_the_proximal_step():
     assert float(gradient.abs().max()) < 2e-4
 
 
+def test_projection_refuses_noise_that_is_not_white():
+    """It takes sigma for the level of white noise, which shot noise has not, and neither has noise that was clipped."""
+    method = WarmStart(prior=tiny_denoiser(), first=PseudoInverse(), start_255=60, steps=3, consistency="projection")
+    operator = measured(CircularGaussianBlur(std=0.6)).operator
+    method.check(operator, GaussianNoise(sigma=0.1))
+    for noise in (PoissonNoise(scale=30), ClippedGaussianNoise(sigma=0.1)):
+        with pytest.raises(Unsupported, match=rf"white and of one level, and {type(noise).__name__}\(.* is not: take"):
+            method.check(operator, noise)
+        WarmStart(prior=tiny_denoiser(), first=PseudoInverse(), start_255=60, consistency="gradient").check(
+            operator, noise
+        )
+
+
+def test_progress_shows_all_chains_whatever_part_is_at_work():
+    """While the first method works its picture stands for every sample; chains of several levels walk one level after
+    the other, and the others stay where they are.
+    """
+    measurement, seen = measured(), []
+    found = WarmStart(prior=tiny_denoiser(), first=Claims(), factor=2.0, steps=3).restore(
+        measurement, num_samples=2, random=RandomStreams(0), on_step=lambda i, n, x0: seen.append((i, n, x0.clone()))
+    )
+    assert [i for i, *_ in seen] == sorted(i for i, *_ in seen) and len(seen) == 6
+    assert all(n == 1000 and x0.shape == (4, 1, 8, 8) for _, n, x0 in seen)
+    assert torch.equal(seen[0][2][2:], 0.5 * measurement.y[1:].expand(2, -1, -1, -1))
+    assert torch.equal(seen[-1][2].unflatten(0, (2, 2)), found.samples)
+
+
 def test_the_gradient_step_pulls_towards_the_measurement():
     measurement = measured(ReflectingGaussianBlur(std=0.6), sigma=0.05)
     error = {}
@@ -259,7 +288,7 @@ def test_a_prior_that_takes_a_guide_gets_it_in_every_step_and_other_methods_refu
         schedule=Cosine(),
         prediction="v",
         data_shape=(1, 8, 8),
-        guide=ConditioningOptions(form="shifted"),
+        conditioning=ConditioningOptions(form="shifted"),
     )
     seen = []
     original = prior.predict
