@@ -17,21 +17,29 @@ from metrics.features import FeatureNetwork
 class BuiltMetrics:
     """By the names of the configuration, in its order.
 
-    image, samples, sets: the three kinds. row_names: of those of one image, built or not; row_columns: their numbers,
-    of rows.csv. sample_columns: of sets.csv. missing: a sentence for each metric that gives no number, for some images
-    or for all. absent: names of those that could not be built or cannot measure the whole set. not_at: (name, image
-    shape) without a number.
+    Args:
+        image: metrics of one image.
+        samples: metrics of several samples of one measurement.
+        sets: metrics of a set of images against another.
+        row_names: of all metrics of one image, also of those that could not be built.
+        row_columns: their numbers per image and sample, in rows.csv.
+        silent: those of them that no image has.
+        sample_columns: numbers per image, in sets.csv.
+        missing: a sentence for each metric that gives no number for some of the images, or for all.
+        absent: names of metrics that could not be built, or cannot measure the whole set.
+        not_at: (name, image shape) without a number.
     """
 
     image: dict[str, Metric] = field(default_factory=dict)
     samples: dict[str, SetMetric] = field(default_factory=dict)
     sets: dict[str, DistributionMetric] = field(default_factory=dict)
-    row_names: tuple[str, ...] = ()
+    row_names: list[str] = field(default_factory=list)
     row_columns: tuple[str, ...] = ()
+    silent: set[str] = field(default_factory=set)
     sample_columns: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
-    not_at: frozenset[tuple[str, Shape]] = frozenset()
+    absent: list[str] = field(default_factory=list)
+    not_at: set[tuple[str, Shape]] = field(default_factory=set)
 
     @property
     def every(self) -> dict[str, MetricBase]:
@@ -73,18 +81,18 @@ def build_metrics(
             metric says do not belong to it. Not for what is :class:`metrics.base.Missing`.
     """
     shapes = list(shapes)
-    built, absent, not_at = BuiltMetrics(), [], set()
+    built = BuiltMetrics()
     shared: FeatureNetwork | None = None
     for name, spec in specs.items():
         where = f"metrics.{name}"
         found = find_class(spec["class_path"], MetricBase, where=where)
         if issubclass(found, Metric):
-            built.row_names += (name,)
+            built.row_names.append(name)
             built.row_columns += found.part_names(name)
+        elif not measuring:
+            continue
         elif issubclass(found, SetMetric):
             built.sample_columns += found.part_names(name)
-        if not measuring and not issubclass(found, Metric):
-            continue
         try:
             given = {}
             if issubclass(found, DistributionMetric) and "features" not in spec["init_args"]:
@@ -97,18 +105,14 @@ def build_metrics(
             if len(reasons) < len(shapes):
                 metric = metric.to(device)
         except Missing as reason:
-            absent.append(name)
-            built.missing[name] = f"{getattr(found, 'label', name)} is missing: {reason}"
+            _leave_out(built, name, found, shapes, dict.fromkeys(shapes, reason))
+            built.absent.append(name)
             continue
-        if reasons:
-            which = "" if len(reasons) == len(shapes) else " for some of the images"
-            built.missing[name] = f"{metric.label} is missing{which}: {next(iter(reasons.values()))}"
-            not_at |= {(name, shape) for shape in reasons}
-            if isinstance(metric, DistributionMetric):  # of a part of the set it would be another set's number
-                absent.append(name)
-                continue
-        {"image": built.image, "samples": built.samples, "set": built.sets}[metric.kind][name] = metric
-    built.absent, built.not_at = tuple(absent), frozenset(not_at)
+        _leave_out(built, name, metric, shapes, reasons)
+        if reasons and isinstance(metric, DistributionMetric):  # of a part of the set it would be another set's number
+            built.absent.append(name)
+        else:
+            {"image": built.image, "samples": built.samples, "set": built.sets}[metric.kind][name] = metric
     _refuse_doubles(built)
     return built
 
@@ -122,6 +126,24 @@ def _reasons(metric: MetricBase, shapes: list[Shape]) -> dict[Shape, Missing]:
         except Missing as reason:
             reasons[shape] = reason
     return reasons
+
+
+def _leave_out(
+    built: BuiltMetrics,
+    name: str,
+    metric: MetricBase | type[MetricBase],
+    shapes: list[Shape],
+    reasons: dict[Shape, Missing],
+) -> None:
+    """Note where a metric gives no number."""
+    if not reasons:
+        return
+    everywhere = len(reasons) == len(shapes)
+    which = "" if everywhere else " for some of the images"
+    built.missing[name] = f"{getattr(metric, 'label', name)} is missing{which}: {next(iter(reasons.values()))}"
+    built.not_at |= {(name, shape) for shape in reasons}
+    if everywhere and name in built.row_names:
+        built.silent |= set(metric.part_names(name))
 
 
 def _refuse_doubles(built: BuiltMetrics) -> None:

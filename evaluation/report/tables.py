@@ -78,7 +78,8 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         nfe[key].append(row.nfe)
         sigma[row.task] = (row.sigma, row.sigma_255)
         for name in plan.metrics.row_columns:
-            samples[key][name][row.image].append(row.values[name])
+            value = math.nan if name in plan.metrics.silent else row.values[name]
+            samples[key][name][row.image].append(value)
     per_image = {
         key: {name: {i: sum(v) / len(v) for i, v in images.items()} for name, images in metrics.items()}
         for key, metrics in samples.items()
