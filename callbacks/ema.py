@@ -18,18 +18,20 @@ class EMA(pl.Callback):
     Own instead of Lightning's WeightAveraging: that one stores raw and averaged weights swapped when a checkpoint is
     written during validation, copies the whole module and updates tensor by tensor.
 
+    Source of "power": Karras et al. 2024 (2312.02696), section 3; docs/theory/power_ema.md.
+
     Args:
-        enabled: false trains, validates and saves raw weights only. profile "exponential": d = 0.5^(images per step /
-            h), h = min(half_life_images, ramp * images seen).
+        enabled: false trains, validates and saves raw weights only.
+        profile: "exponential": d = 0.5^(images per step / h), h = min(half_life_images, ramp * images seen); "power": d
+            = (1 - images per step / images seen)^(gamma + 1), an average whose width is a fixed share of training,
+            whatever its length, without warm-up.
         half_life_images: half-life of the average in images (Ho's decay 0.9999 at batch 128 is 887,000).
-        ramp: share of the images seen that the half-life may not exceed, null for none. profile "power": d = (1 -
-            images per step / images seen)^(gamma + 1), an average whose width is a fixed share of training, whatever
-            its length, without warm-up.
+        ramp: share of the images seen that the half-life may not exceed, null for none.
         widths: relative standard deviations of the averages that are kept; the first is looked through and saved as
             "ema".
         snapshot_every_n_images: with "power", write every average to <run>/ema/ that often and at the end, from which
             ``python -m checkpoints.power_ema`` makes any other width after training; null for none.
-        snapshot_dtype: of these files. Karras et al. 2024 (2312.02696), section 3; docs/theory/power_ema.md.
+        snapshot_dtype: precision of these files.
     """
 
     def __init__(

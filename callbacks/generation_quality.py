@@ -19,14 +19,17 @@ class GenerationQuality(pl.Callback):
     """At the end of training, and every `every_n_steps`: draws `num_images` with the averaged weights and measures them
     against the training images.
 
+    Logged: quality/fid, quality/fid_without_bias, quality/kid, quality/inception_score, quality/images_per_second; the
+    ends of the 95 % intervals as quality/fid_low, quality/fid_high and so on.
+
     Args:
         features: path of a classifier (assets/classifier_mnist.safetensors), or "inception" for the file that clean-fid
             uses.
         num_images: 0 switches it off; ten times the dimension of the features or more.
+        every_n_steps: optimiser steps between two measurements; null (default): at the end alone, for it costs
+            `num_images` drawings.
         reference_images: only so many training images, null for all.
-        batch_size: images drawn at once. Image k is the same for any number of processes, which share the work. Logged:
-            quality/fid, quality/fid_without_bias, quality/kid, quality/inception_score, quality/images_per_second; the
-            ends of the 95 % intervals as quality/fid_low, quality/fid_high and so on.
+        batch_size: images drawn at once. Image k is the same for any number of processes, which share the work.
 
     Raises:
         UserError: before training for a feature network that is not there or does not suit the images.

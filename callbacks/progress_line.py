@@ -12,6 +12,9 @@ class ProgressLine(pl.Callback):
 
     images/s is since the line before; the time left is reckoned from the whole of this process. The share of time in
     which data were waited for is the newest that callbacks/health.py logged.
+
+    Args:
+        every_seconds: wall-clock seconds between two lines (default 30: a job of a day writes 3,000).
     """
 
     def __init__(self, *, every_seconds: float = 30.0) -> None:

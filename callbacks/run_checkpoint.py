@@ -18,6 +18,10 @@ class RunCheckpoint(pl.callbacks.Checkpoint):
 
     Own instead of Lightning's ModelCheckpoint, which writes nothing at the end of a run whose last step is not a
     multiple, and knows no milestones beside a single `last`.
+
+    Args:
+        every_n_steps: optimiser steps between two writings of last.ckpt: what a killed run loses at most (default 500).
+        keep_every_n_steps: optimiser steps between two milestones that stay; null (default): none.
     """
 
     def __init__(self, *, every_n_steps: int = 500, keep_every_n_steps: int | None = None) -> None:

@@ -15,6 +15,10 @@ class WriteImages(pl.Callback):
     """<folder>/<index>.png for every image, and <folder>/grid.png with at most `grid_images` of them.
 
     Index k is the same picture for the same seed, whatever the batch size or the number of processes.
+
+    Args:
+        folder: where the pictures go; made where it is not there.
+        grid_images: how many of the first images the grid shows (default 100).
     """
 
     def __init__(self, folder: str | Path, *, grid_images: int = 100) -> None:

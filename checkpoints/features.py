@@ -69,6 +69,9 @@ class InceptionFeatures(FeatureNetwork):
     where clean-fid keeps it; nothing is downloaded by a job. probabilities are those without the bias of the last
     layer, as the Inception score takes them. Grey images become three equal channels. Parmar et al. 2022 (2104.11222).
     Missing (a UserError) in one line with the places and the address where the file is not there.
+
+    Args:
+        path: of the TorchScript file inception-2015-12-05.pt; null: looked for in the places named above.
     """
 
     name = "inception"

@@ -34,6 +34,8 @@ class ImageDataModule(RunData):
             Evaluation and drawing take batches of at most so many images per process.
         data_dir: folder of the data sets; None: the environment variable DATA_DIR, or ``data``.
         validation: number of images held out of the training set, by a permutation that depends on `split_seed` alone.
+        split_seed: of the permutation that takes the validation images out of the training images; apart from `seed`,
+            so that another order of training keeps the partition.
         seed: of the order and the augmentation of training images.
         horizontal_flip: mirror every training image with probability 1/2, decided by (seed, epoch, image index).
         limit: use only the first so many training images (those left after the validation images are taken out); None:

@@ -56,7 +56,10 @@ class CelebA(ImageDataModule):
         size: side in pixels. Pictures at half size have no detail beyond 64.
         validation: how many images to hold out: of the official validation part where there is one (of which nothing is
             trained on), else of the training images.
+        strict: stop at a broken file, which otherwise is named in a warning and left out.
         download: needs the package gdown.
+        split_seed: of the permutation that takes validation images out of the training images, where there is no
+            official validation part.
     """
 
     def __init__(

@@ -16,9 +16,10 @@ class DegradedImages(RestorationData):
 
     Args:
         source: the data set.
-        split: which of its images; rows null: the first `count`.
-        rows: which of its images; rows null: the first `count`.
-        size: the shorter side is resized to it; null: as they are. Other options: RestorationData.
+        split: part of the data set: "train", "validation" or "test".
+        rows: positions in that part; null: the first `count`.
+        count: how many of the first images, where `rows` is null (default 4: every one is fitted by itself).
+        size: the shorter side in pixels that images are resized to; null: as they are.
 
     Raises:
         UserError: rows that are not there.

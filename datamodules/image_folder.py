@@ -38,6 +38,8 @@ class ImageFolder(ImageDataModule):
         test_images: without `test`: how many pictures, always the same ones, are the test set; None: a tenth; "all":
             nothing is for training.
         strict: stop at a broken file, which otherwise is named in a warning and left out.
+        split_seed: of the permutation that takes validation and test images out; another value gives another partition
+            (default 0).
     """
 
     def __init__(

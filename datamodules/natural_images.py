@@ -39,6 +39,8 @@ class NaturalImages(ImageDataModule):
         size: side of the middle square after resizing the shorter side to it; None: native sizes, then ``batch_size``
             must be 1.
         names: only these (without ending), None: all.
+        split_seed: of the permutation that takes validation and test images out; another value gives another partition
+            (default 0).
     """
 
     def __init__(

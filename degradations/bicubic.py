@@ -40,6 +40,9 @@ class Bicubic(Degradation):
     factor divides both sides (else UserError with the divisors). The cubic's negative lobes let sharp edges overshoot:
     `output_range` is wider than [-1, 1]. Well conditioned: the pseudo-inverse is exact. Source: the "Resizer" of
     Shocher, used by DPS and DAPS; DDRM's bicubic matrices.
+
+    Args:
+        factor: of reduction; divides height and width, else UserError with the divisors.
     """
 
     def __init__(self, *, factor: int) -> None:

@@ -40,10 +40,13 @@ class Lanczos(Degradation):
 
     factor f divides both sides (else UserError with the divisors). lobes a: 2 or 3.
 
+    Negative lobes overshoot: `output_range` is wider than [-1, 1]. Well conditioned: the pseudo-inverse is exact.
+    Ulyanov et al. 2018 (1711.10925): lobes 2, phase 0.5, the border replicated.
+
     Args:
-        phase: 0.5, output pixels in the middle of f x f blocks, or 0, on a pixel. Negative lobes overshoot:
-            `output_range` is wider than [-1, 1]. Well conditioned: the pseudo-inverse is exact. Ulyanov et al. 2018
-            (1711.10925): lobes 2, phase 0.5, the border replicated.
+        factor: of reduction f; divides height and width, else UserError with the divisors.
+        lobes: a, 2 or 3: the kernel reaches a f pixels to both sides (default 2, Ulyanov et al. 2018).
+        phase: 0.5: output pixels in the middle of f x f blocks; 0: on a pixel.
     """
 
     def __init__(self, *, factor: int, lobes: int = 2, phase: float = 0.5) -> None:

@@ -20,6 +20,9 @@ class Schedule(TrainingLevels):
     """alpha_bar_t = prod_{s <= t} (1 - beta_s), sigma_t = sqrt((1 - alpha_bar_t) / alpha_bar_t), t = 0 .. T - 1.
 
     betas, alphas_bar, sigmas: float64 [T], sigmas strictly increasing and finite.
+
+    Args:
+        betas: variance added at each step, float64 [T], in (0, 1]; a leaf computes it.
     """
 
     def __init__(self, betas: Tensor) -> None:
@@ -84,8 +87,12 @@ class Schedule(TrainingLevels):
 class Linear(Schedule):
     """beta_t = linspace(beta_start, beta_end, T) with both ends scaled by 1000 / T.
 
+    Ho et al. 2020 (2006.11239) for T = 1000; the scaling for other T is that of Nichol and Dhariwal.
+
     Args:
-        steps: T. Ho et al. 2020 (2006.11239) for T = 1000; the scaling for other T is that of Nichol and Dhariwal.
+        steps: T, the number of training times.
+        beta_start: beta at t = 0 for T = 1000 (default 1e-4, Ho et al. 2020).
+        beta_end: beta at t = T - 1 for T = 1000 (default 0.02, Ho et al. 2020).
 
     Raises:
         ValueError: where an end reaches 1 (T < 21).
@@ -117,8 +124,12 @@ class Cosine(Schedule):
 class ScaledLinear(Schedule):
     """beta_t = linspace(sqrt(beta_start), sqrt(beta_end), T)^2 with both ends scaled by 1000 / T as in :class:`Linear`.
 
+    Rombach et al. 2022 (2112.10752), whose constants for T = 1000 are the defaults; "quad" in Ho's code.
+
     Args:
-        steps: T. Rombach et al. 2022 (2112.10752), whose constants for T = 1000 are the defaults; "quad" in Ho's code.
+        steps: T, the number of training times.
+        beta_start: beta at t = 0 for T = 1000 (default 0.00085, Rombach et al.).
+        beta_end: beta at t = T - 1 for T = 1000 (default 0.012, Rombach et al.).
     """
 
     def __init__(self, *, steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> None:
@@ -168,9 +179,13 @@ class SigmoidBeta(Schedule):
     """beta_t = S(linspace(-6, 6, T)) (beta_end - beta_start) + beta_start, S the logistic function, both ends scaled by
     1000 / T as in :class:`Linear`.
 
+    The "sigmoid" of diffusers and of ermongroup/ddim. Not the schedule of Jabri and Chen, which is
+    :class:`SigmoidAlphaBar`.
+
     Args:
-        steps: T. The "sigmoid" of diffusers and of ermongroup/ddim. Not the schedule of Jabri and Chen, which is
-            :class:`SigmoidAlphaBar`.
+        steps: T, the number of training times.
+        beta_start: limit of beta at the start, for T = 1000 (default 1e-4).
+        beta_end: limit of beta at the end, for T = 1000 (default 0.02).
     """
 
     def __init__(self, *, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> None:

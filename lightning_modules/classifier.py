@@ -24,6 +24,7 @@ class Classifier(TrainedModule):
     Args:
         network: images [B, C, H, W] to logits [B, K].
         data_shape: (C, H, W).
+        label_smoothing: share of the label that is spread over all K classes, in [0, 1) (default 0.05).
         shift: every training image is moved by up to so many pixels in both directions (edges are repeated), drawn from
             the keyed noise of the step.
         decay: "cosine" lets the learning rate fall to 0 at trainer.max_steps, "none" keeps it. The other arguments: see

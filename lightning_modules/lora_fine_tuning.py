@@ -23,8 +23,12 @@ class LoRAFineTuning(FineTuning):
     (the average where there is one) in peft's format; checkpoints/merge_adapters.py makes plain weights of it.
 
     Args:
-        targets: which layers, patterns of their names (networks/lora_settings.py). rank, alpha (null: the rank, thus
-            factor 1), dropout, rslora, dora: see LoRASettings. The other arguments: see FineTuning.
+        targets: which layers, patterns of their names (networks/lora_settings.py).
+        rank: r, rows of A and columns of B: 1 or more (default 8).
+        alpha: numerator of the factor alpha / rank; null: the rank, thus factor 1.
+        dropout: of what A is given, in training, in [0, 1).
+        rslora: factor alpha / sqrt(rank) in place of alpha / rank (Kalajdzievski 2023, 2312.03732).
+        dora: train the length of each output's weights too (Liu et al. 2024, 2402.09353).
 
     Raises:
         UserError: a pattern that matches nothing and for values out of range.

@@ -21,11 +21,15 @@ class LoRASettings:
     """W + s B A on the named layers: A has `rank` rows, s = alpha / rank, or alpha / sqrt(rank) with `rslora`
     (Kalajdzievski 2023, 2312.03732).
 
+    Source: Hu et al. 2021 (2106.09685).
+
     Args:
         layers: full names of convolutions and linear layers.
+        rank: r, rows of A: 1 or more (default 8).
+        alpha: numerator of s = alpha / rank (default 8: s = 1).
         dropout: of what A is given, in training, 0..1.
-        dora: also the length of each output's weights is trained (Liu et al. 2024, 2402.09353). Source: Hu et al. 2021
-            (2106.09685).
+        rslora: s = alpha / sqrt(rank) instead (Kalajdzievski 2023, 2312.03732).
+        dora: the length of each output's weights is trained too (Liu et al. 2024, 2402.09353).
 
     Raises:
         UserError: values out of range.

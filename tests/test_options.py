@@ -1,4 +1,4 @@
-"""Every option explains itself: a line under ``Args:`` for each constructor option of each class that a config can name."""
+"""Every option explains itself: a line under ``Args:`` for each option of each class that a config can name."""
 
 import ast
 import importlib
@@ -11,10 +11,27 @@ import pytest
 from common.build import named_parameters
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("callbacks", "checkpoints", "datamodules", "degradations", "diffusion", "lightning_modules", "metrics", "networks", "restoration")  # fmt: skip
+ROOMS = (
+    "callbacks",
+    "checkpoints",
+    "datamodules",
+    "degradations",
+    "diffusion",
+    "lightning_modules",
+    "metrics",
+    "networks",
+    "restoration",
+)
 
 #: Options that a command hands in and no config gives.
 GIVEN = {"prior", "self"}
+
+#: What a config names is a leaf of one of these, by name because some of them need Lightning; the last are options of options.
+BASES = {
+    *("Recorded", "Callback", "RunData", "Degradation", "Noise", "Sampler", "Method", "StoppingCriterion", "Term"),
+    *("Metric", "SetMetric", "DistributionMetric", "RunModule", "Weighting", "FeatureNetwork"),
+    *("ConditioningBank", "AdapterEntry", "LoRASettings"),
+}
 
 
 def configurable() -> list[type]:
@@ -27,7 +44,9 @@ def configurable() -> list[type]:
             module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
             for name, cls in vars(module).items():
                 own = inspect.isclass(cls) and cls.__module__ == module.__name__ and not name.startswith("_")
-                if own and not inspect.isabstract(cls) and not issubclass(cls, BaseException) and named_parameters(cls):
+                if not own or inspect.isabstract(cls) or issubclass(cls, BaseException):
+                    continue
+                if named_parameters(cls) and BASES & {c.__name__ for c in cls.__mro__}:
                     found.append(cls)
     return found
 
@@ -35,11 +54,13 @@ def configurable() -> list[type]:
 def explained(cls: type) -> set[str]:
     """Options with a description in the docstring of the class or of a class that it hands its ``**options`` to."""
     names: set[str] = set()
-    for owner in cls.__mro__[:-1]:
+    for owner in (c for c in cls.__mro__ if c.__module__.split(".")[0] in ROOMS):
         for text in (vars(owner).get("__doc__"), getattr(vars(owner).get("__init__"), "__doc__", None)):
             if text:
                 try:
-                    parsed = docstring_parser.parse(inspect.cleandoc(text), style=docstring_parser.DocstringStyle.GOOGLE)
+                    parsed = docstring_parser.parse(
+                        inspect.cleandoc(text), style=docstring_parser.DocstringStyle.GOOGLE
+                    )
                 except docstring_parser.ParseError as error:
                     raise AssertionError(f"the docstring of {owner.__qualname__} cannot be read: {error}") from error
                 names |= {p.arg_name for p in parsed.params if (p.description or "").strip()}

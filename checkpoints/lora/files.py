@@ -76,7 +76,12 @@ class Adapter:
 
 @dataclass(frozen=True)
 class AdapterEntry:
-    """An adapter that a config names beside a prior: path of a folder or of a .ckpt, and the factor of its change."""
+    """An adapter that a config names beside a prior: path of a folder or of a .ckpt, and the factor of its change.
+
+    Args:
+        path: a folder in peft's format, or a .ckpt of a fine-tuning.
+        scale: factor of the change of the weights; 1 (default): as trained, 0: not at all.
+    """
 
     path: str
     scale: float = 1.0

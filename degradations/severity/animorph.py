@@ -63,7 +63,8 @@ class Animorph(SeverityFamily):
         return scale * x + share * params["other"].to(x)
 
     def operator(self, t: int, params: Params, shape: Shape) -> DegradedBy:
-        return DegradedBy(self, t, params, shape)
+        largest = float(self._scale.values[t] + self._share.values[t])  # up to sqrt(2), where both are white
+        return DegradedBy(self, t, params, shape, (-largest, largest))
 
     def _others(self, shape: Shape) -> Any:
         """The other images; `degradations` does not know data modules, so they are found by name and used by what they

@@ -151,12 +151,19 @@ class SeverityOperator(Operator):
 
 
 class DegradedBy(Operator):
-    """x -> D(x, t) of a family that is not linear: nothing but the call."""
+    """x -> D(x, t) of a family that is not linear: nothing but the call, and the range of what it gives."""
 
     linear = False
 
-    def __init__(self, family: SeverityFamily, t: int, params: Params, shape: Shape) -> None:
-        self._family, self._t, self._params = family, t, params
+    def __init__(
+        self,
+        family: SeverityFamily,
+        t: int,
+        params: Params,
+        shape: Shape,
+        output_range: tuple[float, float] = (-1.0, 1.0),
+    ) -> None:
+        self._family, self._t, self._params, self._range = family, t, params, output_range
         self.input_shape = self.output_shape = tuple(shape)
         self.description = family.description
 
@@ -171,7 +178,11 @@ class DegradedBy(Operator):
 
     def _with(self, choose: Callable[[Tensor], Tensor]) -> "DegradedBy":
         params = {name: choose(value) for name, value in self._params.items()}
-        return DegradedBy(self._family, self._t, params, self.input_shape)
+        return DegradedBy(self._family, self._t, params, self.input_shape, self._range)
+
+    @property
+    def output_range(self) -> tuple[float, float]:
+        return self._range
 
     def to(self, device: torch.device | str) -> "DegradedBy":
         self._params = {name: value.to(device) for name, value in self._params.items()}

@@ -36,6 +36,12 @@ class GaussianBlur(SeparableFamily):
             paper has none of 64 pixels: at half the size half of the steps leave the same detail relative to the image
             within 15 %); "generation" 300 steps, 27 taps, std exp(0.01 i), circular. The truncation of the kernel
             matters: 11 taps of std 7 have a true std of 3.04.
+        steps: T, the number of severities; null: that of `data`.
+        taps: side of each kernel in pixels, odd; null: that of `data`.
+        std: standard deviation of the first kernel in pixels; null: that of `data`.
+        std_step: growth of the standard deviation per step in pixels; null: that of `data`.
+        std_rate: exponential growth of the standard deviation per step; null: that of `data`.
+        border: "circular" or "reflect" (without repeating the edge pixel); null: that of `data`.
         to_mean: D(x, T) is the mean of each channel, a jump.
         truncate: see SeparableFamily. The paper's MNIST has steps=40.
 

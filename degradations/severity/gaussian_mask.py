@@ -29,6 +29,9 @@ class GaussianMask(SeverityFamily):
             kernel_std 0.1, start 11, random; "celeba" (128 pixels) 100 steps, kernel_std 0.2, start 11, centre (the
             released test script has start 1, its training script 11: a mismatch; here one value serves both);
             "celeba_64" the same with 50 steps, which leaves the hole as large relative to the image.
+        steps: T, the number of severities; null: that of `data`.
+        kernel_std: pixels by which the bump widens with each step; null: that of `data`.
+        start: step that the widths are counted from; null: that of `data`.
         place: "random": the centre of the hole is drawn once per image, each coordinate from {-1, .., side - 1};
             "centre": at pixel (side - 1) / 2, rounded down.
         truncate: 8 bits of a degraded image, as released for MNIST and CIFAR-10; then it is not linear.
@@ -127,6 +130,10 @@ class CoveringMask(SeverityFamily):
     deviation kernel_std (i + 1) pixels, at the centre: with the same steps as :class:`GaussianMask`, reversed. The
     colour is drawn once per image, each channel from U(-0.5, 0.5). The smallest M_1 is not zero everywhere: D(x, 1)
     still has a trace of c. Bansal et al. 2022, generation from masks: 750 steps, kernel_std 0.05.
+
+    Args:
+        steps: T, the number of severities (default 750, as published).
+        kernel_std: pixels by which the open middle shrinks with each step (default 0.05, as published).
     """
 
     linear = False  # affine

@@ -37,6 +37,7 @@ class Pixelation(SeparableFamily):
         data: "mnist" and "cifar10" 3 steps (32 pixels: 4x4 are left; 28 pixels too), "celeba" 4 (128 pixels: 8x8; the
             paper's text has 2x2, steps=6), "celeba_64" 3 (8x8), "generation" 6 (128 pixels: 2x2).
         steps: T instead.
+        mode: of the first reduction: "bicubic" (default, as released), "bilinear" or "area" (the mean of each block).
         truncate: see SeparableFamily.
 
     Raises:

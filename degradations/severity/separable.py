@@ -46,6 +46,12 @@ class SeparableFamily(SeverityFamily):
         return Separable(rows, columns, channels=shape[0], threshold=THRESHOLD, description=self.description)
 
 
+def truncated_range(operator: Separable) -> tuple[float, float]:
+    """The range of A x cut to 8 bits: as that of A x, and a level lower."""
+    low, high = operator.output_range
+    return (low - 2 / 255, high)
+
+
 def truncated(x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     """y cut to 8 bits where t > 0, x itself where t = 0."""
     return torch.where((t > 0).view(-1, *[1] * (x.ndim - 1)), quantised(y), x)

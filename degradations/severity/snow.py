@@ -53,6 +53,8 @@ class Snow(SeverityFamily):
     Args:
         data: "cifar10" level 3, "celeba" (128 pixels) and "celeba_64" level 4 (lengths in pixels are kept), 200 steps
             each; level and steps replace them.
+        level: 1 (light) to 5 of Hendrycks and Dietterich; null: that of `data`.
+        steps: T, the number of severities; null: that of `data`.
         brightness: let the image fade to a bright grey too, max(x, 1.5 grey + 0.5) with a growing weight; the released
             commands switch it off. Hendrycks and Dietterich 2019 (1903.12261) for the corruption; Bansal et al. 2022
             (2208.09392) for the severities.

@@ -24,10 +24,13 @@ class CoarsePixels(MixtureStart):
     side pixels; v is exactly what its mode "area" leaves, and nearly what its bicubic first step does (for values of
     +-1 up to 0.05 off at 32 pixels and side 2, 0.01 at 128).
 
+    Source: reference of generation by Bansal et al. 2022 (2208.09392).
+
     Args:
-        components: see MixtureStart. Reference 2.10; Bansal et al. 2022.
-        seed: see MixtureStart. Reference 2.10; Bansal et al. 2022.
-        max_images: see MixtureStart. Reference 2.10; Bansal et al. 2022.
+        side: large pixels per side of the image (default 2: 12 degrees of freedom in colour).
+        components: of the mixture, see MixtureStart.
+        seed: of the fit, see MixtureStart.
+        max_images: that the mixture is fitted to, see MixtureStart.
     """
 
     def __init__(self, *, side: int = 2, components: int = 1, seed: int = 0, max_images: int = 50000) -> None:

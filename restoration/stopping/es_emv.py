@@ -16,6 +16,9 @@ class ESEMV(StoppingCriterion):
     memory.
 
     Args:
+        alpha: share of the newest output in the averages, in (0, 1) (default 0.1, as published).
+        patience: iterations without a lower variance after which the fit ends (default 1000, as published).
+        after: iterations that are not judged at the start (default 100, as published).
         average: answer with the averaged iterate at that iteration, else the raw one (their own average, of about 10
             outputs, lies between the two).
 

@@ -13,6 +13,7 @@ class FixedIterations(StoppingCriterion):
     (1711.10925).
 
     Args:
+        iterations: how many, at least 1 (default 1800, the published number for denoising).
         average: answer with the averaged iterate instead of the raw one.
 
     Raises:

@@ -41,12 +41,15 @@ class MultiNoiseEarlyStopping(StoppingCriterion):
         levels: s_k as multiples of sigma, largest first; null for half of sigma alone.
         times: instead of levels, training times of `schedule` (null: Linear), largest first, whose sigmas are the s_k
             in [-1, 1] units.
+        schedule: whose levels `times` name, a diffusion schedule; null: Linear.
         sigma_255: of the noise; null for the measurement's, estimated where that is 0.
         patience: of each stage, in iterations.
         smooth: iterations that the risk is averaged over.
         carry: a stage goes on from the weights of the one before it; 2 sigma^2 times what is left of the earlier
-            stages' noise then is part of the risk. second_pass, kappa (null: from the stages' best iterations, by a
-            line in log(sigma^2 + s^2)): see restoration/stopping/staged.py.
+            stages' noise then is part of the risk.
+        second_pass: at last fit y itself from the first weights (true, default), or answer with the last stage.
+        kappa: iterations of the second pass over those of the best of the last stage, in 0.5 .. 3 (default 1.05); null:
+            from the stages' best iterations, by a line in log(sigma^2 + s^2).
         leak_limit: a stage ends, too, when d passes it.
         residual_limit: or when r falls below so many times sigma^2 + s^2; null for never.
         average: judge and answer with the averaged iterate.

@@ -29,6 +29,8 @@ class SpectralBias(StoppingCriterion):
     q goes on falling while noise is fitted, and the rule stops late or never. Needs neither sigma nor truth.
 
     Args:
+        window: iterations in each of the two means that are compared (default 100, as released).
+        tolerance: difference of the two means below which the fit ends, positive (default 0.01, as released).
         average: answer with the averaged iterate at that iteration (the paper answers with the raw one).
 
     Raises:

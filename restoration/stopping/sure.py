@@ -18,6 +18,10 @@ class SURE(StoppingCriterion):
 
     Args:
         level: s as a multiple of sigma. The other options: see there.
+        sigma_255: of the noise in grey levels of 255; null: the measurement's.
+        patience: iterations without a lower risk after which the fit ends.
+        smooth: iterations that the risk is averaged over; its minimum is taken in their middle.
+        average: judge and answer with the averaged iterate (true, default) or the raw one.
     """
 
     def __init__(

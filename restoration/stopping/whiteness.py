@@ -22,6 +22,7 @@ class ResidualWhiteness(StoppingCriterion):
 
     Args:
         lag: the largest shift.
+        patience: iterations without a whiter residual after which the fit ends (default 300).
         smooth: iterations that W is averaged over.
         average: answer with the averaged iterate.
         average_residual: judge its residual (fails, for comparison).

@@ -23,6 +23,7 @@ class PerceptualTerm(Term):
     Args:
         features: phi, e.g. {class_path: checkpoints.feature_maps.ClassifierMaps, init_args: {path:
             assets/classifier_cifar10.safetensors}}.
+        weight: of the term beside the data term, which is a mean square in [-1, 1] units; at least 0 (default 0.01).
         compare: "measurement" for (A f, y), where A gives an image (else Unsupported), "pseudo_inverse" for (f, A^+ y).
 
     Raises:

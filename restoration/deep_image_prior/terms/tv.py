@@ -17,6 +17,11 @@ class TVTerm(Term, ActiveTerm):
     image. Where a difference is below 1e-5 the power is smoothed, and a constant image has 0. Reference implementation
     of Ulyanov et al. 2018 (1711.10925): weight 1e-7, beta 0.5 (the isotropic total variation; Mahendran and Vedaldi
     2015, 1412.0035, for other beta). Raises ValueError where weight is negative or beta not positive.
+
+    Args:
+        weight: of the sum beside the data term, at least 0 (default 1e-7, the released inpainting and restoration
+            notebooks).
+        beta: power of the squared gradient, positive; 0.5 (default) is the isotropic total variation.
     """
 
     def __init__(self, *, weight: float = 1e-7, beta: float = 0.5) -> None:
