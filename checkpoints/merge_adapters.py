@@ -1,9 +1,9 @@
 """Writes a prior with its adapters merged: python -m checkpoints.merge_adapters PRIOR ADAPTER [ADAPTER ...] --output
 X.safetensors
 
-    python -m checkpoints.merge_adapters assets/ddpm_mnist.safetensors runs/lora_mnist_to_fashion/adapter --output
-    fashion.safetensors python -m checkpoints.merge_adapters PRIOR ONE TWO --scales 1 0.5 --output X.safetensors python
-    -m checkpoints.merge_adapters runs/lora_mnist_to_fashion/checkpoints/last.ckpt --output fashion.safetensors
+    python -m checkpoints.merge_adapters assets/ddpm_mnist.safetensors runs/NAME/adapter --output fashion.safetensors
+    python -m checkpoints.merge_adapters PRIOR ONE TWO --scales 1 0.5 --output X.safetensors
+    python -m checkpoints.merge_adapters runs/NAME/checkpoints/last.ckpt --output fashion.safetensors
 
 A checkpoint of adapters alone is merged into the prior that it names. The result is a prior like any other, and as fast
 as the one without adapters.
