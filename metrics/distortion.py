@@ -1,9 +1,9 @@
 """Distances between two 8-bit images, one number per image, in float64: pure functions of uint8 [B, C, H, W] on any
 device.
 
-Written here, and compared with scikit-image and torchmetrics in the tests: scikit-image takes one NumPy image at a time
-on the CPU; torchmetrics computes in the type of its input, pads where this does not, and its import brings torchvision
-and takes longer than many an evaluation. The definitions are a few lines each.
+Written here, and compared with scikit-image and torchmetrics in the tests. scikit-image gives the same numbers, one
+NumPy image at a time on the CPU. torchmetrics averages SSIM over a mirrored border too, which changes the second digit
+of small images, and its import takes longer than many an evaluation. The definitions are a few lines each.
 """
 
 import torch

@@ -3,6 +3,8 @@ import math
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import peak_signal_noise_ratio as torchmetrics_psnr
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics.distortion import mae, psnr, rmse, ssim
 
@@ -25,6 +27,22 @@ def test_equal_to_scikit_image(C, H, W):
         )
         assert abs(float(ssim(x, truth)[b]) - reference) < 1e-6
         assert abs(float(psnr(x, truth)[b]) - peak_signal_noise_ratio(t, a, data_range=255)) < 1e-9
+
+
+@pytest.mark.parametrize(("C", "H", "W"), [(1, 28, 28), (3, 32, 32), (1, 64, 48)])
+def test_equal_to_torchmetrics(C, H, W):
+    """Its map of SSIM without the border of five pixels, where it mirrors the image; with it, small images differ by
+    several hundredths.
+    """
+    x, truth = images(C=C, H=H, W=W)
+    a, t = x.double(), truth.double()
+    with_border, full = structural_similarity_index_measure(
+        a, t, data_range=255.0, sigma=1.5, reduction="none", return_full_image=True
+    )
+    torch.testing.assert_close(ssim(x, truth), full[..., 5:-5, 5:-5].mean((1, 2, 3)), rtol=0, atol=1e-10)
+    assert float((ssim(x, truth) - with_border).abs().max()) > 0.01
+    reference = torchmetrics_psnr(a, t, data_range=255.0, reduction="none", dim=(1, 2, 3))
+    torch.testing.assert_close(psnr(x, truth), reference, rtol=1e-6, atol=0)  # it has 255 in float32
 
 
 def test_closed_forms():
