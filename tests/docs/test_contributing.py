@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import json
 import re
 import sys
 import types
@@ -86,3 +87,12 @@ def test_the_battery_sees_what_the_page_says_it_sees(ddnm, monkeypatch):
     monkeypatch.setitem(BATTERY.METHODS, "boastful", honest)
     with pytest.raises(AssertionError):
         BATTERY.test_moments_on_gaussian_data("boastful")
+
+
+def test_the_method_of_the_notebook_declares_how_far_off_it_is(monkeypatch):
+    cells = json.loads((ROOT / "examples" / "add_a_method.ipynb").read_text())["cells"]
+    source = next("".join(c["source"]) for c in cells if "class Replacement" in "".join(c["source"]))
+    made = types.ModuleType("replacement")
+    exec(compile(source, "add_a_method.ipynb", "exec"), made.__dict__)
+    monkeypatch.setitem(BATTERY.METHODS, "replacement", made.Replacement)
+    BATTERY.test_moments_on_gaussian_data("replacement")

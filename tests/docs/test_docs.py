@@ -43,8 +43,8 @@ def name_of(page: Path) -> str:
 
 
 def files_of_page(text: str) -> list[str]:
-    """Files that are written on the page itself: blocks after the mark <!-- file PATH -->."""
-    return re.findall(r"<!-- file (\S+) -->", text)
+    """Files that are written on the page itself: blocks after the mark <!-- file PATH -->, the class of a notebook."""
+    return [*re.findall(r"<!-- file (\S+) -->", text), *re.findall(r"this class would be the file `(\S+?)`", text)]
 
 
 def without_code(text: str) -> str:

@@ -26,7 +26,7 @@ _BLOCK = re.compile(r"<!-- quick(?P<options>.*?) -->\n```(?P<language>\w*)\n(?P<
 PAGES = [
     page
     for page in sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-    if page.is_file() and "<!-- quick" in page.read_text()
+    if page.is_file() and "\n<!-- quick" in page.read_text()
 ]
 
 
@@ -120,4 +120,4 @@ def test_quick_blocks_run(page, workshop, monkeypatch, capsys):
 def test_every_mark_is_followed_by_a_block():
     for page in PAGES:
         text = page.read_text()
-        assert len(_BLOCK.findall(text)) == text.count("<!-- quick"), f"{page.name}: a mark without its block"
+        assert len(_BLOCK.findall(text)) == text.count("\n<!-- quick"), f"{page.name}: a mark without its block"
