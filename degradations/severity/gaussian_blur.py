@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
-from degradations.base import Operator, Params, Shape
-from degradations.severity.base import DegradedBy, check_steps
+from degradations.base import Params, Shape
+from degradations.severity.base import check_steps
 from degradations.severity.separable import SeparableFamily, quantised
 
 # data: (steps, taps, standard deviation of step i, border)
@@ -142,9 +142,6 @@ class GaussianBlur(SeparableFamily):
         mean = x.mean((2, 3), keepdim=True)
         mean = quantised(mean) if self.truncate else mean
         return torch.where((t == self.severities).view(-1, 1, 1, 1), mean, y)
-
-    def operator(self, t: int, params: Params, shape: Shape) -> Operator:
-        return super().operator(t, params, shape) if self.linear else DegradedBy(self, t, params, shape)
 
     def _kernel(self, std: float) -> Tensor:
         offsets = torch.arange(self.taps, dtype=torch.float64) - self.taps // 2

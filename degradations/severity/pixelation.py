@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from common.errors import UserError
-from degradations.base import Operator, Params, Shape
-from degradations.severity.base import DegradedBy, check_steps
+from degradations.base import Shape
+from degradations.severity.base import check_steps
 from degradations.severity.separable import SeparableFamily
 
 _STEPS = {"mnist": 3, "cifar10": 3, "celeba_64": 3, "celeba": 4, "generation": 6}
@@ -81,6 +81,3 @@ class Pixelation(SeparableFamily):
             down = resize(len(down), small, self.mode if t == 1 else "area") @ down
             matrices.append(resize(small, side, "nearest-exact") @ down)
         return torch.stack(matrices)
-
-    def operator(self, t: int, params: Params, shape: Shape) -> Operator:
-        return super().operator(t, params, shape) if self.linear else DegradedBy(self, t, params, shape)

@@ -5,9 +5,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from degradations.base import Params, Shape
+from degradations.base import Operator, Params, Shape
 from degradations.separable import Separable
-from degradations.severity.base import DeviceTable, SeverityFamily
+from degradations.severity.base import DegradedBy, DeviceTable, SeverityFamily
 
 THRESHOLD = 3e-2  # of the pseudo-inverse: as DDRM, Kawar et al. 2022
 
@@ -40,16 +40,13 @@ class SeparableFamily(SeverityFamily):
         y = rows @ x @ columns.mT
         return truncated(x, y, t) if self.truncate else y
 
-    def operator(self, t: int, params: Params, shape: Shape) -> Separable:
-        del params
+    def operator(self, t: int, params: Params, shape: Shape) -> Operator:
         rows, columns = (self.table(side).values[t] for side in shape[1:])
-        return Separable(rows, columns, channels=shape[0], threshold=THRESHOLD, description=self.description)
-
-
-def truncated_range(operator: Separable) -> tuple[float, float]:
-    """The range of A x cut to 8 bits: as that of A x, and a level lower."""
-    low, high = operator.output_range
-    return (low - 2 / 255, high)
+        separable = Separable(rows, columns, channels=shape[0], threshold=THRESHOLD, description=self.description)
+        if self.linear:
+            return separable
+        low, high = separable.output_range
+        return DegradedBy(self, t, params, shape, (low - 2 / 255, high))  # what is cut to 8 bits is a level lower
 
 
 def truncated(x: Tensor, y: Tensor, t: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jsonargparse
 import numpy as np
 import pytest
 import torch
@@ -162,3 +163,10 @@ def test_a_mask_of_16_bits_is_split_in_the_middle(tmp_path):
     Image.fromarray(levels).save(tmp_path / "deep.png")
     operator = GivenMask(path=str(tmp_path / "deep.png")).bind({}, (1, 2, 3))
     assert operator.mask[0, 0].tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_place_is_checked_by_its_type():
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--task", type=Degradation)
+    with pytest.raises(jsonargparse.ArgumentError):
+        parser.parse_object({"task": {"class_path": "degradations.box_mask.BoxMask", "init_args": {"place": "left"}}})
