@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import common.late_torchmetrics
 import common.torchvision_remedy  # noqa: F401  (must come before whatever imports torchvision)
 
 

@@ -56,7 +56,7 @@ def dip_config(**trainer: object) -> dict:
 
 
 def fit(config: Path, run: Path, *options: object):
-    return call("train.py", "fit", "--config", config, "--run", run, *options, timeout=900)
+    return call("train.py", "fit", "--config", config, "--run", run, *options)
 
 
 @pytest.fixture(scope="module")

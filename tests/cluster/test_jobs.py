@@ -79,7 +79,7 @@ def test_a_slurm_job_is_stopped_queued_again_and_ends_with_the_same_weights(whol
     for pid in tasks:
         os.kill(pid, signal.SIGSTOP)  # the run stands still while another one wants its folder
     try:
-        one_sentence(call("train.py", "fit", "--config", config, "--run", run, timeout=600), "in use", "--run")
+        one_sentence(call("train.py", "fit", "--config", config, "--run", run), "in use", "--run")
     finally:
         for pid in tasks:
             os.kill(pid, signal.SIGUSR1)
@@ -132,7 +132,7 @@ def test_torchrun_ends_all_its_processes_and_one_process_goes_on_where_two_stopp
     stopped = checkpoint(run)["global_step"]
     assert 4 < stopped < STEPS and stopped % 10 == 0 and (run / "preempted.json").exists()
 
-    result = call("train.py", "fit", "--config", config, "--run", run, timeout=600)
+    result = call("train.py", "fit", "--config", config, "--run", run)
     assert result.returncode == 0 and f"at step {stopped}" in result.stdout, result.stdout + result.stderr[-3000:]
     a, b = checkpoint(reference), checkpoint(run)
     assert a["images_seen"] == b["images_seen"]
@@ -167,7 +167,7 @@ def test_prepare_lists_what_is_there_and_leaves_nothing(tmp_path):
     assert "disabled: metrics.csv only" in result.stdout and result.stdout.endswith("ready: submit it\n")
     wrong = ["--data.batch_size", 100, "--model.data_shape", "[3, 8, 8]", "--model.network.in_channels", 3]
     wrong += ["--quality.num_images", 700, "--quality.features", "nix"]
-    result = call("train.py", "fit", "--config", config, "--run", run, "--prepare", *wrong, timeout=600)
+    result = call("train.py", "fit", "--config", config, "--run", run, "--prepare", *wrong)
     one_sentence(result, "network, measures, batch: missing or refused")
     assert (
         "there is no classifier at 'nix'" in result.stdout
