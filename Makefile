@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 VENV ?= .venv
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test bench lint clean
+.PHONY: install demo test bench lint clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -21,6 +21,8 @@ $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 $(VENV)/.installed-dev: requirements.txt requirements-dev.txt | $(VENV)/bin/python
 	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.installed
+
+install: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python train.py fit --config configs/demo/train.yaml --run runs/demo
