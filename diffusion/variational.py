@@ -1,7 +1,7 @@
 """The variational bound of a discrete diffusion model, in bits per dimension: its terms, and the whole of it.
 
-    -log2 p(x0) / D <= prior + sum_{t = 1}^{T - 1} KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t)) - log2 p(x0 | x_0) at t
-    = 0
+    -log2 p(x0) / D <= prior + sum_{t = 1}^{T - 1} KL(q(x_{t-1} | x_t, x0) || p(x_{t-1} | x_t))
+                       - log2 p(x0 | x_0) at t = 0
 
 Ho et al. 2020 (2006.11239), equation 5 and section 3.3; Nichol and Dhariwal 2021 (2102.09672), section 2.1.
 """
