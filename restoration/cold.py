@@ -79,6 +79,11 @@ class ColdSampling(Method):
         super().check(operator, noise)
         family = self.prior.family
         family.check(operator.input_shape)
+        if isinstance(family, GaussianNoiseFamily) and noise.sigma > 0 and not noise.is_white:
+            raise Unsupported(
+                f"the restorer undoes {family.description}, which is white noise of one level, and here is {noise!r}:"
+                " take degradations.noise.GaussianNoise, or another method"
+            )
         if isinstance(operator, SeverityOperator):
             if not family.same_as(operator.family):
                 raise Unsupported(

@@ -32,8 +32,8 @@ class MatchedLevel(StoppingCriterion):
         average: judge and answer with the averaged iterate.
 
     Raises:
-        ValueError: a margin outside [0, 1) or a sigma_255 that is not positive. Unsupported for robust with masks or
-            sides of one pixel.
+        ValueError: a margin outside [0, 1) or a sigma_255 that is not positive. Unsupported for robust with masks,
+            sides of one pixel or noise that is not white.
     """
 
     def __init__(
@@ -61,6 +61,11 @@ class MatchedLevel(StoppingCriterion):
             raise Unsupported(
                 "a robust level needs a complete picture as measurement: set robust to false, or take another stopping"
                 " criterion"
+            )
+        if self.robust and noise.sigma > 0 and not noise.is_white:
+            raise Unsupported(
+                f"a robust level is that of white noise, and {noise!r} is not white: set robust to false, or take"
+                " another stopping criterion"
             )
         check_sigma(operator, noise, self.sigma_255)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from common.random_streams import RandomStreams
 from degradations.at_severity import AtSeverity
 from degradations.box_mask import BoxMask
+from degradations.clipped_gaussian_noise import ClippedGaussianNoise
 from degradations.identity import Identity
 from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
@@ -114,6 +115,11 @@ def test_the_noise_of_a_hot_measurement_is_what_the_first_call_implies():
     assert estimated.cost.nfe == 6 and not torch.allclose(estimated.samples, found.samples)
     with pytest.raises(Unsupported, match=r"has noise of sigma .*, and the task has 0\.1"):
         ColdSampling(prior=prior).check(m.operator, GaussianNoise(sigma=0.1))
+    for operator in (m.operator, Identity().bind({}, SHAPE)):
+        with pytest.raises(Unsupported, match="white noise of one level, and here is ClippedGaussianNoise"):
+            ColdSampling(prior=prior, severity=6).check(operator, ClippedGaussianNoise(sigma=sigma))
+    blurred = measured(BLUR, 6)
+    ColdSampling(prior=restorer()).check(blurred.operator, ClippedGaussianNoise(sigma=sigma))  # which takes no sigma
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,8 @@ class DenoiserTerm(Term):
             if mask is None
             else (mask.flatten(1).sum(1) * y.shape[1]).to(y).expand(len(y))
         )
-        return math.prod(measurement.operator.input_shape) / values * (measurement.sigma / sigma) ** 2
+        own = measurement.noise.rms(y, mask)  # of the law itself: that of shot noise and clipped noise is no constant
+        return math.prod(measurement.operator.input_shape) / values * (own / sigma).square().to(y)
 
     def check(self, operator: Operator, noise: Noise) -> None:
         """Raise Unsupported where the prior is of other pictures, where there is no conditioning image for one that

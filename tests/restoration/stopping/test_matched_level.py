@@ -8,6 +8,7 @@ from common.random_streams import RandomStreams
 from degradations.average_pool import AveragePool
 from degradations.identity import Identity
 from degradations.noise import GaussianNoise
+from degradations.poisson_noise import PoissonNoise
 from degradations.random_mask import RandomMask
 from diffusion.schedules import Cosine, Linear
 from restoration.base import Unsupported
@@ -81,6 +82,10 @@ def test_refusals():
     MatchedLevel().check(mask, noise)
     with pytest.raises(Unsupported, match="robust"):
         MatchedLevel(robust=True).check(mask, noise)
+    whole = Identity().bind({}, (1, 16, 16))
+    MatchedLevel().check(whole, PoissonNoise(scale=5))
+    with pytest.raises(Unsupported, match=r"PoissonNoise\(.*is not white: set robust to false"):
+        MatchedLevel(robust=True).check(whole, PoissonNoise(scale=5))
     with pytest.raises(Unsupported, match="sigma"):
         MatchedLevel().check(Identity().bind({}, (1, 4, 4)), GaussianNoise(sigma_255=0))
     for wrong in ({"margin": -0.1}, {"margin": 1.0}, {"sigma_255": 0.0}):

@@ -4,12 +4,16 @@ import pytest
 import torch
 from stopping_worlds import gains, noisy, pictures, smooth
 
+from common.random_streams import RandomStreams
+from degradations.clipped_gaussian_noise import ClippedGaussianNoise
 from degradations.identity import IdentityOperator
 from degradations.mask import Mask
 from degradations.measurement import Measurement
 from degradations.noise import GaussianNoise
 from degradations.poisson_noise import PoissonNoise
+from degradations.speckle_noise import SpeckleNoise
 from restoration.base import Unsupported
+from restoration.stopping.morozov import Morozov
 from restoration.stopping.noise_level import check_sigma, estimate_sigma, known_sigma, sigma_of_picture
 
 SHAPE = (1, 64, 64)
@@ -45,6 +49,41 @@ def test_the_order_is_given_law_estimate():
     counted = Measurement(y=y, operator=IdentityOperator(SHAPE), noise=noise, index=(0, 1))
     assert known_sigma(counted).tolist() == pytest.approx(noise.rms(counted.y).tolist())
     assert known_sigma(counted)[0] > known_sigma(counted)[1]  # more light, more noise
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [ClippedGaussianNoise(sigma_255=25), PoissonNoise(scale=12, clip=True), SpeckleNoise(sigma_unit=0.45, clip=True)],
+    ids=repr,
+)
+@pytest.mark.parametrize("grey", [-1.0, -0.8, 0.1, 0.9], ids=["black", "dark", "mid", "bright"])
+def test_what_was_clipped_is_not_noise(noise, grey):
+    """The level that a criterion is told is that of the residual of the truth, which clipping made smaller; half of
+    the noise of a black digit's ground is gone.
+    """
+    x = torch.where(PICTURE.float() > 0.2, grey, -1.0).expand(3, *SHAPE)
+    operator = IdentityOperator(SHAPE)
+    y = noise.add(x, [0, 1, 2], RandomStreams(0))
+    told = known_sigma(Measurement(y=y, operator=operator, noise=noise, index=(0, 1, 2)))
+    true = (y - x).double().square().mean((1, 2, 3)).sqrt()
+    assert bool(((told - true).abs() <= 0.05 * true + 0.5 / 127.5).all()), (told, true)
+    if grey == -1.0:
+        assert bool((told < 0.75 * noise.sigma).all())
+
+
+def test_morozov_stops_at_the_level_of_clipped_noise():
+    """At the truth itself the residual is what was added: by the unclipped sigma the fit would have stopped long before
+    it.
+    """
+    noise = ClippedGaussianNoise(sigma_255=25)
+    x = torch.where(PICTURE.float() > 0.2, 0.6, -1.0).expand(2, *SHAPE).clone()
+    m = Measurement(
+        y=noise.add(x, [0, 1], RandomStreams(0)), operator=IdentityOperator(SHAPE), noise=noise, index=(0, 1)
+    )
+    for distance, stops in ((0.0, True), (0.08, False)):
+        f = x + distance * torch.where(torch.arange(64) % 2 == 0, 1.0, -1.0)
+        found = Morozov(tau=1.03).watch(m, random=RandomStreams(0), iterations=10).update(1, f, f)
+        assert found.stop.tolist() == [stops] * 2
 
 
 def test_nothing_to_find_is_half_a_grey_level():

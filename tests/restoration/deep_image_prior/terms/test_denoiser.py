@@ -11,9 +11,11 @@ from common.errors import UserError
 from common.random_streams import RandomStreams
 from degradations.average_pool import AveragePool
 from degradations.box_mask import BoxMask
+from degradations.clipped_gaussian_noise import ClippedGaussianNoise
 from degradations.identity import Identity
 from degradations.measurement import measure
 from degradations.noise import GaussianNoise
+from degradations.poisson_noise import PoissonNoise
 from diffusion.denoiser import Denoiser, Prediction
 from networks.untrained.skip import SkipArchitecture
 from restoration.base import Method, Unsupported
@@ -105,6 +107,20 @@ def test_the_weight_of_maximum_a_posteriori():
     )
     with pytest.raises(Unsupported, match="give a weight"):
         term.check(measured().operator, GaussianNoise(sigma=0.0))
+
+
+def test_the_weight_is_that_of_the_noise_there_is():
+    """Shot noise is weaker in the dark, and clipped noise in black and white: not the sigma of mid grey, but what the
+    law says of y.
+    """
+    term = DenoiserTerm(prior=Always(), from_255=255, to_255=5)
+    x = torch.full((2, 1, 8, 8), -1.0)
+    x[1] = 0.8
+    for noise in (PoissonNoise(scale=20), ClippedGaussianNoise(sigma_255=25)):
+        m = measure(x, degradation=Identity(), noise=noise, index=[0, 1], random=RandomStreams(3))
+        expected = (noise.rms(m.y) / 0.4).square().tolist()
+        assert term.weight_at(0.4, m).tolist() == pytest.approx(expected)
+        assert expected[0] < 0.8 * (noise.sigma / 0.4) ** 2
 
 
 def test_it_goes_on_from_a_saved_state():
