@@ -10,6 +10,8 @@ from urllib.parse import unquote
 import pytest
 from test_structure import FLOOR_OF, FLOORS, ROOT, WITH_LIGHTNING
 
+from common.renamed import CLASSES, MODULES, OPTIONS
+
 WORDS_IN_README = 700
 PICTURE_BYTES = 300_000
 
@@ -268,3 +270,11 @@ def test_every_config_has_its_line():
     named = {file for pattern in patterns for file in ROOT.glob(pattern)}
     missing = [name_of(file) for file in sorted((ROOT / "configs").rglob("*.yaml")) if file not in named]
     assert not missing, f"docs/configs.md does not say what these are: {missing}"
+
+
+def test_the_changelog_has_every_name_that_was_renamed():
+    page = (ROOT / "CHANGELOG.md").read_text()
+    lines = [f"| `{old}` | `{new}` |" for old, new in {**MODULES, **CLASSES}.items()]
+    lines += [f"| `{old}` of `{path}` | `{new}` |" for path, names in OPTIONS.items() for old, new in names.items()]
+    missing = [line for line in lines if line not in page]
+    assert not missing, "\n".join(["CHANGELOG.md lacks these lines under Names:", *missing])
