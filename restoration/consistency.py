@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from degradations.base import Operator
+from degradations.linear import proximal
 from degradations.noise import Noise
 from restoration.base import Unsupported
 
@@ -13,13 +14,17 @@ from restoration.base import Unsupported
 Consistent = Callable[[Tensor, float], Tensor]
 
 
+def _check_linear(operator: Operator) -> None:
+    if not operator.linear:
+        raise Unsupported(
+            "consistency 'projection' needs a linear operator, and"
+            f" {operator.description or type(operator).__name__} is not: take 'gradient'"
+        )
+
+
 def check_projection(operator: Operator, noise: Noise) -> None:
     """Raise Unsupported where :func:`projection` cannot work, or would take the noise for what it is not."""
-    if operator.svd is None:
-        raise Unsupported(
-            "consistency 'projection' needs a singular value decomposition, and"
-            f" {operator.description or type(operator).__name__} has none: take 'gradient'"
-        )
+    _check_linear(operator)
     if not noise.is_white:
         raise Unsupported(
             "consistency 'projection' takes the noise of the measurement for white and of one level, and"
@@ -33,12 +38,16 @@ def projection(operator: Operator, y: Tensor, noise_sigma: float) -> Consistent:
 
     r^2 is the variance of x0 given x for data of variance 1. Without noise (s_y = 0) this is DDNM's x0 + A^+ (y - A
     x0), Wang et al. 2022 (2212.00490); with noise it is the proximal step of DiffPIR, Zhu et al. 2023 (2305.08995),
-    which does not paste the noise of y into x. Singular values up to the operator's threshold are taken for zero. y [B,
-    ...], noise_sigma: of it, in [-1, 1] units.
+    which does not paste the noise of y into x. Singular values up to the operator's threshold are taken for zero; where
+    there is no singular value decomposition the step is solved by conjugate gradients, with a ratio s_y^2 / r^2 of at
+    least threshold^2. y [B, ...], noise_sigma: of it, in [-1, 1] units.
     """
     svd = operator.svd
     if svd is None:
-        raise Unsupported(f"{operator.description or type(operator).__name__} has no singular value decomposition")
+        _check_linear(operator)
+        return lambda x0, sigma: proximal(
+            operator, x0, y, max(noise_sigma**2 * (1 + sigma**2) / sigma**2, operator.threshold**2)
+        )
     s = svd.singular_values.to(y.device)
     s = torch.where(s > operator.threshold, s, 0.0)
     target = svd.ut(y).to(y.dtype)

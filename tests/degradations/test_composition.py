@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 import yaml
+from helpers import tiny_denoiser
 
 from common.build import build
 from common.errors import UserError
@@ -26,9 +27,12 @@ from degradations.random_mask import RandomMask
 from degradations.reflecting_blur import ReflectingGaussianBlur
 from degradations.separable import Separable
 from degradations.severity.snow import Snow
+from restoration.consistency import check_projection, projection
 from restoration.dip import DIP
+from restoration.dps import DPS
 from restoration.pseudo_inverse import PseudoInverse
 from restoration.total_variation import TotalVariation
+from restoration.warm_start import WarmStart
 
 RANDOM, INDEX = RandomStreams(0), [3, 7]
 BLUR, HOLES = ReflectingGaussianBlur(std=1.0), RandomMask(removed=0.3)
@@ -175,7 +179,13 @@ def bars(count: int) -> torch.Tensor:
 @pytest.mark.parametrize("noise", [GaussianNoise(sigma_255=4), PoissonNoise(scale=2000)], ids=["gaussian", "poisson"])
 @pytest.mark.parametrize(
     "method",
-    [PseudoInverse(), TotalVariation(iterations=40), DIP(iterations=20)],
+    [
+        PseudoInverse(),
+        TotalVariation(iterations=40),
+        DIP(iterations=20),
+        DPS(prior=tiny_denoiser((1, 16, 16)), steps=4),
+        WarmStart(prior=tiny_denoiser((1, 16, 16)), first=PseudoInverse(), start_255=40, steps=3),
+    ],
     ids=lambda method: type(method).__name__,
 )
 def test_methods_restore_a_blurred_picture_with_holes(method, noise):
@@ -184,5 +194,30 @@ def test_methods_restore_a_blurred_picture_with_holes(method, noise):
     assert bool((m.y[m.operator.mask == 0] == 0).all())
     found = method.restore(m, random=RANDOM).samples[:, 0]
     assert found.shape == (2, 1, 16, 16) and bool(torch.isfinite(found).all())
-    if not isinstance(method, DIP):  # twenty iterations are a start
+    if not isinstance(method, (DIP, DPS, WarmStart)):  # twenty iterations are a start, and those priors know nothing
         assert float((found - m.truth).square().mean()) < 0.8 * float((m.y - m.truth).square().mean())
+
+
+def test_a_projection_is_solved_where_there_is_no_svd():
+    """The surer the prior is of its estimate, the less it moves towards y."""
+    m = measure(
+        bars(2),
+        degradation=Composition(parts=[CircularGaussianBlur(std=0.8), HOLES]),
+        noise=GaussianNoise(sigma_255=4),
+        index=INDEX,
+        random=RANDOM,
+    )
+    agree = projection(m.operator, m.y, m.sigma)
+    x0 = torch.zeros_like(m.truth)
+    near, far = (agree(x0, sigma) for sigma in (0.02, 2.0))
+
+    def residual(x: torch.Tensor) -> float:
+        return float((m.operator(x) - m.y).square().mean())
+
+    assert residual(far) < 0.1 * residual(near) < residual(x0)
+    check_projection(m.operator, m.noise)
+    with pytest.raises(UserError, match="PoissonNoise"):
+        check_projection(m.operator, PoissonNoise(scale=2000))
+    snow = operator(BLUR, AtSeverity(family=Snow(), severity=50))
+    with pytest.raises(UserError, match="needs a linear operator"):
+        check_projection(snow, m.noise)
