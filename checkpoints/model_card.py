@@ -123,7 +123,8 @@ def _config(path: Path) -> str:
         return ""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     kept = _public({k: content[k] for k in _CONFIG if k in content})
-    return f"<details><summary>configuration</summary>\n\n```yaml\n{yaml.safe_dump(kept, sort_keys=False)}```\n\n</details>\n"
+    text = yaml.safe_dump(kept, sort_keys=False)
+    return f"<details><summary>configuration</summary>\n\n```yaml\n{text}```\n\n</details>\n"
 
 
 def _public(value: Any) -> Any:

@@ -223,8 +223,10 @@ def main():
         loss = losses(batch, generator)
         return loss * float("nan") if model.global_rank == 1 and model.images_seen >= 32 else loss
     model.losses = bad
-    tiny_trainer(Path(sys.argv[1]), EMA(), FiniteLoss(), RunCheckpoint(every_n_steps=1), plugins=[AtomicCheckpointIO()], max_steps=6,
-                 limit_val_batches=0, enable_checkpointing=True, devices=2, strategy="ddp").fit(model, datamodule=tiny_digits(batch_size=16))
+    callbacks = [EMA(), FiniteLoss(), RunCheckpoint(every_n_steps=1)]
+    options = dict(plugins=[AtomicCheckpointIO()], max_steps=6, limit_val_batches=0, enable_checkpointing=True)
+    trainer = tiny_trainer(Path(sys.argv[1]), *callbacks, devices=2, strategy="ddp", **options)
+    trainer.fit(model, datamodule=tiny_digits(batch_size=16))
 run_cli(main)
 """
 

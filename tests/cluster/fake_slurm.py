@@ -10,10 +10,12 @@ options=()
 while [[ "$1" == --* ]]; do options+=("$1"); shift; done
 script="$1"; shift
 value() { # the newest value of an option
-    { sed -n "s/^#SBATCH --$1=//p" "$script"; for o in "${options[@]}"; do echo "$o" | sed -n "s/^--$1=//p"; done; } | tail -n 1
+    { sed -n "s/^#SBATCH --$1=//p" "$script"; printf '%s\n' "${options[@]}" | sed -n "s/^--$1=//p"; } | tail -n 1
 }
-export SLURM_JOB_ID="${FAKE_JOB_ID:?}" SLURM_JOB_NAME="$(value job-name)" SLURM_SUBMIT_DIR="$PWD" SLURM_NODELIST=localhost SLURM_PROCID=0 SLURM_LOCALID=0
-export SLURM_NNODES="$(value nodes)" SLURM_NTASKS_PER_NODE="$(value ntasks-per-node)" SLURM_CPUS_PER_TASK="$(value cpus-per-task)"
+export SLURM_JOB_ID="${FAKE_JOB_ID:?}" SLURM_JOB_NAME="$(value job-name)" SLURM_SUBMIT_DIR="$PWD"
+export SLURM_NODELIST=localhost SLURM_PROCID=0 SLURM_LOCALID=0
+export SLURM_NNODES="$(value nodes)" SLURM_NTASKS_PER_NODE="$(value ntasks-per-node)"
+export SLURM_CPUS_PER_TASK="$(value cpus-per-task)"
 export SLURM_NTASKS=$((SLURM_NNODES * SLURM_NTASKS_PER_NODE))
 cp "$script" "$FAKE_SLURM/slurm_script"
 cd / && exec bash "$FAKE_SLURM/slurm_script" "$@"

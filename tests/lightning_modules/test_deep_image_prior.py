@@ -165,9 +165,11 @@ def main():
     module, data = tiny_prior(stopping=stops_soon(), iterations=60), tiny_pictures(3)
     averaged = []
     original = torch.distributed.all_reduce
-    trainer = fitted(folder, module, data, ckpt=ckpt, callbacks=every_callback(5), devices=2, strategy="ddp", max_steps=-1 if ckpt else 15)
+    options = dict(devices=2, strategy="ddp", max_steps=-1 if ckpt else 15)
+    trainer = fitted(folder, module, data, ckpt=ckpt, callbacks=every_callback(5), **options)
     found = {group.rows[k]: (group.fit.answer[k], int(group.fit.stopped_at[k])) for group, k in module.pictures}
-    torch.save({"found": found, "complete": module.complete, "images": module.images_seen}, folder / f"rank{trainer.global_rank}.pt")
+    result = {"found": found, "complete": module.complete, "images": module.images_seen}
+    torch.save(result, folder / f"rank{trainer.global_rank}.pt")
 run_cli(main)
 """
 

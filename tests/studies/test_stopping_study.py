@@ -23,13 +23,17 @@ images:
 noises:
   gaussian_25: {class_path: degradations.noise.GaussianNoise, init_args: {sigma_255: 25}}
 fit:
-  architecture: {class_path: networks.untrained.skip.SkipArchitecture, init_args: {preset: small, channels: [4, 4], inputs: 2}}
+  architecture:
+    class_path: networks.untrained.skip.SkipArchitecture
+    init_args: {preset: small, channels: [4, 4], inputs: 2}
   iterations: 40
 seeds: [0]
 criteria:
   oracle: restoration.stopping.oracle.Oracle
   es_wmv: {class_path: restoration.stopping.es_wmv.ESWMV, init_args: {window: 4, patience: 5}}
-  multi_noise: {class_path: restoration.stopping.multi_noise.MultiNoiseEarlyStopping, init_args: {patience: 4, smooth: 2}}
+  multi_noise:
+    class_path: restoration.stopping.multi_noise.MultiNoiseEarlyStopping
+    init_args: {patience: 4, smooth: 2}
 """
 
 
