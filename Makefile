@@ -29,14 +29,23 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/python evaluate.py --config configs/demo/evaluate.yaml --output results/demo
 	@echo "Look at results/demo/report.html, and at runs/demo/samples for digits that the prior generated."
 
+# Before every commit: what takes seconds. Of each parametrised test two cases, of slow tests none.
+check: lint types
+	$(PYTEST) -m "not slow" --cases 2
+
+# Everything, with the lines that no test runs.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) --cov --cov-report=term:skip-covered --durations=20
 
 bench: $(VENV)/.installed-dev
 	@for b in benchmarks/*.py; do echo "== $$b"; $(VENV)/bin/python -m benchmarks.$$(basename $$b .py) || exit 1; done
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(VENV)/bin/pyright
 
 clean:
 	rm -rf $(VENV) runs/demo results/demo
