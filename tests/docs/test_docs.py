@@ -278,3 +278,18 @@ def test_the_changelog_has_every_name_that_was_renamed():
     lines += [f"| `{old}` of `{path}` | `{new}` |" for path, names in OPTIONS.items() for old, new in names.items()]
     missing = [line for line in lines if line not in page]
     assert not missing, "\n".join(["CHANGELOG.md lacks these lines under Names:", *missing])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tables_are_whole(page):
+    """Every row has the columns of its head; a bar in code is written ``\\|``, or it would begin another column."""
+    wrong, columns = [], None
+    for line in re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M).splitlines():
+        if not line.startswith("|"):
+            columns = None
+            continue
+        count = len(re.split(r"(?<!\\)\|", line.rstrip().removeprefix("|").removesuffix("|")))
+        columns = columns or count
+        if count != columns:
+            wrong.append(f"{count} columns, its head has {columns}: {line[:90]}")
+    assert not wrong, "\n".join(wrong)
