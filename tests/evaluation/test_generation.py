@@ -143,6 +143,24 @@ def test_labels_and_guidance(world):
         run(world, "label", ("samplers.ddim.label", "10"))
 
 
+def test_metrics_are_named_by_class_path(world):
+    """One more and one less; columns, the page and what cells are ranked by follow."""
+    first = run(world)
+    shift = ("metrics.shift", "tests.evaluation.toy_metrics.MeanShift")
+    table = run(world, "out", shift, ("metrics.fid", "null"), ("metrics.inception_score", "null"))
+    assert {metric for _, metric in table} == {"kid", "kid_above_best", "shift"}
+    assert table["ddim2", "kid"] == first["ddim2", "kid"]
+    page = (world / "out/report.html").read_text()
+    assert "KID − best is paired" in page and "Mean shift is simple." in page and "mean shift" in page
+    assert "FID, N → ∞ is missing: needs at least 240 images, there are 130." in page
+    for spec, words in (
+        ("metrics.psnr.PSNR", "not a usable DistributionMetric"),
+        ("{class_path: metrics.fid.FID, init_args: {features: checkpoints.features.InceptionFeatures}}", "share one"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(world, "out", ("metrics.more", spec))
+
+
 def test_mistakes_are_one_sentence(world):
     cases = {
         ("samplers.ddim.guidance", "2.0"): "needs labels",
