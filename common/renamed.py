@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 from common.errors import UserError
+from common.renamed_weighting import weighting_class, weighting_words
 
 #: module that was -> module that is.
 MODULES = {
@@ -129,14 +130,14 @@ def modernised(value: Any, *, warn: bool = True) -> Any:
     Raises:
         UserError: an option is given under both of its names.
     """
-    return _walked(value, current, OPTIONS, warn=warn)
+    return weighting_class(_walked(value, current, OPTIONS, warn=warn), say=lambda a, b: _warn(a, b, warn=warn))
 
 
 def modernised_words(words: list[str]) -> list[str]:
     """Words of a command line with the class paths and the options of now: ``--model.sees_guide=false`` too."""
     options = {old: new for renamed in OPTIONS.values() for old, new in renamed.items()}
     found = []
-    for word in words:
+    for word in weighting_words(words, say=lambda a, b: _warn(a, b, warn=True)):
         key, equal, value = word.partition("=")
         if key.startswith("--"):
             head, dot, last = key.rpartition(".")

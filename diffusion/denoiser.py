@@ -111,10 +111,12 @@ class NetworkDenoiser(Denoiser):
     network: called as network(input, time [B], label); with times [B, 1, H, W] where it says `takes_maps`. Trained at
     one level per image it answers a map by what it knows of each level, which nobody has told it is right: training at
     maps is a matter of `training_pair`. prediction: the name of its target.
+    sigma_data: of prediction "edm", see diffusion/edm.py.
     """
 
     network: nn.Module
     prediction: str
+    sigma_data: float = 0.5
     _warned = False
 
     @property

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from diffusion.denoiser import Condition, NetworkDenoiser, TrainingPair
 from diffusion.variational import reverse_step_bits
-from diffusion.weighting import Weighting
+from diffusion.weighting.base import Weighting
+from diffusion.weighting.simple import Simple
 
 
 def denoising_loss(
@@ -35,31 +36,38 @@ def denoising_loss(
 
     The arithmetic is float32 also where the network runs in a lower precision (float64 where x0 is float64).
     """
-    weighting = weighting or Weighting()
+    weighting = weighting or Simple()
     given, exact = x0.dtype, torch.promote_types(x0.dtype, torch.float32)
     x0, noise = x0.to(exact), noise.to(exact)
     asked = denoiser.training_pair(x0, noise, time)
     # The time stays exact: in bfloat16 999 would be 1000.
     output = denoiser.output(asked.input.to(given), asked.time, condition).to(exact)
     if not denoiser.learns_variance:
-        return _weighted(asked, output, denoiser.prediction, weighting)
+        return weighted_error(denoiser, asked, output, weighting)
     mean, fraction = denoiser.parts(output)
     bits = reverse_step_bits(denoiser, x0, denoiser.x0_of(asked.input, mean.detach(), time), fraction, time)
-    return _weighted(asked, mean, denoiser.prediction, weighting) + vlb_weight * denoiser.num_timesteps * bits
+    return weighted_error(denoiser, asked, mean, weighting) + vlb_weight * denoiser.num_timesteps * bits
 
 
 def check_loss(denoiser: NetworkDenoiser, weighting: Weighting, vlb_weight: float) -> None:
-    """ValueError for a loss that would leave a part of the denoiser untrained."""
+    """ValueError for a weighting that does not suit the denoiser, and for a loss that would leave a part of it
+    untrained.
+    """
+    weighting.check(denoiser.prediction, denoiser.sigma_data)
     if denoiser.learns_variance and not 0 < vlb_weight < float("inf"):
         raise ValueError(f"vlb_weight must be positive, or the learned variance is not trained, got {vlb_weight}")
     schedule = getattr(denoiser, "schedule", None)
     if schedule is not None and schedule.ends_in_noise and float(weighting(torch.zeros(1), denoiser.prediction)) == 0:
         raise ValueError(
-            f"weighting '{weighting.name}' is 0 at the last time of a schedule that ends in pure noise, where drawing"
-            " begins: take target, snr_plus_one, truncated_snr or edm"
+            f"weighting {type(weighting).__name__} is 0 at the last time of a schedule that ends in pure noise, where"
+            " drawing begins: take Target, SNRPlusOne, TruncatedSNR or EDM of diffusion/weighting"
         )
 
 
-def _weighted(asked: TrainingPair, output: Tensor, prediction: str, weighting: Weighting) -> Tensor:
-    error, weight = (output - asked.target).square(), weighting(asked.snr, prediction)
+def weighted_error(
+    denoiser: NetworkDenoiser, asked: TrainingPair, output: Tensor, weighting: Weighting | None = None
+) -> Tensor:
+    """mean of w(t) |output - target|^2 over the pixels, one number per image, [B]; weighting None: Simple."""
+    weight = (weighting or Simple())(asked.snr, denoiser.prediction, denoiser.sigma_data)
+    error = (output - asked.target).square()
     return weight * error.flatten(1).mean(1) if weight.ndim == 1 else (weight * error).flatten(1).mean(1)

@@ -19,7 +19,8 @@ from diffusion.losses import check_loss, denoising_loss
 from diffusion.samplers.base import Sampler
 from diffusion.schedules import TrainingLevels
 from diffusion.variational import bound_term, chain_time, prior_bits
-from diffusion.weighting import Weighting
+from diffusion.weighting.base import Weighting
+from diffusion.weighting.simple import Simple
 from lightning_modules.prior import BinnedLoss, PriorModule, check_shape
 
 
@@ -35,8 +36,10 @@ class DDPM(PriorModule):
         schedule: alpha-bar by time, or diffusion.edm.LogNormal for prediction "edm".
         data_shape: (C, H, W) of the images.
         sampler: how sample grids and ``predict`` draw.
-        prediction: what the network gives, "epsilon", "x0", "v" or "edm" (diffusion/edm.py, with sigma_data). weighting
-            and its numbers min_snr_gamma, p2_k, p2_gamma, sigma_data: w(t), see diffusion/weighting.py.
+        prediction: what the network gives, "epsilon", "x0", "v" or "edm" (diffusion/edm.py, with sigma_data).
+        weighting: w(t), how much each noise level counts: a class of diffusion/weighting; where it is not given uniform
+            on epsilon, as in Ho et al.
+        sigma_data: of prediction "edm": the standard deviation of the data in [-1, 1]; 0.5 is EDM's for natural images.
         variance: "learned_range" trains a network of 2 C output channels with the hybrid loss, see diffusion/losses.py.
             label_dropout and guidance_*, sampling_label: for a network with classes, see
             diffusion/class_conditioning.py.
@@ -57,10 +60,7 @@ class DDPM(PriorModule):
         data_shape: list[int],
         sampler: Sampler,
         prediction: Literal["epsilon", "x0", "v", "edm"] = "epsilon",
-        weighting: str = "simple",
-        min_snr_gamma: float = 5.0,
-        p2_k: float = 1.0,
-        p2_gamma: float = 1.0,
+        weighting: Weighting = Simple(),  # noqa: B008 (without state; the parser shows it as class_path)
         sigma_data: float = 0.5,
         variance: Literal["fixed", "learned_range"] = "fixed",
         vlb_weight: float = 0.001,
@@ -85,9 +85,7 @@ class DDPM(PriorModule):
                 variance=variance,
                 sigma_data=sigma_data,
             )
-            self.weighting = Weighting(
-                name=weighting, min_snr_gamma=min_snr_gamma, p2_k=p2_k, p2_gamma=p2_gamma, sigma_data=sigma_data
-            )
+            self.weighting = weighting
             check_loss(self.denoiser, self.weighting, vlb_weight)
             self.conditioning = ClassConditioning(
                 getattr(network, "num_classes", None),
@@ -121,7 +119,7 @@ class DDPM(PriorModule):
         training = {
             "images": self.images_seen,
             "steps": self.global_step,
-            "weighting": self.weighting.name,
+            "weighting": self.weighting.spec,
             "learning_rate": self.learning_rate,
         }
         return describe_prior(self.denoiser, data=data, training=training)

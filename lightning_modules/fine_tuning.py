@@ -14,9 +14,10 @@ from checkpoints.lora.merging import weights_hash, widened
 from common.batch import Batch
 from common.build import build, find_class
 from common.errors import UserError
+from common.renamed import modernised
 from diffusion.cold_starts.base import Start
 from diffusion.edm import EDMDenoiser
-from diffusion.weighting import WEIGHTINGS
+from diffusion.weighting.base import Weighting
 from lightning_modules.ddpm_for_operator import DDPMForOperator
 from lightning_modules.image_conditioned_ddpm import ImageConditionedDDPM
 from lightning_modules.prior import PriorModule
@@ -87,9 +88,13 @@ class FineTuning(PriorModule):
             if not getattr(given["network"], "null_class", True):
                 # it has no row for "no class", and would refuse the first image without a label
                 spec["init_args"].setdefault("label_dropout", 0.0)
-            before = description.get("training", {}).get("weighting")
-            if before in WEIGHTINGS:
-                spec["init_args"].setdefault("weighting", before)
+            # a file of before has a name, whose numbers are the defaults and the network's own
+            said = {"sigma_data": given.get("sigma_data", 0.5), **(description.get("training") or {})}
+            before = modernised(said, warn=False).get("weighting")
+            if isinstance(before, dict) and "weighting" not in spec["init_args"]:
+                # what a file names is built before anything else sees it, so that it can only be one of the project's
+                of_file = build(before, Weighting, where=f"the prior '{prior}', weighting", project_only=True)
+                spec["init_args"]["weighting"] = of_file.spec
         elif "start" in description and "start" not in spec["init_args"]:
             # to be fitted to the images of now
             given["start"] = build(description["start"], Start, where=f"the prior '{prior}', start", project_only=True)

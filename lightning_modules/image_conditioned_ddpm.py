@@ -14,7 +14,8 @@ from common.random_streams import RandomStreams
 from diffusion.denoiser import Condition, NetworkDenoiser
 from diffusion.drawing import draw
 from diffusion.image_conditioning import ConditioningOptions
-from diffusion.weighting import Weighting
+from diffusion.losses import weighted_error
+from diffusion.weighting.base import Weighting
 from lightning_modules.ddpm import DDPM
 from restoration.conditioning_bank import ConditioningBank, ConditioningImages
 
@@ -163,6 +164,4 @@ def replaced_input_loss(
     """
     asked = denoiser.training_pair(x0, conditioning_images.noise, conditioning_images.time)
     output = denoiser.output(conditioning_images.image.to(x0.dtype), asked.time)
-    return (weighting or Weighting())(asked.snr, denoiser.prediction) * (output - asked.target).square().flatten(
-        1
-    ).mean(1)
+    return weighted_error(denoiser, asked, output, weighting)

@@ -43,7 +43,7 @@ from diffusion.levels import spaced_sigmas
 from diffusion.losses import denoising_loss
 from diffusion.samplers.dpm_solver_pp import DPMSolverPP2M
 from diffusion.schedules import Schedule
-from diffusion.weighting import Weighting
+from diffusion.weighting.base import Weighting
 from diffusion.image_conditioning import ConditioningOptions
 from common.yaml_files import override, read_yaml
 from metrics.features import FeatureNetwork
@@ -89,7 +89,7 @@ class Study:
     batch_size: int = 32
     learning_rate: float = 2e-3
     prediction: str = "v"
-    weighting: str = "target"
+    weighting: dict | str = "diffusion.weighting.target.Target"
     sigmas: list[float] = field(default_factory=lambda: [0.1, 0.5, 2.0, 10.0])
     draws: int = 512
     per_image: int = 4
@@ -131,7 +131,7 @@ class Run:
         at = set(self.variant.at or study.at)
         optimizer = torch.optim.Adam(self.denoiser.network.parameters(), lr=study.learning_rate)
         generator = torch.Generator().manual_seed(self.seed)
-        weighting, recent = Weighting(name=study.weighting), []
+        weighting, recent = build(study.weighting, Weighting, where="weighting"), []
         for step in range(1, steps + 1):
             begun = time.process_time()
             for group in optimizer.param_groups:
@@ -176,7 +176,7 @@ class Run:
         """The averaged weights as a prior that evaluate.py reads."""
         training = {
             "images": self.study.batch_size * (self.variant.steps or self.study.steps),
-            "weighting": self.study.weighting,
+            "weighting": build(self.study.weighting, Weighting, where="weighting").spec,
         }
         with self._averaged():
             write_safetensors(path, self.denoiser.network, describe_prior(self.denoiser, data=data, training=training))

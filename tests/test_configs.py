@@ -188,7 +188,7 @@ def test_data_that_are_missing_are_one_sentence(monkeypatch, tmp_path):
         ("ddpm_mnist_zero_snr", ["--model.prediction", "epsilon"], "pure noise"),
         ("ddpm_mnist_zero_snr", ["--model.schedule.init_args.schedule.init_args.steps", "9"], "use more steps"),
         ("ddpm_mnist", ["--model.schedule", "diffusion.edm.LogNormal"], "'v' needs a schedule"),
-        ("ddpm_mnist", ["--model.weighting", "p3"], "weighting must be one of"),
+        ("ddpm_mnist", ["--model.weighting", "p3"], "weighting must be a class of"),
     ],
 )
 def test_contradictory_options_are_one_sentence(name, options, match, monkeypatch, tmp_path):

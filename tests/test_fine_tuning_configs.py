@@ -9,13 +9,12 @@ import torch
 import yaml
 from helpers import ROOT, call, one_sentence, tiny_config, write_config, write_tiny_prior
 
-from checkpoints.files import read_described
-from checkpoints.load import load_prior
+from checkpoints.load import load_prior, prior_weights
 from checkpoints.lora.files import read_adapter
 from checkpoints.lora.merging import merged
-from checkpoints.prior import PREFIX
 from common.batch import Batch
 from common.errors import UserError
+from common.renamed import modernised
 from sweeps.expand import read_sweep
 from training.cli import TrainCLI
 
@@ -60,7 +59,8 @@ def test_the_three_ways_to_clothes_differ_in_nothing_else():
     description = load_prior(ROOT / lora["model"]["init_args"]["prior"]).description
     new = scratch["model"]["init_args"]
     assert all(description["network"]["init_args"][k] == v for k, v in new["network"]["init_args"].items())
-    assert (description["prediction"], description["schedule"]["class_path"], description["training"]["weighting"]) == (
+    trained = modernised(description["training"], warn=False)["weighting"]
+    assert (description["prediction"], description["schedule"]["class_path"], trained) == (
         new["prediction"],
         new["schedule"]["class_path"],
         new["weighting"],
@@ -157,10 +157,7 @@ def test_from_the_command_line_to_an_adapter_and_back(tmp_path):
         "train.py", "predict", "--config", path, "--run", run, "--num_images", "2", "--output", tmp_path / "images"
     )
     assert result.returncode == 0 and len(list((tmp_path / "images").glob("*.png"))) >= 2, result.stderr[-2000:]
-    base, described = (
-        load_prior(prior).denoiser.network.state_dict(),
-        read_described(run / "checkpoints/last.ckpt", key="prior", prefix=PREFIX),
-    )
+    base, described = load_prior(prior).denoiser.network.state_dict(), prior_weights(run / "checkpoints/last.ckpt")
     written = merged(base, [(read_adapter(folder), 1.0)], where="it")
-    assert written.keys() == described[1].keys() and all(torch.equal(v, described[1][n]) for n, v in written.items())
+    assert written.keys() == described.keys() and all(torch.equal(v, described[n]) for n, v in written.items())
     one_sentence(call(*fit, "--model.rank", "3"), "rank")

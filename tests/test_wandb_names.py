@@ -54,7 +54,7 @@ def run(tmp_path_factory) -> Path:
     write_safetensors(folder / "features.safetensors", network, description, dtype=torch.float32, key="classifier")
     config = tiny_config(max_steps=4, val_check_interval=2)
     model = config["model"]["init_args"]
-    model["variance"], model["weighting"] = "learned_range", "simple"
+    model["variance"], model["weighting"] = "learned_range", {"class_path": "diffusion.weighting.simple.Simple"}
     model["network"]["init_args"]["out_channels"] = 2
     config["quality"] = {"num_images": 240, "features": str(folder / "features.safetensors")}
     config["wandb"] = {"mode": "offline"}

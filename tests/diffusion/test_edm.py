@@ -16,7 +16,10 @@ from diffusion.edm import EDMDenoiser, LogNormal
 from diffusion.levels import SPACINGS, karras_sigmas, spaced_sigmas
 from diffusion.losses import denoising_loss
 from diffusion.samplers.heun import Heun
-from diffusion.weighting import Weighting
+from diffusion.weighting.edm import EDM
+from diffusion.weighting.min_snr import MinSNR
+from diffusion.weighting.simple import Simple
+from diffusion.weighting.snr_plus_one import SNRPlusOne
 from networks.unet import UNet
 from tests.diffusion.tools import normal
 
@@ -89,7 +92,7 @@ def test_the_best_loss_for_gaussian_data_is_1_at_every_level(quantiles):
     x0, noise = s * normal(count, *SHAPE), normal(count, *SHAPE, seed=1)
     for u in quantiles:
         sigma = d.training_time(u.expand(count))
-        loss = denoising_loss(d, x0, noise, sigma, weighting=Weighting("edm", sigma_data=s))
+        loss = denoising_loss(d, x0, noise, sigma, weighting=EDM(sigma_data=s))
         assert float(loss.mean()) == pytest.approx(1, abs=5 * float(loss.std()) / count**0.5)
         asked = d.training_pair(x0, noise, sigma)
         assert float(asked.input.var()) == pytest.approx(1, abs=0.05) and float(asked.target.var()) == pytest.approx(
@@ -107,16 +110,16 @@ def test_the_least_loss_of_other_gaussian_data():
     best, worse = (denoiser(BestForGaussian(s, 0.0, width)) for width in (std, 0.33))
     for sigma in (0.01, 0.3, 5.0):
         time = torch.full((count,), sigma, dtype=torch.float64)
-        ask = lambda d: denoising_loss(d, x0, noise, time, weighting=Weighting("edm", sigma_data=s))  # noqa: E731, B023
+        ask = lambda d: denoising_loss(d, x0, noise, time, weighting=EDM(sigma_data=s))  # noqa: E731, B023
         found, expected = ask(best), (sigma**2 + s**2) / (sigma * s) ** 2 * std**2 * sigma**2 / (std**2 + sigma**2)
         assert float(found.mean()) == pytest.approx(expected, abs=5 * float(found.std()) / count**0.5)
         assert float((ask(worse) - found).mean()) > 0
 
 
-@pytest.mark.parametrize("weighting", ["simple", "min_snr", "edm", "snr_plus_one"])
+@pytest.mark.parametrize("weighting", [Simple(), MinSNR(), EDM(), SNRPlusOne()])
 def test_the_loss_is_the_weighted_error_of_x0(weighting):
     """Through F or through x0, the same number: MSE_F w_F = MSE_x0 w_x0."""
-    d, w = denoiser(BestForGaussian(0.5, 0.2, 0.3)), Weighting(weighting, sigma_data=0.5)
+    d, w = denoiser(BestForGaussian(0.5, 0.2, 0.3)), weighting
     sigma = torch.tensor([0.01, 0.4, 2.0, 30.0], dtype=torch.float64)
     x0, noise = normal(4, *SHAPE), normal(4, *SHAPE, seed=1)
     through_x0 = (d.predict(x0 + sigma.view(-1, 1, 1, 1) * noise, sigma).x0 - x0).square().mean((1, 2, 3)) * w(

@@ -16,7 +16,7 @@ from diffusion.levels import spaced_sigmas
 from diffusion.losses import denoising_loss
 from diffusion.samplers.ddim import DDIM
 from diffusion.schedules import Cosine, Linear
-from diffusion.weighting import Weighting
+from diffusion.weighting.min_snr import MinSNR
 from networks.unet import UNet
 
 SHAPE = (1, 8, 8)
@@ -90,7 +90,7 @@ def test_a_guide_of_zeros_gives_the_plain_loss_bit_for_bit():
         shifted = assemble(
             network=network, schedule=Linear(), prediction=prediction, data_shape=SHAPE, conditioning=options
         )
-        weighting = Weighting(name="min_snr")
+        weighting = MinSNR()
         expected = denoising_loss(plain, x0, noise, time, weighting=weighting)
         found = denoising_loss(
             shifted, shifted.inner(x0, zeros), noise, time, weighting=weighting, condition=Condition(image=zeros)

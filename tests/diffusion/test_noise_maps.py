@@ -14,7 +14,7 @@ from diffusion.guidance import Guided
 from diffusion.image_conditioning import ConditioningOptions, ImageConditionedDenoiser
 from diffusion.losses import denoising_loss
 from diffusion.schedules import Cosine, Linear, ZeroTerminalSNR
-from diffusion.weighting import Weighting
+from diffusion.weighting.min_snr import MinSNR
 from networks.lora import add_adapter, use_adapters
 from networks.lora_settings import LoRASettings, chosen
 from networks.unet import UNet
@@ -123,7 +123,7 @@ def test_the_loss_is_the_mean_of_each_pixels_weight_times_its_error(prediction):
         torch.rand(2, 1, *SHAPE[1:], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     )
     x0, noise = S * normal(2, *SHAPE), normal(2, *SHAPE, seed=1)
-    loss = denoising_loss(d, x0, noise, time, weighting=Weighting("min_snr"))
+    loss = denoising_loss(d, x0, noise, time, weighting=MinSNR(gamma=5.0))
     sigma = time if prediction == "edm" else d.level_at(time)
     shrunk = S**2 / (S**2 + sigma.square()) * (x0 + sigma * noise)
     expected = (sigma**-2).clamp(max=5) * (shrunk - x0).square()

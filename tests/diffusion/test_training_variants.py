@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from diffusion import schedules
-from diffusion.weighting import WEIGHTINGS
+from diffusion.weighting.base import Weighting
+from inference.catalogue import catalogue
 
 PAGE = (Path(__file__).parents[2] / "docs/theory/training_variants.md").read_text()
 
@@ -22,4 +23,5 @@ def test_the_table_of_levels():
 
 
 def test_every_weighting_is_named():
-    assert all(f"`{name}`" in PAGE for name in WEIGHTINGS)
+    for name, cls in catalogue("diffusion/weighting", Weighting).items():
+        assert f"`{name}.{cls.__name__}`" in PAGE, name

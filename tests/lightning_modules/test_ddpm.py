@@ -16,6 +16,10 @@ from diffusion.samplers.ddpm import AncestralDDPM
 from diffusion.samplers.heun import Heun
 from diffusion.schedules import Cosine, Linear, SigmoidAlphaBar, ZeroTerminalSNR
 from diffusion.variational import variational_bound
+from diffusion.weighting.edm import EDM
+from diffusion.weighting.p2 import P2
+from diffusion.weighting.simple import Simple
+from diffusion.weighting.target import Target
 from lightning_modules.ddpm import DDPM
 from networks.unet import UNet
 
@@ -204,12 +208,12 @@ VARIANTS = {
         {"out_channels": 2},
         {"variance": "learned_range", "sampler": AncestralDDPM(variance="learned"), "schedule": Cosine(steps=100)},
     ),
-    "zero_snr": ({}, {"schedule": ZeroTerminalSNR(schedule=Linear()), "weighting": "target"}),
+    "zero_snr": ({}, {"schedule": ZeroTerminalSNR(schedule=Linear()), "weighting": Target()}),
     "edm": (
         {},
-        {"schedule": LogNormal(), "prediction": "edm", "weighting": "edm", "sampler": Heun(), "spacing": "karras"},
+        {"schedule": LogNormal(), "prediction": "edm", "weighting": EDM(), "sampler": Heun(), "spacing": "karras"},
     ),
-    "p2": ({}, {"weighting": "p2", "prediction": "epsilon", "schedule": SigmoidAlphaBar()}),
+    "p2": ({}, {"weighting": P2(), "prediction": "epsilon", "schedule": SigmoidAlphaBar()}),
 }
 
 
@@ -265,16 +269,19 @@ def test_bits_per_dim_are_the_bound(tmp_path):
         ({"in_channels": 3}, {}, "3 input channels"),
         ({}, {"sampler": AncestralDDPM(variance="learned")}, "did not learn any"),
         ({}, {"schedule": ZeroTerminalSNR(schedule=Cosine()), "prediction": "epsilon"}, "pure noise"),
-        ({}, {"schedule": ZeroTerminalSNR(schedule=Cosine()), "weighting": "simple"}, "'simple' is 0 at the last time"),
+        ({}, {"schedule": ZeroTerminalSNR(schedule=Cosine()), "weighting": Simple()}, "Simple is 0 at the last time"),
         ({}, {"guidance_scale": 2.0}, "guidance_scale=2.0 needs labels"),
         ({}, {"label_dropout": 0.1}, "label_dropout=0.1 needs labels"),
         ({"num_classes": 10}, {"sampling_label": 10}, r"0 \.\. 9"),
         ({"num_classes": 10}, {"guidance_scale": float("inf")}, "scale must be finite"),
         ({}, {"prediction": "edm"}, "continuum of levels"),
         ({}, {"schedule": LogNormal()}, "'v' needs a schedule"),
-        ({}, {"weighting": "p3"}, "weighting must be one of"),
-        ({}, {"weighting": "p2", "p2_k": 0.0}, "p2_k"),
-        ({}, {"sigma_data": -1.0}, "sigma_data"),
+        ({}, {"schedule": LogNormal(), "prediction": "edm", "sigma_data": -1.0}, "sigma_data"),
+        (
+            {},
+            {"schedule": LogNormal(), "prediction": "edm", "sigma_data": 0.6, "weighting": EDM()},
+            "has sigma_data 0.5, and the network is scaled for 0.6",
+        ),
         ({"out_channels": 2}, {"variance": "learned_range", "vlb_weight": 0.0}, "vlb_weight"),
         ({}, {"levels": 0}, "levels must be at least 1"),
     ],

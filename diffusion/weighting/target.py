@@ -1,0 +1,22 @@
+"""Every level counts the same on what the network predicts, whatever that is."""
+
+import torch
+from torch import Tensor
+
+from diffusion.weighting.base import Weighting
+
+
+class Target(Weighting):
+    """w = 1 on the network's own target: the one weighting whose loss depends on the prediction.
+
+    On x0 it is 1, SNR, SNR + 1 or SNR + 1 / s^2 for prediction "x0", "epsilon", "v" or "edm".
+    """
+
+    of_target = True
+
+    def on_x0(self, snr: Tensor) -> Tensor:
+        """That of a network which predicts x0."""
+        return torch.ones_like(snr)
+
+    def __call__(self, snr: Tensor, prediction: str, sigma_data: float = 0.5) -> Tensor:
+        return torch.ones_like(snr)
