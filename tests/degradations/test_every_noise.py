@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from common.image_range import sigma_to_255
 from common.random_streams import RandomStreams
 from degradations.grey import Grey
 from degradations.identity import Identity
@@ -252,6 +253,7 @@ def test_a_config_names_it_and_a_wrong_option_is_refused(name: str):
         spec = {"class_path": f"{cls.__module__}.{cls.__name__}", "init_args": options}
         built = parser.instantiate(parser.parse_object({"noise": spec})).noise
         assert repr(built) in laws() and repr(built).startswith(cls.__name__)
+        assert f"{sigma_to_255(built.sigma):g}" in repr(built)
         with pytest.raises(jsonargparse.ArgumentError):
             parser.parse_object({"noise": {**spec, "init_args": {**options, "strenght": 1}}})
 
