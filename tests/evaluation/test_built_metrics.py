@@ -119,6 +119,15 @@ def test_inception_without_its_file_is_a_line(tmp_path, capsys, monkeypatch):
     assert table_of(tmp_path / "out")["back", "fid"]["mean"] == "" and not (tmp_path / "out/distribution.csv").exists()
 
 
+def test_a_network_of_its_own_that_is_not_there_is_a_reason_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
+    inception = {"class_path": "checkpoints.features.InceptionFeatures", "init_args": {"path": str(tmp_path / "no.pt")}}
+    kid = {"class_path": "metrics.kid.KID", "init_args": {"features": inception}}
+    built = build({"fid": "metrics.fid.FID", "inception_kid": kid}, features=CORNERS)
+    assert list(built.sets) == ["fid"] and built.absent == ["inception_kid"]
+    assert built.missing["inception_kid"].startswith("KID is missing: the Inception network is not there")
+
+
 def test_sizes_that_a_metric_cannot_measure():
     built = build({"ssim": "metrics.ssim.SSIM"}, shapes=[(1, 8, 8), (1, 16, 16)])
     assert built.not_at == {("ssim", (1, 8, 8))} and "for some of the images" in built.missing["ssim"]
