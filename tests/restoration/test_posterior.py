@@ -108,6 +108,26 @@ def test_the_trace_is_the_mean_length_of_the_residual():
     assert found.trace == {"residual": pytest.approx(expected)}
 
 
+class Differentiates(Records):
+    """Gives back what still hangs on a graph."""
+
+    def step(self, problem, prepared, predict, x, sigma, sigma_next, noise):
+        assert not torch.is_grad_enabled() and not x.requires_grad
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            return 2 * x, predict(x, sigma).x0
+
+
+def test_gradients_are_a_steps_own_business():
+    """No graph is recorded around a step, nor carried from one to the next, also where the caller records."""
+    method, seen = Differentiates(prior=Halves(), steps=3), []
+    with torch.enable_grad():
+        found = method.restore(
+            measured(), random=RandomStreams(5), on_step=lambda i, n, x0: seen.append(x0.requires_grad)
+        )
+    assert seen == [False] * 3 and not found.samples.requires_grad
+
+
 @pytest.mark.parametrize("cls", [Records, MaskDDNM, DPS, SDEdit])
 def test_no_step_waits_for_the_device(cls, monkeypatch):
     """Numbers are read off tensors as often for 30 steps as for 3."""
