@@ -21,13 +21,13 @@ class EarlyStopping(pl.Callback):
         self.every_n_steps, self.verbose = max(1, every_n_steps), verbose
         self._told: set[int] = set()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: DeepImagePrior) -> None:
         if isinstance(pl_module, DeepImagePrior):
             self._told = {group.rows[k] for group, k in pl_module.pictures if _over(group, k)}
             self._end(trainer, pl_module)  # killed between its last checkpoint and its end
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: DeepImagePrior, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if not isinstance(pl_module, DeepImagePrior):
             return

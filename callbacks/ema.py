@@ -10,6 +10,7 @@ from checkpoints.snapshots import SNAPSHOT_DTYPES, Snapshot, discard_snapshots_a
 from common.averaging import WeightAverage, decay_of
 from common.errors import UserError
 from common.power_profile import gamma_of, power_decay
+from lightning_modules.run_module import RunModule
 
 
 class EMA(pl.Callback):
@@ -67,7 +68,7 @@ class EMA(pl.Callback):
         self._updated_step = self._updated_images = -1
         self._written_step = -1
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: pl.Trainer, pl_module: RunModule, stage: str) -> None:
         # Here, before a checkpoint is restored into it; the module carries it into and out of checkpoints.
         if not pl_module.averaged and self.snapshot_every_n_images is not None:
             raise UserError(
@@ -79,7 +80,7 @@ class EMA(pl.Callback):
             names = [f"power average of width {w:g}" for w in self.widths] or (None,)
             pl_module.average = WeightAverage(pl_module.network, names)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         self._updated_step = trainer.global_step
         if self._updated_images < 0:
             self._updated_images = pl_module.images_seen
@@ -96,7 +97,7 @@ class EMA(pl.Callback):
         self._updated_images = state_dict["updated_images"]
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: RunModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if not self.enabled or trainer.global_step == self._updated_step:  # gradients are still being accumulated
             return
@@ -117,11 +118,11 @@ class EMA(pl.Callback):
         if every is not None and seen // every > before // every:
             self._write(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         if self.snapshot_every_n_images is not None and trainer.global_step > max(0, self._written_step):
             self._write(trainer, pl_module)
 
-    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _write(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         self._written_step = trainer.global_step
         if not trainer.is_global_zero:
             return
@@ -137,18 +138,18 @@ class EMA(pl.Callback):
                 dtype=self.snapshot_dtype,
             )
 
-    def _enter(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _enter(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         if self.enabled and not pl_module.average.is_swapped:
             pl_module.average.swap()
 
-    def _leave(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _leave(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         if self.enabled and pl_module.average.is_swapped:
             pl_module.average.swap()
 
     on_validation_start = on_test_start = on_predict_start = _enter
     on_validation_end = on_test_end = on_predict_end = _leave
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: RunModule, exception: BaseException) -> None:
         if pl_module.average is not None:
             with torch.no_grad():
                 self._leave(trainer, pl_module)

@@ -14,6 +14,7 @@ from callbacks.non_finite import are_finite, origin_of
 from common.batch import Batch
 from common.errors import UserError
 from lightning_modules.base import TrainedModule
+from lightning_modules.run_module import RunModule
 
 _KEPT_BYTES = 256 * 2**20  # of batches that no look has seen yet
 
@@ -51,16 +52,14 @@ class FiniteLoss(pl.Callback):
         self._parts: list[_Part] = []
         self._stepped = -1
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         self._parts, self._stepped = [], trainer.global_step
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: RunModule, batch: Batch, batch_idx: int) -> None:
         self._parts.append(_Part(batch, pl_module.images_seen))
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict, batch: object, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: RunModule, outputs: dict, batch: object, batch_idx: int
     ) -> None:
         part, step = self._parts[-1], trainer.global_step
         part.loss = outputs["loss"].detach()
@@ -73,13 +72,13 @@ class FiniteLoss(pl.Callback):
         if not waits_for_device(part.loss) or step % self.every_n_steps == 0 or size > _KEPT_BYTES:
             self._look(trainer, pl_module)
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: RunModule, checkpoint: dict) -> None:
         self._look(trainer, pl_module, saving=True)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: RunModule, exception: BaseException) -> None:
         self._parts = []
 
-    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *, saving: bool = False) -> None:
+    def _look(self, trainer: pl.Trainer, pl_module: RunModule, *, saving: bool = False) -> None:
         parts = [p for p in self._parts if p.loss is not None]
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         bad = self._bad_part(parts, scaled=scaler is not None)
@@ -140,7 +139,7 @@ def _last_good(trainer: pl.Trainer) -> str:
     return f"the last good checkpoint is '{path}'" if path.exists() else "no checkpoint had been written yet"
 
 
-def _bad_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str | None:
+def _bad_state(trainer: pl.Trainer, pl_module: RunModule) -> str | None:
     """What of a checkpoint is not finite: one transfer for all tensors."""
     average = pl_module.average.tensors() if pl_module.average is not None else []
     states = [
@@ -159,7 +158,7 @@ def _bad_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> str | None
     return None
 
 
-def _why(pl_module: pl.LightningModule, parts: list[_Part], bad: _Part) -> tuple[int, str]:
+def _why(pl_module: RunModule, parts: list[_Part], bad: _Part) -> tuple[int, str]:
     """(how far from the origin, one clause): what is not finite, at which step, and where it began.
 
     The gradients of all processes are added up, so a process whose own loss is fine sees only that their sum is not:

@@ -64,7 +64,7 @@ class GenerationQuality(pl.Callback):
         self._reference: Features | None = None
         self._measured_step = -1
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: pl.Trainer, pl_module: PriorModule, stage: str) -> None:
         if not self.num_images or stage != "fit" or self._network is not None:
             return
         if not isinstance(pl_module, PriorModule):
@@ -82,11 +82,11 @@ class GenerationQuality(pl.Callback):
         if trainer.is_global_zero and (warning := too_few(self.num_images, self._network.dimension)):
             print(f"quality: {warning}", flush=True)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         self._measured_step = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: PriorModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         # Inside training, not after it: a run that is stopped while it measures is not finished, and measures again
         # when it goes on.

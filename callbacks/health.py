@@ -10,6 +10,7 @@ import torch
 
 from common.batch import Batch
 from common.compute import matrix_peak
+from lightning_modules.run_module import RunModule
 
 GIB = 2**30
 
@@ -42,7 +43,7 @@ class Health(pl.Callback):
         self._paused_at = self._paused = self._waited = self._wait_began = 0.0
         self._stepped = -1
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         self._stepped, self._window = trainer.global_step, None
         if not self.enabled:
             return
@@ -54,10 +55,10 @@ class Health(pl.Callback):
         self._start, self._stop = trainer.profiler.start, trainer.profiler.stop
         trainer.profiler.start, trainer.profiler.stop = self._ask, self._have
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         vars(trainer.profiler).pop("start", None), vars(trainer.profiler).pop("stop", None)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: RunModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
 
     def _ask(self, action: str) -> None:
@@ -70,14 +71,12 @@ class Health(pl.Callback):
             self._waited += time.perf_counter() - self._wait_began
         self._stop(action)
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: RunModule, batch: Batch, batch_idx: int) -> None:
         if self.enabled and self.flops_per_image is None:
             self.flops_per_image = pl_module.flops_per_image(batch)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: RunModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if not self.enabled or trainer.global_step == self._stepped:
             return
@@ -88,10 +87,10 @@ class Health(pl.Callback):
             self._log(trainer, pl_module)
             self._open(pl_module)
 
-    def _open(self, pl_module: pl.LightningModule) -> None:
+    def _open(self, pl_module: RunModule) -> None:
         self._window, self._paused, self._waited = (time.perf_counter(), pl_module.images_seen), 0.0, 0.0
 
-    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _log(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         began, images = self._window
         seconds = time.perf_counter() - began - self._paused
         speed = (pl_module.images_seen - images) / seconds
@@ -110,10 +109,10 @@ class Health(pl.Callback):
         for name, value in {**values, **largest}.items():
             pl_module.log(name, torch.tensor(value))  # on the host: see TrainedModule
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         self._paused_at = time.perf_counter()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         self._paused += time.perf_counter() - self._paused_at
 
 

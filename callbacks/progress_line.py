@@ -6,6 +6,8 @@ import time
 
 import lightning.pytorch as pl
 
+from lightning_modules.run_module import RunModule
+
 
 class ProgressLine(pl.Callback):
     """Where there is no terminal (a job's log file) the bar is replaced by a line every `every_seconds`.
@@ -22,12 +24,12 @@ class ProgressLine(pl.Callback):
         self._began = self._last = 0.0
         self._first_step = self._last_images = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         self._began = self._last = time.monotonic()
         self._first_step, self._last_images = trainer.global_step, pl_module.images_seen
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict, batch: object, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: RunModule, outputs: dict, batch: object, batch_idx: int
     ) -> None:
         now = time.monotonic()
         if (

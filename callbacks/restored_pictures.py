@@ -43,7 +43,7 @@ class RestoredPictures(pl.Callback):
         self._written: tuple[int, bool] = (-1, False)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: DeepImagePrior, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if not self._works(pl_module):
             return
@@ -59,21 +59,17 @@ class RestoredPictures(pl.Callback):
             for name, value in _means(trainer, pl_module).items():
                 pl_module.log(name, torch.tensor(value))
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: DeepImagePrior, checkpoint: dict[str, Any]) -> None:
         if self._works(pl_module):
             checkpoint["iterates"] = pl_module.gathered({row: dict(vars(kept)) for row, kept in self._iterates.items()})
             self._write(trainer, pl_module)
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: DeepImagePrior, checkpoint: dict[str, Any]) -> None:
         for row, state in checkpoint.get("iterates", {}).items():
             self._iterates[row] = Iterates()
             vars(self._iterates[row]).update(state)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: DeepImagePrior) -> None:
         if not self._works(pl_module):
             return
         self._write(trainer, pl_module)
@@ -81,7 +77,7 @@ class RestoredPictures(pl.Callback):
         for logger in trainer.loggers if trainer.is_global_zero else []:
             logger.log_metrics(values, step=trainer.global_step)
 
-    def _works(self, pl_module: pl.LightningModule) -> bool:
+    def _works(self, pl_module: DeepImagePrior) -> bool:
         return self.enabled and isinstance(pl_module, DeepImagePrior)
 
     def _kept(self, group: Group, k: int) -> Iterates:

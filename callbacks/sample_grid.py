@@ -22,7 +22,7 @@ class SampleGrid(pl.Callback):
         self.count, self.every, self.batch_size = count, every, batch_size
         self._validations = 0
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         # Between the start and the end of validation the network holds its average.
         if (
             trainer.sanity_checking

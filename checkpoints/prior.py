@@ -32,7 +32,7 @@ class LoadedPrior:
         fingerprint: identifies file and weights.
     """
 
-    denoiser: Denoiser
+    denoiser: NetworkDenoiser
     description: dict[str, Any]
     fingerprint: str
 

@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jsonargparse
 import yaml
@@ -128,7 +128,7 @@ class Recorded:
 
     unrecorded: frozenset[str] = frozenset()
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "Recorded":
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if args:
             raise TypeError(f"{cls.__name__} takes keyword arguments only")
         instance = super().__new__(cls)
