@@ -99,13 +99,13 @@ class PosteriorSampler(Method):
                 x0 = x0 + problem.operator.adjoint(problem.y - problem.operator(x0))
                 return x0 + sigma_next * noise.next().to(x), x0
 
-    It may say more, and says nothing that is as here: `needs` what it takes from operator and noise
-    (restoration/needs.py), refused before anything runs; `bias` how far it is from the posterior, which
-    tests/restoration/test_every_method.py reads; `nfe_per_step` and `backwards_per_step`, or :meth:`calls`, what it
-    costs, which that test counts; :meth:`begin` what is computed once; :meth:`start` where chains begin;
-    :meth:`levels` other levels; :meth:`observe` other curves. The test finds the file by itself. Everything runs
-    without gradients: a step that wants some says ``with torch.enable_grad()``. A leaf keeps nothing of a run in
-    itself: state between steps stands in what :meth:`begin` gives back.
+    What differs from the defaults below, it says too: `needs`, what it takes from operator and noise, names of
+    restoration/needs.py, refused before anything runs where it is missing; `bias`, how far it is from the posterior;
+    `nfe_per_step` and `backwards_per_step`, or :meth:`calls`, what it costs; :meth:`begin`, what is computed once;
+    :meth:`start`, where chains begin; :meth:`levels`, other levels; :meth:`observe`, other curves. Nothing records
+    gradients: a step that wants some says ``with torch.enable_grad()``. A leaf keeps nothing of a run in itself: state
+    between steps stands in what :meth:`begin` gives back. tests/restoration/test_every_method.py finds the file by
+    itself, counts the calls, and measures the bias.
 
     Args:
         prior: the denoiser.
