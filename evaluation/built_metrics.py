@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -94,7 +95,7 @@ def build_metrics(
         elif issubclass(found, SetMetric):
             built.sample_columns += found.part_names(name)
         try:
-            given = {}
+            given: dict[str, Any] = {}
             if issubclass(found, DistributionMetric) and "features" not in spec["init_args"]:
                 if features is None:
                     raise UserError(f"{where} compares features: give 'features', or 'init_args.features' of its own")
@@ -112,7 +113,7 @@ def build_metrics(
         if reasons and isinstance(metric, DistributionMetric):  # of a part of the set it would be another set's number
             built.absent.append(name)
         else:
-            {"image": built.image, "samples": built.samples, "set": built.sets}[metric.kind][name] = metric
+            {"image": built.image, "samples": built.samples, "set": built.sets}[metric.kind()][name] = metric
     _refuse_doubles(built)
     return built
 

@@ -120,10 +120,14 @@ def _of_network(
                 last = time.monotonic()
                 labels = " and ".join(metric.label for metric in lacking.values())
                 say(f"{labels} of {task} x {method}, {n} images, features {network.name}")
-        found[task, method] = {
-            name: Interval(*(float(cells[f"{name}{end}"] or math.nan) for end in ENDS), n) for name in metrics
-        }
+        found[task, method] = {name: _interval([cells[f"{name}{end}"] for end in ENDS], n) for name in metrics}
     return found
+
+
+def _interval(texts: Sequence[str], n: int) -> Interval:
+    """Value and ends from the cells of a file; an empty one is missing."""
+    value, low, high = (float(text or math.nan) for text in texts)
+    return Interval(value, low, high, n)
 
 
 def _cells(name: str, metric: DistributionMetric, rows: FeatureRows, truth: Features) -> dict[str, str]:

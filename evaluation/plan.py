@@ -102,7 +102,7 @@ def make_plan(
     )
     if not cells:
         raise UserError("no method is to be used on any task: look at the 'tasks' entries of methods")
-    shapes = dict.fromkeys(tuple(images.shape(row)) for row in range(max(len(task.rows) for task in tasks.values())))
+    shapes = dict.fromkeys(images.shape(row) for row in range(max(len(task.rows) for task in tasks.values())))
     metrics = build_metrics(config.metrics, features=config.features, shapes=shapes, device=device, measuring=measuring)
     fingerprints = {(t, m): cell_fingerprint(config, t, m, fingerprint_of_prior.get(m), precision) for t, m in cells}
     return Plan(

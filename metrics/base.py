@@ -74,7 +74,6 @@ class MetricBase(Recorded, ABC):
     factor: float = 1.0
     parts: ClassVar[tuple[str, ...]] = ()
 
-    @property
     @abstractmethod
     def kind(self) -> str:
         """What it is of: "image", "samples" or "set"."""
@@ -119,7 +118,8 @@ class Metric(MetricBase):
     saved. Parts become columns of rows.csv.
     """
 
-    kind = "image"
+    def kind(self) -> str:
+        return "image"
 
     @abstractmethod
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
@@ -129,6 +129,9 @@ class Metric(MetricBase):
             pixels: one restoration of each image, uint8 [B, C, H, W].
             truth: the images, uint8 [B, C, H, W].
             measurement: what was restored, for metrics that need A and y.
+
+        Raises:
+            TypeError: not 8-bit; :func:`metrics.distortion.pixel_pair` and :func:`common.image_range.to_float` say so.
         """
 
 
@@ -137,8 +140,10 @@ class SetMetric(MetricBase):
     Parts become columns of sets.csv. needs_measurement: False saves the time of measuring again.
     """
 
-    kind = "samples"
     needs_measurement: bool = False
+
+    def kind(self) -> str:
+        return "samples"
 
     @abstractmethod
     def __call__(self, samples: Tensor, truth: Tensor, measurement: Measurement | None) -> Tensor:
@@ -169,7 +174,6 @@ class DistributionMetric(MetricBase):
         features: the network that images are compared in; the config's own `features` where it names none.
     """
 
-    kind = "set"
     least: int = 4
     interval: str = "a jackknife over blocks of images"
     note: str = ""
@@ -177,6 +181,9 @@ class DistributionMetric(MetricBase):
 
     def __init__(self, *, features: FeatureNetwork) -> None:
         self.features = features
+
+    def kind(self) -> str:
+        return "set"
 
     def to(self, device: torch.device) -> Self:
         self.features = self.features.to(device)

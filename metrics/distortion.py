@@ -21,7 +21,7 @@ def mse(x: Tensor, truth: Tensor) -> Tensor:
     """mean (x - truth)^2 over channels and pixels, in grey levels squared: float64 [B]. TypeError for other dtypes,
     ValueError for other shapes.
     """
-    a, b = _pair(x, truth)
+    a, b = pixel_pair(x, truth)
     return (a - b).square().mean((1, 2, 3))
 
 
@@ -32,7 +32,7 @@ def rmse(x: Tensor, truth: Tensor) -> Tensor:
 
 def mae(x: Tensor, truth: Tensor) -> Tensor:
     """mean |x - truth| over channels and pixels, in grey levels 0..255: float64 [B]."""
-    a, b = _pair(x, truth)
+    a, b = pixel_pair(x, truth)
     return (a - b).abs().mean((1, 2, 3))
 
 
@@ -56,7 +56,7 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
     lies inside of the image (no border). Images with a side under 11 have no such place: NaN, which stands for
     "missing". Source: Wang et al. 2004; equal to scikit-image with gaussian_weights=True, use_sample_covariance=False.
     """
-    a, b = _pair(x, truth)
+    a, b = pixel_pair(x, truth)
     B, C, H, W = a.shape
     if min(H, W) < SSIM_WINDOW:
         return torch.full((B,), float("nan"), dtype=torch.float64, device=a.device)
@@ -72,7 +72,10 @@ def ssim(x: Tensor, truth: Tensor) -> Tensor:
     return (numerator / denominator).mean((1, 2, 3))
 
 
-def _pair(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+def pixel_pair(x: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Two sets of 8-bit images as float64 [B, C, H, W] in grey levels 0..255. TypeError for other dtypes, ValueError
+    for other shapes.
+    """
     if x.dtype != torch.uint8 or truth.dtype != torch.uint8:
         raise TypeError(f"metrics are computed on 8-bit pixels, got {x.dtype} and {truth.dtype}")
     if x.shape != truth.shape or x.ndim != 4:

@@ -28,10 +28,8 @@ class Features:
         """Several batches as one; ValueError for none."""
         if not parts:
             raise ValueError("there are no features to join")
-        known = all(p.probabilities is not None for p in parts)
-        return cls(
-            torch.cat([p.features for p in parts]), torch.cat([p.probabilities for p in parts]) if known else None
-        )
+        known = [p.probabilities for p in parts if p.probabilities is not None]
+        return cls(torch.cat([p.features for p in parts]), torch.cat(known) if len(known) == len(parts) else None)
 
     def rows(self, order: Tensor) -> "Features":
         """The rows of an order or a mask."""
@@ -56,7 +54,7 @@ class FeatureRows:
     features: Features
 
     @classmethod
-    def of(cls, index: Sequence[int], features: Features) -> "FeatureRows":
+    def of(cls, index: Sequence[int] | Tensor, features: Features) -> "FeatureRows":
         """Rows in any order. ValueError for an index that comes twice, or another number of rows."""
         found = torch.as_tensor(index, dtype=torch.int64)
         if found.ndim != 1 or len(found) != len(features.features):

@@ -63,7 +63,7 @@ def kid(generated: Tensor, reference: Tensor, *, blocks: int = 20) -> Estimate:
             xx[i, j] = xx[j, i] = _kernel_sum(p, q)
     xx -= torch.diag(torch.tensor([_diagonal(p) for p in x], dtype=torch.float64))
 
-    def distance(sum_xx: float, sum_xy: float, n: int) -> float:
+    def distance(sum_xx: Tensor, sum_xy: Tensor, n: int) -> float:
         return float(sum_xx / (n * (n - 1)) + yy - 2 * sum_xy / (n * m))
 
     n = sum(counts)

@@ -20,7 +20,7 @@ def write_report(
 ) -> None:
     """Write the page; notes: what a reader must know, shown at the top."""
     data, columns = plan.config.data["class_path"].rpartition(".")[2], columns_of(plan)
-    counts = [n for n in (len(plan.reference), plan.config.reference_images) if n is not None]
+    counts = [n for n in (len(plan.reference or ()), plan.config.reference_images) if n is not None]
     facts = {
         "device": str(plan.device),
         "precision": precision,

@@ -65,7 +65,8 @@ class Line:
         found = self.values().get(column.name)
         if found is None or column.factor == 1:
             return found
-        return Estimate(*(column.factor * v for v in (found.value, found.low, found.high)))
+        value, low, high = (column.factor * v for v in (found.value, found.low, found.high))
+        return Estimate(value, low, high)
 
 
 def main_metric(plan: Plan) -> str | None:
@@ -102,8 +103,9 @@ def lines_of(plan: Plan, drawn: dict[int, list[Drawn]], reference: Features, rea
         found = Features.joined([p.features for p in parts])
         lines.append(Line(cell, quality(plan.metrics, found, reference), len(found.features), nfe, count / seconds))
     name = main_metric(plan)
-    best = None if name is None else best_of(plan, lines, name)
-    return lines if best is None else [_compared(line, best, name) for line in lines]
+    if name is None or (best := best_of(plan, lines, name)) is None:
+        return lines
+    return [_compared(line, best, name) for line in lines]
 
 
 def _compared(line: Line, best: Line, name: str) -> Line:

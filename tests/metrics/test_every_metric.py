@@ -127,7 +127,7 @@ def test_the_catalogue_is_complete():
     assert known | {"fid.FID", "fid.FIDWithoutBias", "inception_score"} <= set(CLASSES)
     kinds = [sum(issubclass(cls, kind) for kind in (Metric, SetMetric, DistributionMetric)) for cls in CLASSES.values()]
     assert set(kinds) == {1}, "a metric is of exactly one kind"
-    assert {make(cls).kind for cls in CLASSES.values()} == {"image", "samples", "set"}
+    assert {make(cls).kind() for cls in CLASSES.values()} == {"image", "samples", "set"}
 
 
 @of_kind(MetricBase)
