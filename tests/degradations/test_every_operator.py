@@ -218,6 +218,8 @@ def test_what_depends_on_the_seed_says_that_it_draws(case: Case):
         assert torch.equal(degradation.bind({}, shape)(x), found[0])
     if case.name in DRAWING:
         assert not torch.equal(found[0], found[1])
+        one_picture = case.make(shape, INDEX)(x[:1].expand_as(x))
+        assert not torch.equal(one_picture[0], one_picture[1]), "every image has its own parameters"
 
 
 @two
