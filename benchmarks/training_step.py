@@ -15,7 +15,8 @@ Prints a table; above 1 means that the first of the two is faster. The network i
 on random 28x28 images.
 """
 
-import common.torchvision_remedy  # noqa: F401, I001
+import common.late_torchmetrics  # noqa: I001  (before Lightning)
+import common.torchvision_remedy  # noqa: F401
 
 import argparse
 import contextlib

@@ -1,5 +1,7 @@
 """Small things that several tests need: a tiny training config and a way to call the entry points as a user does."""
 
+import common.late_torchmetrics  # noqa: F401, I001  (before Lightning: spawned processes have no conftest.py)
+
 import os
 import signal
 import subprocess

@@ -206,7 +206,7 @@ def test_a_scaled_gradient_that_overflows_is_not_a_mistake(tmp_path):
 
 
 SCRIPT = """
-import common.torchvision_remedy
+import common.late_torchmetrics, common.torchvision_remedy
 import sys, torch
 sys.path.insert(0, "tests")
 from pathlib import Path

@@ -1,6 +1,7 @@
 """FID during training: what is measured, when, and that the number of processes and batches does not matter."""
 
-import common.torchvision_remedy  # noqa: F401, I001  (spawned processes import this file without conftest.py)
+import common.late_torchmetrics  # noqa: I001  (spawned processes import this file without conftest.py)
+import common.torchvision_remedy  # noqa: F401  (spawned processes import this file without conftest.py)
 
 import pytest
 import torch

@@ -154,7 +154,7 @@ def test_a_run_that_was_killed_after_its_last_step_does_nothing_more(tmp_path):
 
 
 SCRIPT = """
-import common.torchvision_remedy
+import common.late_torchmetrics, common.torchvision_remedy
 import sys, torch
 from pathlib import Path
 from dip_worlds import every_callback, fitted, stops_soon, tiny_pictures, tiny_prior
