@@ -8,6 +8,7 @@ import torch
 
 from checkpoints.snapshots import SNAPSHOT_DTYPES, Snapshot, discard_snapshots_after, snapshot_path, write_snapshot
 from common.averaging import WeightAverage, decay_of
+from common.batch import Batch
 from common.errors import UserError
 from common.power_profile import gamma_of, power_decay
 from lightning_modules.run_module import RunModule
@@ -97,7 +98,7 @@ class EMA(pl.Callback):
         self._updated_images = state_dict["updated_images"]
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: RunModule, outputs: object, batch: object, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: RunModule, outputs: object, batch: Batch, batch_idx: int
     ) -> None:
         if not self.enabled or trainer.global_step == self._updated_step:  # gradients are still being accumulated
             return
@@ -105,12 +106,12 @@ class EMA(pl.Callback):
         if self.profile == "power":
             # What was really seen since the last update: an epoch may end inside an accumulation, and the weights of
             # the profile must add up.
-            pl_module.average.update(
+            _average(pl_module).update(
                 *(power_decay(seen - self._updated_images, seen, gamma) for gamma in self.widths.values())
             )
         else:
             seen_per_step = len(batch.image) * trainer.world_size * trainer.accumulate_grad_batches
-            pl_module.average.update(
+            _average(pl_module).update(
                 decay_of(seen_per_step, seen, half_life_images=self.half_life_images, ramp=self.ramp)
             )
         every, before = self.snapshot_every_n_images, self._updated_images
@@ -126,28 +127,35 @@ class EMA(pl.Callback):
         self._written_step = trainer.global_step
         if not trainer.is_global_zero:
             return
-        data = type(trainer.datamodule).__name__ if getattr(trainer, "datamodule", None) is not None else "unknown"
+        data = (
+            type(getattr(trainer, "datamodule", None)).__name__ if getattr(trainer, "datamodule", None) else "unknown"
+        )
         for which, (width, gamma) in enumerate(self.widths.items()):
             snapshot = Snapshot(width=width, gamma=gamma, images=pl_module.images_seen, step=trainer.global_step)
             path = snapshot_path(Path(trainer.default_root_dir) / "ema", snapshot)
             write_snapshot(
                 path,
                 snapshot,
-                pl_module.average.weights(which),
+                _average(pl_module).weights(which),
                 pl_module.descriptions(data),
                 dtype=self.snapshot_dtype,
             )
 
     def _enter(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
-        if self.enabled and not pl_module.average.is_swapped:
-            pl_module.average.swap()
+        if self.enabled and not _average(pl_module).is_swapped:
+            _average(pl_module).swap()
 
     def _leave(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
-        if self.enabled and pl_module.average.is_swapped:
-            pl_module.average.swap()
+        if self.enabled and _average(pl_module).is_swapped:
+            _average(pl_module).swap()
 
-    on_validation_start = on_test_start = on_predict_start = _enter
-    on_validation_end = on_test_end = on_predict_end = _leave
+    on_validation_start = on_test_start = on_predict_start = _enter  # pyright: ignore[reportAssignmentType]
+    on_validation_end = on_test_end = on_predict_end = _leave  # pyright: ignore[reportAssignmentType]
+
+
+def _average(module: RunModule) -> WeightAverage:
+    assert module.average is not None, "setup makes it before anything asks for it"
+    return module.average
 
     def on_exception(self, trainer: pl.Trainer, pl_module: RunModule, exception: BaseException) -> None:
         if pl_module.average is not None:

@@ -62,14 +62,14 @@ class FiniteLoss(pl.Callback):
         self, trainer: pl.Trainer, pl_module: RunModule, outputs: dict, batch: object, batch_idx: int
     ) -> None:
         part, step = self._parts[-1], trainer.global_step
-        part.loss = outputs["loss"].detach()
+        loss = part.loss = outputs["loss"].detach()
         if step == self._stepped:
             return
         self._stepped, part.norm = step, pl_module.grad_norm
         for each in self._parts:
             each.step = each.step or step
         size = part.batch.image.nbytes * len(self._parts)
-        if not waits_for_device(part.loss) or step % self.every_n_steps == 0 or size > _KEPT_BYTES:
+        if not waits_for_device(loss) or step % self.every_n_steps == 0 or size > _KEPT_BYTES:
             self._look(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: RunModule, checkpoint: dict) -> None:
@@ -115,10 +115,11 @@ class FiniteLoss(pl.Callback):
         """The first part whose loss, or whose step's gradient, is not finite: one transfer for all of them."""
         if not parts:
             return None
-        one = torch.ones((), device=parts[0].loss.device)
+        losses = [p.loss for p in parts if p.loss is not None]  # of all: `_look` passes those that have one
+        one = torch.ones((), device=losses[0].device)
         norms = [p.norm if p.norm is not None and not scaled else one for p in parts]
         finite = (
-            torch.stack([torch.stack([p.loss.float(), n.float()]) for p, n in zip(parts, norms, strict=True)])
+            torch.stack([torch.stack([x.float(), n.float()]) for x, n in zip(losses, norms, strict=True)])
             .isfinite()
             .all(1)
             .tolist()
@@ -164,7 +165,7 @@ def _why(pl_module: RunModule, parts: list[_Part], bad: _Part) -> tuple[int, str
     The gradients of all processes are added up, so a process whose own loss is fine sees only that their sum is not:
     the words of another are better.
     """
-    loss = float(bad.loss)
+    loss = math.nan if bad.loss is None else float(bad.loss)
     what = (
         f"the gradient is not finite at step {bad.step}"
         if math.isfinite(loss)

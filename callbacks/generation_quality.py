@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -77,7 +78,9 @@ class GenerationQuality(pl.Callback):
                 f"quality.num_images is {self.num_images}, and model.start is null, so that nothing can be drawn: set"
                 " it to 0, or give a start"
             )
-        self._network = InceptionFeatures() if self.features == "inception" else ClassifierFeatures(path=self.features)
+        self._network = (
+            InceptionFeatures() if self.features in (None, "inception") else ClassifierFeatures(path=self.features)
+        )
         self._network.check(pl_module.data_shape)
         if trainer.is_global_zero and (warning := too_few(self.num_images, self._network.dimension)):
             print(f"quality: {warning}", flush=True)
@@ -99,10 +102,11 @@ class GenerationQuality(pl.Callback):
             self._measure(trainer, pl_module)
 
     def _measure(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
+        assert self._network is not None, "setup builds it before anything is measured"
         network = self._network.to(pl_module.device)
         if self._reference is None:
             self._reference = reference_features(
-                trainer.datamodule.images("train"), network, limit=self.reference_images
+                _datamodule(trainer).images("train"), network, limit=self.reference_images
             )
         average = pl_module.average
         began = time.monotonic()
@@ -138,9 +142,14 @@ class GenerationQuality(pl.Callback):
 def _gathered(index: list[int], parts: list[Features]) -> Features:
     """The features of all processes in the order of the indices."""
     mine = (index, Features.joined(parts) if parts else None)
-    everyone = [mine]
+    everyone: list[Any] = [mine]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         everyone = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(everyone, mine)
     order = torch.tensor([i for indices, _ in everyone for i in indices]).argsort()
     return Features.joined([f for _, f in everyone if f is not None]).rows(order)
+
+
+def _datamodule(trainer: pl.Trainer) -> Any:
+    """Lightning sets it on every trainer that was given one, and does not declare it."""
+    return getattr(trainer, "datamodule")  # noqa: B009

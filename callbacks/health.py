@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -52,11 +53,13 @@ class Health(pl.Callback):
             self._peak = matrix_peak(trainer.strategy.root_device.type, dtype, torch.get_num_threads())
         # Lightning has no hook around the loader; its profiler is told when the loop asks for a batch and when it has
         # one.
-        self._start, self._stop = trainer.profiler.start, trainer.profiler.stop
-        trainer.profiler.start, trainer.profiler.stop = self._ask, self._have
+        profiler = _profiler(trainer)
+        self._start, self._stop = profiler.start, profiler.stop
+        profiler.start, profiler.stop = self._ask, self._have
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
-        vars(trainer.profiler).pop("start", None), vars(trainer.profiler).pop("stop", None)
+        for name in ("start", "stop"):
+            vars(_profiler(trainer)).pop(name, None)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: RunModule, exception: BaseException) -> None:
         self.on_train_end(trainer, pl_module)
@@ -91,6 +94,7 @@ class Health(pl.Callback):
         self._window, self._paused, self._waited = (time.perf_counter(), pl_module.images_seen), 0.0, 0.0
 
     def _log(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
+        assert self._window is not None, "opened after the first step"
         began, images = self._window
         seconds = time.perf_counter() - began - self._paused
         speed = (pl_module.images_seen - images) / seconds
@@ -122,6 +126,11 @@ def process_memory() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _profiler(trainer: pl.Trainer) -> Any:
+    """Lightning sets it on every trainer and does not declare it."""
+    return getattr(trainer, "profiler")  # noqa: B009
 
 
 def _computing_dtype(trainer: pl.Trainer) -> torch.dtype:

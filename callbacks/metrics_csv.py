@@ -8,8 +8,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from common.files import write_atomically
 
@@ -70,7 +70,7 @@ class MetricsCSV(Logger):
 
     def _write(self, rows: list[dict[str, str]]) -> None:
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, self._columns, restval="", extrasaction="ignore")
+        writer = csv.DictWriter(buffer, self._columns or [], restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self.path, buffer.getvalue())

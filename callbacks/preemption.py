@@ -7,6 +7,7 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import lightning.pytorch as pl
 
@@ -37,7 +38,7 @@ class Preemption(pl.Callback):
         self.every_n_steps = max(1, every_n_steps)
         self._signal: int | None = None
         self._stepped = 0
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stepped = trainer.global_step
@@ -67,7 +68,8 @@ class Preemption(pl.Callback):
         if trainer.is_global_zero:
             write_atomically(Path(trainer.default_root_dir) / PREEMPTED, json.dumps({"step": trainer.global_step}))
             print(f"stopped at step {trainer.global_step}, saved; run the same command again to go on", flush=True)
-        if trainer.global_rank and not trainer.strategy.cluster_environment.creates_processes_externally:
+        strategy: Any = trainer.strategy  # of several processes: it has a cluster environment
+        if trainer.global_rank and not strategy.cluster_environment.creates_processes_externally:
             # Lightning kills the first process, which may still be writing, as soon as one that it started fails
             raise Preempted(0)
         raise Preempted(130 if self._signal == signal.SIGINT else EXIT_PREEMPTED)

@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 
 from common.files import write_atomically
@@ -128,7 +129,7 @@ class RestoredPictures(pl.Callback):
     @staticmethod
     def _show(trainer: pl.Trainer, strips: list[tuple[np.ndarray, str]]) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, pl.loggers.WandbLogger) and strips:
+            if isinstance(logger, WandbLogger) and strips:
                 shown = strips[:SHOWN]
                 logger.log_image(
                     "restored",

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from checkpoints.files import read_checkpoint_file
@@ -12,7 +13,7 @@ from common.errors import UserError
 from common.files import write_atomically
 
 
-class RunCheckpoint(pl.callbacks.Checkpoint):
+class RunCheckpoint(Checkpoint):
     """Writes checkpoints/last.ckpt every `every_n_steps` optimiser steps and at the end; every `keep_every_n_steps`
     also checkpoints/step_<step>.ckpt.
 

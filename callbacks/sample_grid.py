@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import lightning.pytorch as pl
+from lightning.pytorch.loggers import WandbLogger
 
 from common.files import write_atomically
 from common.pictures import grid, png_bytes
@@ -41,7 +42,7 @@ class SampleGrid(pl.Callback):
             Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:07d}.png", png_bytes(picture)
         )
         for logger in trainer.loggers:
-            if isinstance(logger, pl.loggers.WandbLogger):
+            if isinstance(logger, WandbLogger):
                 logger.log_image(
                     "samples", [picture], step=trainer.global_step, caption=[f"{pl_module.images_seen} images seen"]
                 )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from common.files import write_atomically
 from common.pictures import as_picture, grid, png_bytes
+from lightning_modules.prior import PriorModule
 
 
 class WriteImages(pl.Callback):
@@ -36,7 +37,7 @@ class WriteImages(pl.Callback):
         for index, image in zip(outputs[0].tolist(), outputs[1], strict=True):
             write_atomically(self.folder / f"{index:06d}.png", png_bytes(as_picture(image)))
 
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             # From the files: every process has written its own, and the grid shows what is really there.

@@ -38,7 +38,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 def disk_message(error: OSError) -> str | None:
     """One sentence for an error of the disk that the user can mend, None for any other operating-system error."""
-    hint = _DISK.get(error.errno)
+    hint = _DISK.get(error.errno or 0)
     if hint is None:
         return None
     return f"cannot access '{error.filename}', {hint}" if error.filename else f"cannot write, {hint}"

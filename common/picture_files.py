@@ -113,10 +113,9 @@ def write_picture(path: Path, picture: Picture) -> None:
 def _with_pillow(path: Path) -> Picture:
     """8 bits a channel."""
     with Image.open(path) as opened:
-        if getattr(opened, "n_frames", 1) > 1:
-            raise UserError(
-                f"'{path}' holds {opened.n_frames} pictures (an animation or pages): save one of them as PNG"
-            )
+        frames = getattr(opened, "n_frames", 1)
+        if frames > 1:
+            raise UserError(f"'{path}' holds {frames} pictures (an animation or pages): save one of them as PNG")
         picture = ImageOps.exif_transpose(opened)
         picture.load()
     if picture.mode.startswith(("I", "F")):
@@ -153,7 +152,7 @@ def _deep_png(path: Path) -> Picture:
 def _deep_tiff(path: Path) -> Picture | None:
     """16 bits or floating point; None where it has 8 bits, which Pillow knows with all their colour spaces."""
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page = file.pages.first
         if page.bitspersample <= 8:
             return None
         if len(file.pages) > 1:

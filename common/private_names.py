@@ -7,7 +7,7 @@ functions act on objects that the caller has.
 
 import argparse
 import atexit
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,30 +57,30 @@ def foreach_add_(tensors: Sequence["Tensor"], number: float) -> None:
     """t += number for every tensor, in one kernel: what torch.optim uses itself and does not offer."""
     import torch
 
-    torch._foreach_add_(tensors, number)
+    torch._foreach_add_(list(tensors), number)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def foreach_copy_(tensors: Sequence["Tensor"], sources: Sequence["Tensor"]) -> None:
     """t = s for every pair, in one kernel."""
     import torch
 
-    torch._foreach_copy_(tensors, sources)
+    torch._foreach_copy_(list(tensors), list(sources))  # pyright: ignore[reportPrivateImportUsage]
 
 
 def foreach_lerp_(tensors: Sequence["Tensor"], ends: Sequence["Tensor"], weight: float) -> None:
     """t += weight * (end - t) for every pair, in one kernel: an exponential average of all weights of a network."""
     import torch
 
-    torch._foreach_lerp_(tensors, ends, weight)
+    torch._foreach_lerp_(list(tensors), list(ends), weight)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def foreach_norm(tensors: Sequence["Tensor"], order: float) -> "Iterable[Tensor]":
+def foreach_norm(tensors: Sequence["Tensor"], order: float) -> "Sequence[Tensor]":
     """The norm of every tensor, in one kernel: one for each of a network's hundreds of tensors takes longer than the
     step that they belong to.
     """
     import torch
 
-    return torch._foreach_norm(tensors, order)
+    return torch._foreach_norm(list(tensors), order)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def mkldnn_multiplies_bfloat16() -> bool:

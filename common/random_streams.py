@@ -6,7 +6,7 @@ device, batch size, number of processes and order.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -70,7 +70,7 @@ class NoiseSequence:
         self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(max_workers=1, thread_name_prefix="noise")
         self._ahead = None  # drawn only after the first request: a method that needs no noise draws none
 
-    def _draw(self) -> tuple[Tensor, list[dict[str, Any]]]:
+    def _draw(self) -> tuple[Tensor, list[Mapping[str, Any]]]:
         """A batch, and where its generators stood before it."""
         states = [g.bit_generator.state for g in self._generators]
         noise = torch.empty((len(self._generators), *self._shape))
@@ -133,7 +133,7 @@ class NoiseSequence:
         self.close()
 
 
-def _plain_state(state: dict[str, Any]) -> dict[str, Any]:
+def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     return {**state, "state": {k: v.tolist() for k, v in state["state"].items()}, "buffer": state["buffer"].tolist()}
 
 

@@ -45,7 +45,10 @@ def _compiled_operators_load() -> bool:
     """
     from pathlib import Path
 
-    folder = Path(importlib.util.find_spec("torchvision").submodule_search_locations[0])
+    found = importlib.util.find_spec("torchvision")
+    if found is None or not found.submodule_search_locations:
+        return False
+    folder = Path(found.submodule_search_locations[0])
     for extension in sorted(folder.glob("_C*.so")) + sorted(folder.glob("_C*.pyd")):
         try:
             torch.ops.load_library(str(extension))

@@ -5,7 +5,7 @@ from.
 import os
 from abc import abstractmethod
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -179,7 +179,7 @@ class ImageDataModule(RunData):
         loader = ResumableLoader(self._placed(images), seed=self.seed, **options)
         if self.trainer is not None:
             trainer = self.trainer
-            progress = trainer.fit_loop.epoch_loop.batch_progress.current
+            progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
             loader.in_flight = lambda: progress.ready != progress.processed
             limit = trainer.limit_train_batches
             loader.epoch_batches = limit if isinstance(limit, int) else max(1, int(len(loader) * limit))

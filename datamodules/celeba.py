@@ -121,7 +121,8 @@ class CelebA(ImageDataModule):
         """
         if self._official is None:
             store = self._read()
-            part = _listed_partition(self._folder(), store)
+            folder = self._folder()
+            part = None if folder is None else _listed_partition(folder, store)
             if part is None and int(store.index.min()) <= LAST_TRAINING and int(store.index.max()) > LAST_VALIDATION:
                 part = (store.index > LAST_TRAINING).long() + (store.index > LAST_VALIDATION).long()
             if part is not None and len(part.unique()) == 3:

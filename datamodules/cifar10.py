@@ -85,8 +85,9 @@ def _listed(folder: Path) -> Files:
     if not found:
         raise UserError(f"'{folder}/CLASS/*.png' is missing: put the pictures there, or set data_dir or DATA_DIR")
     for path in found:
-        if path.parts[0] not in CLASSES or len(path.parts) < 2:
-            hint = nearest(path.parts[0], CLASSES)
+        first = next(iter(path.parts), "")
+        if first not in CLASSES or len(path.parts) < 2:
+            hint = nearest(first, CLASSES)
             raise UserError(f"'{folder / path}' is in no class folder{hint}: the folders are {', '.join(CLASSES)}")
     numbers = [int(path.stem) if path.stem.isdecimal() else -1 for path in found]
     if min(numbers) >= 0 and len(set(numbers)) == len(numbers):

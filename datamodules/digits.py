@@ -1,5 +1,7 @@
 """Handwritten digits that come with scikit-learn: real images without a download."""
 
+from typing import Any
+
 import torch
 
 from datamodules.base import ImageDataModule
@@ -36,7 +38,7 @@ class Digits(ImageDataModule):
         if self._store is None:
             from sklearn.datasets import load_digits
 
-            bunch = load_digits()
+            bunch: Any = load_digits()
             pixels = torch.from_numpy(bunch.images).mul(255 / 16).round().to(torch.uint8)[:, None]
             self._store = MemoryStore(pixels, label=torch.from_numpy(bunch.target).long())
         return self._store

@@ -72,8 +72,8 @@ class FileStore(ImageStore):
         self._broken: set[int] = set()
 
     def shape(self, position: int) -> Shape:
-        shape = self._shapes if isinstance(self._shapes[0], int) else self._shapes[position]
-        return (shape[0], self._square, self._square) if self._square else shape
+        c, h, w = self._shapes if isinstance(self._shapes[0], int) else self._shapes[position]
+        return (c, self._square, self._square) if self._square else (c, h, w)
 
     def name(self, position: int) -> str:
         return self.files.relative[position].as_posix()

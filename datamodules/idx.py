@@ -45,11 +45,13 @@ def read(path: Path) -> np.ndarray:
 
 def read_store(folder: Path, part: str) -> MemoryStore:
     """Images uint8 [N, 1, H, W] and labels of ``train`` or ``test``; UserError that names a missing or broken file."""
-    paths = [find(folder, name) for name in FILES[part]]
-    for path, name in zip(paths, FILES[part], strict=True):
+    paths = []
+    for name in FILES[part]:
+        path = find(folder, name)
         if path is None:
             where = "put it there, or set data_dir or DATA_DIR to the folder that holds it"
             raise UserError(f"'{folder / name}' (or '{name}.gz') is missing: {where}")
+        paths.append(path)
     pixels, labels = read(paths[0]), read(paths[1])
     if pixels.ndim != 3 or len(pixels) != labels.size:
         raise UserError(

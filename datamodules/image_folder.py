@@ -65,21 +65,23 @@ class ImageFolder(ImageDataModule):
             )
         if size is None and (crop == "random" or resize is not None):
             raise UserError("size must be given where crop is random or resize is given")
-        if resize is not None and (resize < 0 or 0 < resize < size):
+        if resize is not None and (resize < 0 or 0 < resize < (size or 0)):
             raise UserError(f"resize must be 0 or at least size ({size}), got {resize}")
         if resize is not None and crop == "none":
             raise UserError(
                 f"resize goes with crop center or random, got {resize}: with crop none, size is the length of "
                 f"the shorter side"
             )
-        if test_images not in (None, "all") and test_images < 0:
+        if isinstance(test_images, int) and test_images < 0:
             raise UserError(f"test_images must be at least 0, or all, got {test_images}")
         self.folder, self.size, self.crop, self.mode, self.strict = folder, size, crop, mode, strict
         self.train_folder, self.test_folder, self.test_images = train, test, test_images
         shorter = size if resize is None else (resize or None)
         self._square = size if crop == "random" else None
         self._fit = Fit(
-            shorter=shorter, square=size if crop == "center" else None, least=size if crop == "random" else 1
+            shorter=shorter,
+            square=size if crop == "center" else None,
+            least=size if crop == "random" and size is not None else 1,
         )
         self._stores: dict[str, ImageStore] = {}
         self._files: dict[str, Files] = {}
@@ -110,7 +112,8 @@ class ImageFolder(ImageDataModule):
     def _parts(self, images: ImageSet) -> tuple[Tensor, Tensor]:
         """(test, training): by the names of the files alone, so that no run trains on what another one tests."""
         n = len(images)
-        count = {None: max(1, n // 10), "all": n}.get(self.test_images, self.test_images)
+        wanted = max(1, n // 10) if self.test_images is None else self.test_images
+        count = wanted if isinstance(wanted, int) else n
         if count > n:
             raise UserError(
                 f"test_images must be at most the number of pictures in '{self._root()}' ({n}), got {count}"
@@ -134,7 +137,7 @@ class ImageFolder(ImageDataModule):
     def _mode(self) -> Mode:
         if self.mode == "auto":
             self.mode = mode_of(self._listed("train"))
-        return self.mode
+        return "grey" if self.mode == "grey" else "colour"
 
     def _root(self) -> Path:
         folder = Path(self.folder).expanduser()

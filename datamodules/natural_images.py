@@ -83,11 +83,18 @@ class NaturalImages(ImageDataModule):
 
     def _test_images(self) -> ImageSet:
         if self._store is None:
-            folder = Path(importlib.util.find_spec("skimage").submodule_search_locations[0]) / "data"
+            found = importlib.util.find_spec("skimage")
+            assert found is not None and found.submodule_search_locations, "requirements.txt has scikit-image"
+            folder = Path(found.submodule_search_locations[0]) / "data"
             files = Files.of(folder, [Path(name) for name in self._names]).select(self._rows)
             shape = self.shape if self.size is not None else None
             fit = Fit(shorter=self.size, square=self.size)
             self._store = read_files(
-                files, mode=self.mode, fit=fit, shape=shape, memory_limit_mb=self.memory_limit_mb, strict=True
+                files,
+                mode="grey" if self.mode == "grey" else "colour",
+                fit=fit,
+                shape=shape,
+                memory_limit_mb=self.memory_limit_mb,
+                strict=True,
             )
         return everything(self._store)

@@ -3,11 +3,12 @@
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -40,11 +41,13 @@ def read_files(
     count.
     """
     fit = fit or Fit()
-    decode = partial(pictures.decode, mode=mode, fit=fit)
-    shapes: Sequence[Shape] = [shape] * len(files)
-    if shape is None:
+    decode: Callable[[Path], Tensor] = partial(pictures.decode, mode=mode, fit=fit)
+    if shape is not None:
+        shapes = [shape] * len(files)
+    else:
         files, found = _all(files, pictures.header, strict)
-        shapes = [(CHANNELS[mode], *fit.size(w, h)[::-1]) for w, h, _ in found]
+        sizes = [fit.size(w, h) for w, h, _ in found]
+        shapes = [(CHANNELS[mode], height, width) for width, height in sizes]
     if sum(prod(s) for s in shapes) > memory_limit_mb * 2**20:
         return FileStore(
             files, shapes=shape or shapes, decode=decode, square=square, crop_seed=crop_seed, strict=strict
@@ -59,14 +62,16 @@ def read_files(
         )
     if shape is not None:
         whole, pixels = len(files), torch.empty(len(files), *shape, dtype=torch.uint8)
-        files, pixels = _all(files, partial(_decode_checked, decode=decode, shape=shape), strict, into=pixels)
+        files, found = _all(files, partial(_decode_checked, decode=decode, shape=shape), strict, into=pixels)
+        pixels = pixels[: len(found)]
         # with a broken file among them: it is to be named every time
         pixel_cache.save(cache if len(files) == whole else None, pixels)
         return _in_memory(pixels, files)
-    files, pixels = _all(files, decode, strict)
+    files, found = _all(files, decode, strict)
+    pixels = list(found)
     if square is None and len({p.shape for p in pixels}) == 1:
         return _in_memory(torch.stack(pixels), files)
-    shapes = [tuple(p.shape) for p in pixels]
+    shapes = [(p.shape[0], p.shape[1], p.shape[2]) for p in pixels]
     return FileStore(
         files, shapes=shapes, decode=decode, pixels=pixels, square=square, crop_seed=crop_seed, strict=strict
     )
@@ -90,12 +95,14 @@ def _decode_checked(path: Path, *, decode: Callable[[Path], Tensor], shape: Shap
 
 
 def _all(
-    files: Files, function: Callable[[Path], object], strict: bool, into: Tensor | None = None
-) -> tuple[Files, Sequence]:
+    files: Files, function: Callable[[Path], Any], strict: bool, into: Tensor | None = None
+) -> tuple[Files, list[Any] | Tensor]:
     """The readable files and the results of `function` on them, a list or the filled rows of `into` (one copy of large
     sets, not two).
     """
-    good, results, broken = [], [] if into is None else into, []
+    good: list[int] = []
+    results: list[Any] = []
+    broken: list[str] = []
     for row, (result, reason) in enumerate(_map(function, files)):
         if reason is None:
             if into is None:
@@ -114,10 +121,10 @@ def _all(
         named = ", ".join(broken[:10])
         what = f"{len(broken)} of {len(files)} pictures in '{files.folder}'"
         warnings.warn(f"{what} cannot be read and are left out: {named}{more}", stacklevel=4)
-    return (files.select(good) if broken else files), results[: len(good)]
+    return (files.select(good) if broken else files), (results if into is None else into[: len(good)])
 
 
-def _map(function: Callable[[Path], object], files: Files) -> Iterator[tuple[object, str | None]]:
+def _map(function: Callable[[Path], Any], files: Files) -> Iterator[tuple[Any, str | None]]:
     """Results in the order of the files; on a few threads where one file takes longer than a thread's hand-over costs.
 
     Pillow decodes without holding the interpreter: large pictures and slow disks gain, CIFAR's 32x32 pixels lose (0.2

@@ -95,7 +95,8 @@ class RestorationData(RunData):
 
     def shape(self, row: int) -> Shape:
         """(C, H, W) of what is to be found for the picture in this row."""
-        shape = tuple(self.items[row].image.shape)
+        c, h, w = self.items[row].image.shape
+        shape = (c, h, w)
         return self._recipe([row]).clean_shape(shape) if self.degraded else shape
 
     def measurement(self, rows: Sequence[int]) -> Measurement:
@@ -105,12 +106,12 @@ class RestorationData(RunData):
         items = [self.items[row] for row in rows]
         index, random, recipe = tuple(item.index for item in items), RandomStreams(self.seed), self._recipe(rows)
         stacked = torch.stack([item.image for item in items])
-        truths = [item.truth for item in items]
+        truths = [item.truth for item in items if item.truth is not None]
         if not self.degraded:
             return measure(stacked, degradation=recipe, noise=self.noise, index=index, random=random)
         operator = recipe.operator_for(self.shape(rows[0]), index, random)
         y = stacked if operator.mask is None else stacked * operator.mask
-        truth = None if any(t is None for t in truths) else torch.stack(truths)
+        truth = torch.stack(truths) if len(truths) == len(items) else None
         return Measurement(
             y=y, operator=operator, noise=self.noise, index=index, truth=self._checked(truth, operator, items)
         )

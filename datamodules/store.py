@@ -73,7 +73,8 @@ class MemoryStore(ImageStore):
         return self.pixels[positions], positions
 
     def shape(self, position: int) -> tuple[int, int, int]:
-        return tuple(self.pixels.shape[1:])
+        _, c, h, w = self.pixels.shape
+        return c, h, w
 
     def one_shape(self, positions: Tensor) -> bool:
         return True
