@@ -1,5 +1,5 @@
 """Every degradation of degradations/ with options to try it with, and operators that no degradation binds: what
-test_every_operator.py walks over.
+test_every_operator.py and test_every_linear_operator.py walk over.
 """
 
 import inspect
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from common.build import build, describe
 from common.random_streams import RandomStreams
@@ -243,3 +245,30 @@ def cases() -> list[Case]:
                 own = Example(options, example.shapes, example.constant)
                 found.append(_of_options(f"{name} {number} at {severity}", at_severity, own))
     return found
+
+
+def each(chosen: list[Case], shapes: Callable[[Case], list[Shape]] | None = None) -> pytest.MarkDecorator:
+    """A test for each of the cases and of its shapes, all of them unless others are named."""
+    found = [
+        pytest.param(case, shape, id=f"{case.name}-{'x'.join(map(str, shape))}")
+        for case in chosen
+        for shape in (case.shapes if shapes is None else shapes(case))
+    ]
+    return pytest.mark.parametrize(("case", "shape"), found)
+
+
+def two(case: Case) -> list[Shape]:
+    """The first and the last: a square and, where there is one, another."""
+    return case.shapes if len(case.shapes) < 2 else [case.shapes[0], case.shapes[-1]]
+
+
+def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def image(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Values in [-0.9, 0.9]."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype) * 1.8 - 0.9
+
+
+CASES = cases()
