@@ -31,10 +31,8 @@ class ImageFolder(ImageDataModule):
         resize: length of the shorter side before the crop; None: `size`; 0: not resized, but enlarged where smaller
             than the crop.
         mode: "colour", "grey", or "auto": grey where all files are.
-        train: names of subfolders with the training and the test pictures; without `train`, all that is not in `test`
-            is for training.
-        test: names of subfolders with the training and the test pictures; without `train`, all that is not in `test` is
-            for training.
+        train: name of the subfolder with the training pictures; null: all that is not in `test` is for training.
+        test: name of the subfolder with the test pictures; null: `test_images` says which are.
         test_images: without `test`: how many pictures, always the same ones, are the test set; None: a tenth; "all":
             nothing is for training.
         strict: stop at a broken file, which otherwise is named in a warning and left out.

@@ -17,8 +17,8 @@ class BoxMask(Degradation):
 
     Args:
         size: side of a square box in pixels.
-        height: sides of a rectangle, both or neither, instead of size. Default: half of either image side.
-        width: sides of a rectangle, both or neither, instead of size. Default: half of either image side.
+        height: of a rectangle in pixels, together with width, instead of size; null: half of the image's height.
+        width: of a rectangle in pixels, together with height; null: half of the image's width.
         margin: least distance between the box and the image border in pixels; default 1/16 of the side (16 of 256, 2 of
             28), less where the box is too large for that.
         place: "random" draws the place of each image uniformly from its own stream ("mask"); "center" is the middle,

@@ -20,11 +20,13 @@ class ImpulseNoise(UnitNoise):
     """v = u with probability 1 - p, else something that says nothing about u: 0 or 1 (salt and pepper), 1, 0, or U(0,
     1); each channel value by itself.
 
+    Published levels low/medium/high are 0.3/0.5/0.7, salt and pepper (Wang et al. 2021, 2112.06074). `sigma` = sqrt(p),
+    for "uniform" sqrt(p / 3): the rms error at mid grey in [-1, 1] units.
+
     Args:
         probability: p.
         kind: what replaces a value.
-        clip: to [0, 1] and 256 levels; published levels low/medium/high are 0.3/0.5/0.7, salt and pepper (Wang et al.
-            2021, 2112.06074). `sigma` = sqrt(p), for "uniform" sqrt(p / 3): the rms error at mid grey in [-1, 1] units.
+        clip: to [0, 1] and 256 levels.
 
     Raises:
         ValueError: where p is not in [0, 1].

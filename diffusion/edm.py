@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from common.shapes import image_shape
 from diffusion.denoiser import Condition, NetworkDenoiser, Prediction, TrainingPair, expand
 from diffusion.levels import karras_ramp
 from diffusion.schedules import TrainingLevels
@@ -22,13 +23,14 @@ class LogNormal(TrainingLevels):
     """sigma = exp(p_mean + p_std N(0, 1)), restricted to [sigma_min, sigma_max]: the levels of training with prediction
     "edm", in place of a schedule.
 
+    Karras et al. 2022 (2206.00364), table 1.
+
     Args:
-        p_mean: of log sigma.
-        p_std: of log sigma.
-        sigma_min: the levels that sampling uses, in [-1, 1] units; the defaults cut off 2e-5 of the distribution.
-            Karras et al. 2022 (2206.00364), table 1.
-        sigma_max: the levels that sampling uses, in [-1, 1] units; the defaults cut off 2e-5 of the distribution.
-            Karras et al. 2022 (2206.00364), table 1.
+        p_mean: mean of log sigma (default: EDM's for natural images).
+        p_std: standard deviation of log sigma.
+        sigma_min: the lowest level that sampling uses, in [-1, 1] units.
+        sigma_max: the highest level that sampling uses, in [-1, 1] units; the defaults cut off 2e-5 of the
+            distribution.
 
     Raises:
         ValueError: numbers out of range, an infinite sigma_max among them.
@@ -89,7 +91,7 @@ class EDMDenoiser(NetworkDenoiser):
         if not 0 < sigma_data < math.inf:
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
         self.network, self.levels, self.sigma_data = network, levels, sigma_data
-        self.data_shape = tuple(data_shape)
+        self.data_shape = image_shape(data_shape)
         self.sigma_min, self.sigma_max = levels.sigma_min, levels.sigma_max
 
     def level_at(self, time: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ class ConditioningOptions:
     """How a denoiser is told of a conditioning image g of every image.
 
     Args:
-            form: "conditional": x_t = a x0 + b eps and the network sees (x_t, g). "shifted": x_t = a x0 + (1 - a) g + b
+        form: "conditional": x_t = a x0 + b eps and the network sees (x_t, g). "shifted": x_t = a x0 + (1 - a) g + b
             eps, and the network sees (x_t - g, g): the chain ends in N(g, I) (mean shift; PriorGrad, Lee et al. 2022,
             2106.06406). "residual": the same for (x0 - g) / residual_std, which has variance 1 as the schedule expects;
             residual_std is the standard deviation of x0 - g over the training set.
+        residual_std: standard deviation of x0 - g over the training set, of form residual.
         sees_image: false leaves g out of the network's inputs.
         last_time: fraction of the training times that exist, in (0, 1]; below 1 the chain is shortened and begins at g
             + sigma z, for which sigma at its end must drown x0 - g.

@@ -145,17 +145,14 @@ class SigmoidAlphaBar(Schedule):
 
     Betas follow from it as in :class:`Cosine` and are cut off at 0.999.
 
+    Not the schedule that others call "sigmoid" too, which is :class:`SigmoidBeta`. Jabri et al. 2022 (2212.11972) and
+    Chen 2023 (2301.10972), who advise it for images larger than 64x64.
+
     Args:
         steps: T.
-        start: b < e, tau > 0. A larger tau keeps the image longer. Not the schedule that others call "sigmoid" too,
-            which is :class:`SigmoidBeta`. Jabri et al. 2022 (2212.11972) and Chen 2023 (2301.10972), who advise it for
-            images larger than 64x64.
-        end: b < e, tau > 0. A larger tau keeps the image longer. Not the schedule that others call "sigmoid" too, which
-            is :class:`SigmoidBeta`. Jabri et al. 2022 (2212.11972) and Chen 2023 (2301.10972), who advise it for images
-            larger than 64x64.
-        tau: b < e, tau > 0. A larger tau keeps the image longer. Not the schedule that others call "sigmoid" too, which
-            is :class:`SigmoidBeta`. Jabri et al. 2022 (2212.11972) and Chen 2023 (2301.10972), who advise it for images
-            larger than 64x64.
+        start: b, where the logistic function begins; below `end`.
+        end: e, where it ends.
+        tau: its temperature, positive: a larger one keeps the image longer.
 
     Raises:
         ValueError: options out of range.

@@ -28,6 +28,8 @@ class ColdDiffusion(PriorModule):
     Logged: train/loss, train/grad_norm, images; val/loss and val/loss_s<first>-<last>, on severities and parameters
     that are the same at every validation.
 
+    The other arguments: see TrainedModule. Options that contradict each other are a UserError.
+
     Args:
         network: called as network(x_t, t - 1, label).
         family: D, see degradations/severity/.
@@ -35,11 +37,11 @@ class ColdDiffusion(PriorModule):
         loss: "l1" (the paper), or "l2" for ablations.
         start: where generation begins, see diffusion/cold_starts/; null for a restorer that is not to generate: its
             sample grids show validation images degraded to T, restored in one step and by `algorithm`, and the truth.
-        algorithm: how grids and ``predict`` restore, see diffusion/cold.py; null for all severities.
-        sampling_steps: how grids and ``predict`` restore, see diffusion/cold.py; null for all severities.
+        algorithm: how grids and ``predict`` restore: "direct", "naive" (algorithm 1) or "improved" (algorithm 2), see
+            diffusion/cold.py.
+        sampling_steps: calls of the network along evenly spaced severities; null: all severities.
         estimated_noise: of the Gaussian family.
-        levels: how many ranges of severities the validation loss is reported in. The other arguments: see
-            TrainedModule. Options that contradict each other: UserError.
+        levels: how many ranges of severities the validation loss is reported in.
     """
 
     def __init__(

@@ -31,6 +31,8 @@ class DDPM(PriorModule):
     q<first>-<last> in thousandths of EDM's levels), on noise and times that are the same at every validation; with
     learned variance val/bits_per_dim, an estimate of the variational bound.
 
+    The other arguments: see TrainedModule. Options that contradict each other are a UserError.
+
     Args:
         network: called as network(input, time, label).
         schedule: alpha-bar by time, or diffusion.edm.LogNormal for prediction "edm".
@@ -40,16 +42,21 @@ class DDPM(PriorModule):
         weighting: w(t), how much each noise level counts: a class of diffusion/weighting; where it is not given uniform
             on epsilon, as in Ho et al.
         sigma_data: of prediction "edm": the standard deviation of the data in [-1, 1]; 0.5 is EDM's for natural images.
-        variance: "learned_range" trains a network of 2 C output channels with the hybrid loss, see diffusion/losses.py.
-            label_dropout and guidance_*, sampling_label: for a network with classes, see
-            diffusion/class_conditioning.py.
-        vlb_weight: "learned_range" trains a network of 2 C output channels with the hybrid loss, see
-            diffusion/losses.py. label_dropout and guidance_*, sampling_label: for a network with classes, see
-            diffusion/class_conditioning.py.
-        sampling_steps: how sample grids and ``predict`` draw.
-        spacing: how sample grids and ``predict`` draw.
-        levels: how many bins of noise level the validation loss is reported in, equally frequent in training. The other
-            arguments: see TrainedModule. Options that contradict each other: UserError.
+        variance: "fixed" (default), or "learned_range": a network of 2 C output channels is trained with the hybrid
+            loss, see diffusion/losses.py.
+        vlb_weight: of the variational bound in the hybrid loss, at least 0 (default 0.001, Nichol and Dhariwal 2021).
+        label_dropout: of a network with classes: probability with which a training image loses its label, which
+            guidance needs; null: 0.1 (Ho and Salimans 2022), or none for a network without classes.
+        guidance_scale: of classifier-free guidance while drawing; 1 (default) is the conditional model.
+        guidance_interval: (low, high) in sigma within which drawing is guided; null: everywhere.
+        guidance_rescale: phi in [0, 1], how far the contrast of a guided x0 is pulled back to that of the unguided
+            (default 0: not).
+        sampling_label: the label of all drawn images; null: image i has label i mod num_classes.
+        sampling_steps: steps of the sampler, calls of the network for one of order one (default 50).
+        spacing: of the sampler's levels: "trailing" (default), "leading", "linspace" or "karras", see
+            diffusion/levels.py.
+        levels: how many bins of noise level the validation loss is reported in, equally frequent in training (default
+            5).
     """
 
     def __init__(

@@ -23,15 +23,14 @@ class DDPMForOperator(DDPM):
     """DDPM's loss for a network that sees (x_t, A^+ y), y = A x0 + n: E |f(a x0 + b eps, A^+ y, t) - target|^2 -> min,
     thus a sampler of p(x | y).
 
+    The network has 2 C input channels (fine_tuning.py makes them of a prior's C). Restore with
+    restoration.warm_start.WarmStart and `first` A^+ y; other methods refuse such a prior. The other arguments: see
+    DDPM.
+
     Args:
-        degradation: of one task, A and n drawn anew for every image and step; validation and sample grids have those of
-            an evaluation with this seed. The network has 2 C input channels (fine_tuning.py makes them of a prior's C).
-            Restore with restoration.warm_start.WarmStart and `first` A^+ y; other methods refuse such a prior. The
-            other arguments: see DDPM.
-        noise: of one task, A and n drawn anew for every image and step; validation and sample grids have those of an
-            evaluation with this seed. The network has 2 C input channels (fine_tuning.py makes them of a prior's C).
-            Restore with restoration.warm_start.WarmStart and `first` A^+ y; other methods refuse such a prior. The
-            other arguments: see DDPM.
+        degradation: of one task, A, drawn anew for every image and step; validation and sample grids have those of an
+            evaluation with this seed.
+        noise: of that task, n, drawn anew for every image and step.
 
     Raises:
         UserError: also for a degradation without a pseudo-inverse.

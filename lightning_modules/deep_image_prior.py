@@ -52,11 +52,12 @@ class DeepImagePrior(RunModule):
     random positions; a run that was stopped goes on as if it had not been, on any number of processes. Logged:
     train/loss, the mean over the pictures that are being fitted; train/grad_norm, of this process; images.
 
+    The other arguments: see restoration/dip.py; `iterations` is the most that a criterion may plan with,
+    trainer.max_steps only pauses a run. Precision is the trainer's: 32-true, bf16-mixed or 64-true.
+
     Args:
         seed: of the networks' weights and inputs.
-        together: how many pictures of one shape are fitted in one pass; null for 1 on a CPU, 16 on an accelerator. The
-            other arguments: see restoration/dip.py; `iterations` is the most that a criterion may plan with,
-            trainer.max_steps only pauses a run. Precision is the trainer's: 32-true, bf16-mixed or 64-true.
+        together: how many pictures of one shape are fitted in one pass; null for 1 on a CPU, 16 on an accelerator.
 
     Raises:
         UserError: options of the trainer that would mix pictures (clipping, accumulation) and strategies that would

@@ -28,14 +28,16 @@ class ImageConditionedDDPM(DDPM):
     noise; the bank must have been made with a schedule, and says for every image its only time and noise. The loss
     cannot fall below the share of the noise that cannot be read from the input any more.
 
+    Images are drawn with the conditioning images of validation images, image i with the i-th. The other arguments: see
+    DDPM.
+
     Args:
         bank: the conditioning images by index of the image; compute it with python -m studies.dip_bank.
-        residual_std: see ConditioningOptions; that command prints the residual_std of a bank. Images are drawn with the
-            conditioning images of validation images, image i with the i-th. The other arguments: see DDPM.
-        sees_image: see ConditioningOptions; that command prints the residual_std of a bank. Images are drawn with the
-            conditioning images of validation images, image i with the i-th. The other arguments: see DDPM.
-        last_time: see ConditioningOptions; that command prints the residual_std of a bank. Images are drawn with the
-            conditioning images of validation images, image i with the i-th. The other arguments: see DDPM.
+        form: "conditional" (default), "shifted" or "residual", see ConditioningOptions, or "replaced", see above.
+        residual_std: standard deviation of x0 - g over the training set, of form residual; python -m studies.dip_bank
+            prints that of a bank.
+        sees_image: false leaves g out of the network's inputs.
+        last_time: fraction of the training times that exist, in (0, 1], see ConditioningOptions.
 
     Raises:
         UserError: options that contradict each other, for a bank that is missing or incomplete, and for data that are

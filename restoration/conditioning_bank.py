@@ -20,6 +20,7 @@ from common.files import write_atomically
 from common.image_range import to_float
 from common.random_streams import RandomStreams
 from common.renamed import modernised
+from common.shapes import image_shape
 from degradations.base import Degradation
 from degradations.identity import IdentityOperator
 from degradations.measurement import Measurement, measure
@@ -49,8 +50,8 @@ class ConditioningBank:
         path: the file, float16.
         method: {class_path, init_args} of a restoration.base.Method without a prior, such as restoration.dip.DIP; the
             measurement itself is restoration.degraded.Degraded.
-        degradation: what happened to x; noise.sigma is what the method is told.
-        noise: what happened to x; noise.sigma is what the method is told.
+        degradation: what happened to x; null: nothing but noise.
+        noise: white Gaussian noise of the measurement, whose sigma is what the method is told.
         schedule: diffuses x instead of them.
         seed: of all of it; what belongs to image i is keyed by (seed, i).
         batch_size: images that the method is given together. Files say what they were made with, and one that was made
@@ -95,7 +96,8 @@ class ConditioningBank:
             "noise": noise,
             "seed": seed,
         }
-        self._rows: dict[int, int] | None = None
+        self._rows: dict[int, int] = {}
+        self._loaded = False
         self._images = torch.empty(0)
 
     def conditioning_images(self, index: Tensor, device: torch.device | str = "cpu") -> ConditioningImages:
@@ -117,6 +119,7 @@ class ConditioningBank:
 
     def diffusion(self, index: list[int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """The time int64 [B] and noise [B, *shape] of these images of a bank with a schedule."""
+        assert self.schedule is not None
         zeros = [0] * len(index)
         u = torch.stack([self.random.uniform("guide bank time", i, 0, (1,)) for i in index])[:, 0]
         return (u * len(self.schedule)).long(), self.random.normal_batch("guide bank noise", index, zeros, shape)
@@ -131,7 +134,7 @@ class ConditioningBank:
         # of all times, so that what is asked does not depend on the batch
         sigma = float((1 - self.schedule.alphas_bar).mean().sqrt())
         return Measurement(
-            y=y, operator=IdentityOperator(tuple(x.shape[1:])), noise=GaussianNoise(sigma=sigma), index=tuple(index)
+            y=y, operator=IdentityOperator(image_shape(x.shape[1:])), noise=GaussianNoise(sigma=sigma), index=tuple(index)
         )
 
     def compute(
@@ -189,14 +192,14 @@ class ConditioningBank:
         )
 
     def _load(self, missing: bool = False) -> None:
-        if self._rows is not None:
+        if self._loaded:
             return
         if not self.path.is_file():
             if not missing:
                 raise UserError(
                     f"there is no bank at '{self.path}': compute it with python -m studies.dip_bank --config CONFIG"
                 )
-            self._rows, self._images, self._seconds = {}, torch.empty(0), 0.0
+            self._seconds, self._loaded = 0.0, True
             return
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
@@ -214,7 +217,8 @@ class ConditioningBank:
                     f"the bank '{self.path}' was made with another {name} ({options.get(name)}, now {value}): give"
                     " another path, or remove it"
                 )
-        self._rows, self._images, self._seconds = {int(i): k for k, i in enumerate(index.tolist())}, images, seconds
+        self._rows, self._images = {int(i): k for k, i in enumerate(index.tolist())}, images
+        self._seconds, self._loaded = seconds, True
 
 
 def _written_out(spec: dict[str, Any] | str | None, base: type) -> dict[str, Any] | None:

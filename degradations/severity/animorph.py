@@ -8,6 +8,7 @@ from torch import Tensor
 
 from common.build import build
 from common.errors import UserError
+from common.shapes import image_shape
 from degradations.base import Params, Shape
 from degradations.severity.alpha_bar import cosine_alpha_bar
 from degradations.severity.base import DegradedBy, DeviceTable, SeverityFamily, check_steps
@@ -17,12 +18,14 @@ class Animorph(SeverityFamily):
     """D(x, t) = sqrt(ab_t) x + sqrt(1 - ab_t) z, z an image of another data set, drawn once per image; ab as in the
     Gaussian family.
 
+    Affine in x. Nothing but z is left at t = T: ab_T is 6.1e-8 for 200 steps. Bansal et al. 2022 (2208.09392),
+    animorphosis.
+
     Args:
         other: the data module of the other images, {class_path, init_args}, of this project's own; they have the shape
             of x.
         steps: T.
-        split: which of them are drawn; the paper's are training images. Affine in x. Nothing but z is left at t = T:
-            ab_T is 6.1e-8 for 200 steps. Bansal et al. 2022 (2208.09392), animorphosis.
+        split: which of them are drawn; the paper's are training images.
 
     Raises:
         UserError: where the other images are missing or of another shape, at the first draw.
@@ -72,16 +75,17 @@ class Animorph(SeverityFamily):
         """
         name = self.other["class_path"]
         if self._images is None:
-            module = build(self.other, object, where="family.other", project_only=True)
+            module: Any = build(self.other, object, where="family.other", project_only=True)
             if not hasattr(module, "images"):
                 raise UserError(f"family.other: {name} is not a data module: name one of datamodules/")
             module.prepare_data()
             images = module.images(self.split)
             if not len(images):
                 raise UserError(f"family.other: {name} has no images of split '{self.split}': take another split")
-            self._shape, self._images = tuple(module.shape), images
+            self._shape, self._images = image_shape(module.shape), images
         if self._shape != tuple(shape):
             raise UserError(
-                f"family.other: {name} has images of {list(self._shape)}, and these are {list(shape)}: make them equal"
+                f"family.other: {name} has images of {list(self._shape or [])}, and these are {list(shape)}: make them"
+                " equal"
             )
         return self._images

@@ -10,6 +10,7 @@ from torch import Tensor
 from common.build import Recorded
 from common.errors import UserError
 from common.random_streams import RandomStreams
+from common.shapes import image_shape
 from degradations.base import SVD, Operator, Params, Shape
 
 
@@ -75,7 +76,7 @@ class SeverityFamily(Recorded, ABC):
 
     def __call__(self, x: Tensor, t: Tensor | int, params: Params | None = None) -> Tensor:
         """D(x, t): t one number, or int64 [B]. UserError for an impossible shape, ValueError for a t outside 0..T."""
-        self.check(tuple(x.shape[1:]))
+        self.check(image_shape(x.shape[1:]))
         t = torch.full((len(x),), t, dtype=torch.int64, device=x.device) if isinstance(t, int) else t
         if t.shape != x.shape[:1] or t.dtype.is_floating_point:
             raise ValueError(f"t must be whole numbers [{len(x)}], got {list(t.shape)} of {t.dtype}")
@@ -164,7 +165,7 @@ class DegradedBy(Operator):
         output_range: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         self._family, self._t, self._params, self._range = family, t, params, output_range
-        self.input_shape = self.output_shape = tuple(shape)
+        self.input_shape = self.output_shape = image_shape(shape)
         self.description = family.description
 
     def __call__(self, x: Tensor) -> Tensor:

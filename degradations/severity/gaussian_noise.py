@@ -13,10 +13,11 @@ class GaussianNoiseFamily(SeverityFamily):
     """D(x, t) = sqrt(ab_t) x + sqrt(1 - ab_t) z, z standard normal, drawn once per image; ab_0 = 1, ab_t the entry t -
     1 of the cosine schedule of T steps.
 
+    As an operator it is the scaled identity sqrt(ab_t) I: noise is never hidden in an operator, and a task adds
+    sigma_at(t). Bansal et al. 2022 (2208.09392), hot baseline; Nichol and Dhariwal 2021 (2102.09672) for the schedule.
+
     Args:
-        steps: T, 200 in the paper. As an operator it is the scaled identity sqrt(ab_t) I: noise is never hidden in an
-            operator, and a task adds sigma_at(t). Bansal et al. 2022 (2208.09392), hot baseline; Nichol and Dhariwal
-            2021 (2102.09672) for the schedule.
+        steps: T, 200 in the paper.
     """
 
     def __init__(self, *, steps: int = 200) -> None:

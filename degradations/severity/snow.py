@@ -50,14 +50,15 @@ class Snow(SeverityFamily):
     option of a layer per image draws the direction anew at every t, so that D is not one path. Neither is offered.
     Threshold, blur and brightness run linearly over the steps t = 1..T.
 
+    Hendrycks and Dietterich 2019 (1903.12261) for the corruption; Bansal et al. 2022 (2208.09392) for the severities.
+
     Args:
         data: "cifar10" level 3, "celeba" (128 pixels) and "celeba_64" level 4 (lengths in pixels are kept), 200 steps
             each; level and steps replace them.
         level: 1 (light) to 5 of Hendrycks and Dietterich; null: that of `data`.
         steps: T, the number of severities; null: that of `data`.
         brightness: let the image fade to a bright grey too, max(x, 1.5 grey + 0.5) with a growing weight; the released
-            commands switch it off. Hendrycks and Dietterich 2019 (1903.12261) for the corruption; Bansal et al. 2022
-            (2208.09392) for the severities.
+            commands switch it off.
 
     Raises:
         UserError: images smaller than the taps of the blur.

@@ -20,15 +20,16 @@ class ConstantColour(MixtureStart):
     """x_T = c + noise * n: c [C, 1, 1] from a Gaussian mixture over the channel means of training images, n ~ N(0, 1)
     per pixel and channel, added once.
 
+    For families whose D(x, T) is the mean of each channel: blur, pixelation down to one pixel. Bansal et al. 2022
+    (2208.09392).
+
     Args:
         components: 1 as released: the mean and covariance of the channel means.
         noise: standard deviation in [-1, 1] units; 0 is the paper's "perfect symmetry", whose images depend on C
             numbers alone, 0.002 its "broken symmetry". Where the family keeps degraded images at 8 bits (truncate), c
             is truncated too, and the noise comes on top, as released.
-        seed: see MixtureStart. For families whose D(x, T) is the mean of each channel: blur, pixelation down to one
-            pixel. Reference 2.3; Bansal et al. 2022.
-        max_images: see MixtureStart. For families whose D(x, T) is the mean of each channel: blur, pixelation down to
-            one pixel. Reference 2.3; Bansal et al. 2022.
+        seed: of the fit, see MixtureStart.
+        max_images: that the mixture is fitted to, see MixtureStart.
     """
 
     def __init__(self, *, components: int = 1, noise: float = 0.002, seed: int = 0, max_images: int = 50000) -> None:

@@ -20,8 +20,8 @@ class Heun(Sampler):
 
     Args:
         churn: 0 is deterministic.
-        s_min: levels in [-1, 1] units between which noise is added.
-        s_max: levels in [-1, 1] units between which noise is added.
+        s_min: lowest level in [-1, 1] units at which noise is added.
+        s_max: highest level in [-1, 1] units at which noise is added.
         s_noise: about 1.
 
     Raises:
@@ -56,6 +56,7 @@ class Heun(Sampler):
             raise ValueError("churn is divided over the steps of the list: begin with memory=start(levels)")
         if memory and self.s_min <= sigma <= self.s_max:
             raised = (1 + memory) * sigma
+            assert noise is not None  # `sample` asks for it
             x = x + self.s_noise * math.sqrt(raised**2 - sigma**2) * noise.next().to(x.dtype)
             sigma = raised
         prediction = predict(x, sigma)

@@ -43,14 +43,14 @@ class SkipArchitecture(Architecture):
         preset: "denoising" (super-resolution and restoration of half the pixels too), "jpeg", "text_inpainting",
             "region_inpainting", "large_hole_inpainting", "sparse_pixels", "small" (28 to 64 pixels); every other option
             that is not null replaces the preset's.
-        channels: of each scale, finest first.
-        channels_up: of each scale, finest first.
+        channels: of each scale on the way down, finest first.
+        channels_up: of each scale on the way up, finest first; null: as down.
         skip: channels of the skip branches.
         inputs: channels of z.
         upsampling: of the decoder.
         downsampling: stride of the convolution, or a convolution and then pooling.
-        kernel_down: of the spatial convolutions.
-        kernel_up: of the spatial convolutions.
+        kernel_down: side of the spatial convolutions on the way down, odd.
+        kernel_up: side of the spatial convolutions on the way up, odd.
         mix_after_up: the 1x1 convolution.
         padding: of all of them.
 

@@ -34,8 +34,8 @@ class DenoiserTerm(Term):
     Args:
         prior: the denoiser; in a config {class_path: checkpoints.denoiser_file.DenoiserFile, init_args: {path: ...}}.
         weight: against the data term, both means in [0, 1] units; null: see above, for a measurement with noise.
-        from_255: sigma at the first and the last iteration of the limit, geometric in between; equal: fixed.
-        to_255: sigma at the first and the last iteration of the limit, geometric in between; equal: fixed.
+        from_255: sigma that the prior is asked at in the first iteration, in grey levels of 255; geometric in between.
+        to_255: sigma at the last iteration of the limit, in grey levels of 255; equal to from_255: fixed.
         add_noise: see above.
         refresh: iterations between two calls.
         conditioning: of a prior that takes a conditioning image as a second input: "pseudo_inverse" of y, or "average",
@@ -175,7 +175,7 @@ class _Active(ActiveTerm):
             generator.bit_generator.state = saved
 
 
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
+def _plain(state: Mapping[str, Any]) -> dict[str, Any]:
     return {
         k: _plain(v) if isinstance(v, dict) else v.tolist() if hasattr(v, "tolist") else v for k, v in state.items()
     }
