@@ -18,6 +18,8 @@ from checkpoints.foreign.detect import is_foreign, read_foreign, refuse_preset
 from checkpoints.lora.apply import adapted_weights
 from checkpoints.prior import PREFIX, LoadedPrior, build_denoiser, describe_prior
 from common.files import sha256_of
+from common.renamed import renamed_options
+from diffusion.image_conditioning import ConditioningOptions
 
 
 def load_prior(
@@ -95,7 +97,11 @@ def prior_weights(path: str | Path, *, weights: str = "ema", preset: str | None 
 
 def _read(path: Path, *, prefix: str, weights: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(description, weights); those of a checkpoint of adapters are its prior's with the adapter added."""
-    return read_described(path, key="prior", prefix=prefix, weights=weights, adapted=_adapted)
+    description, tensors = read_described(path, key="prior", prefix=prefix, weights=weights, adapted=_adapted)
+    if isinstance(description.get("guide"), dict):  # the one entry that names options and no class
+        described = f"{ConditioningOptions.__module__}.{ConditioningOptions.__qualname__}"
+        description = {**description, "guide": renamed_options(described, description["guide"])}
+    return description, tensors
 
 
 def _adapted(content: dict[str, Any], path: Path, weights: str) -> dict[str, Tensor]:

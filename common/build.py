@@ -15,7 +15,7 @@ import jsonargparse
 import yaml
 
 from common.errors import UserError, nearest
-from common.renamed import current, modernised, renamed_options
+from common.renamed import current, modernised
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Itera
     in :func:`build`.
     """
     parameters = {n: p for n, p in named_parameters(cls).items() if n not in set(skip)}
-    options = renamed_options(f"{cls.__module__}.{cls.__qualname__}", modernised(options, warn=False))
+    options = modernised(describe(cls, options), warn=False)["init_args"]
     for name in options:
         if name not in parameters:
             raise UserError(

@@ -87,6 +87,9 @@ CLASSES = {
     "diffusion.restorer.Restorer": "diffusion.cold_restorer.ColdRestorer",
     "diffusion.with_guide.DenoiserWithGuide": "diffusion.image_conditioning.ImageConditionedDenoiser",
     "diffusion.with_guide.GuideOptions": "diffusion.image_conditioning.ConditioningOptions",
+    "evaluation.config.Prior": "evaluation.prior_entry.Prior",
+    "evaluation.tables.Column": "metrics.base.Column",
+    "lightning_modules.cli.Parser": "training.parser.Parser",
     "lightning_modules.ddpm_with_guide.DDPMWithGuide": "lightning_modules.image_conditioned_ddpm.ImageConditionedDDPM",
     "restoration.guide_bank.GuideBank": "restoration.conditioning_bank.ConditioningBank",
     "restoration.guide_bank.Guides": "restoration.conditioning_bank.ConditioningImages",
@@ -94,6 +97,7 @@ CLASSES = {
 
 #: class path of now -> {option that was: option that is}.
 OPTIONS = {
+    "diffusion.image_conditioning.ConditioningOptions": {"sees_guide": "sees_image"},
     "lightning_modules.image_conditioned_ddpm.ImageConditionedDDPM": {"sees_guide": "sees_image"},
     "restoration.deep_image_prior.terms.denoiser.DenoiserTerm": {"guide": "conditioning"},
     "restoration.dip_with_prior.DIPWithPrior": {"guide": "conditioning"},

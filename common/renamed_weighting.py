@@ -24,25 +24,35 @@ NUMBERS = {"min_snr_gamma": "gamma", "p2_k": "k", "p2_gamma": "gamma"}
 Say = Callable[[str, str], None]
 
 
-def weighting_class(value: Any, *, say: Say) -> Any:
+def weighting_class(value: Any, *, say: Say, whole: bool = False) -> Any:
     """`value` (plain) with ``weighting: NAME`` and its numbers as {class_path, init_args}, at every depth.
 
     Args:
         value: dictionaries, lists and text; a weighting of now comes back as it was.
         say: called with the old and the new name of what is replaced.
+        whole: `value` is all that its class is given. Numbers without a name then belong to the default, which has
+            none, and are left out; otherwise they change the weighting of an earlier file.
     """
     if isinstance(value, list):
         return [weighting_class(v, say=say) for v in value]
     if not isinstance(value, dict):
         return value
-    found = {k: weighting_class(v, say=say) for k, v in value.items()}
+    of_class = isinstance(value.get("class_path"), str)
+    found = {k: weighting_class(v, say=say, whole=of_class and k == "init_args") for k, v in value.items()}
     name = found.get("weighting")
-    if not isinstance(name, str) or name not in WEIGHTINGS:
+    numbers = [k for k in NUMBERS if k in found]
+    if isinstance(name, str) and name in WEIGHTINGS:
+        path, options = WEIGHTINGS[name]
+        say(f"weighting: {name}", f"weighting: {path}")
+        given = {new: found[old] for old, new in options.items() if old in found}
+        found["weighting"] = {"class_path": path, **({"init_args": given} if given else {})}
+    elif name is None and numbers:
+        for old in numbers:
+            say(old, f"weighting.init_args.{NUMBERS[old]}")
+        if not whole:
+            found["weighting"] = {"init_args": {NUMBERS[k]: found[k] for k in numbers}}
+    else:
         return found
-    path, options = WEIGHTINGS[name]
-    say(f"weighting: {name}", f"weighting: {path}")
-    given = {new: found[old] for old, new in options.items() if old in found}
-    found["weighting"] = {"class_path": path, **({"init_args": given} if given else {})}
     return {k: v for k, v in found.items() if k not in NUMBERS}
 
 
