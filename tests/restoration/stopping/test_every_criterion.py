@@ -2,13 +2,15 @@
 
 import inspect
 import io
+import math
 import re
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
-from stopping_worlds import Solver, measured, pictures, run
+from stopping_worlds import SIZE, Solver, measured, pictures, run
 from torch import Tensor
 
 from common.build import build
@@ -302,3 +304,23 @@ def test_identity_is_allowed(criterion):
 
 def test_every_watch_is_a_watch(criterion):
     assert isinstance(criterion.watch(measured(sigma_255=40), random=RandomStreams(0), iterations=10), Watch)
+
+
+def test_signals_in_float32_are_those_of_float64(criterion):
+    """Outputs that settle geometrically, as a fit leaves them: no signal may live from the rounding of single precision
+    (ES-WMV squared its window in it). The scale: of the signal, and of the squares that a signal is a difference of.
+    """
+    exact = measured(pictures(2), sigma_255=40)
+    clean, wave = pictures(2), torch.tensor([1.0, -1.0]).double().repeat(SIZE // 2)
+    found = {}
+    for dtype in (torch.float32, torch.float64):
+        single = {k: getattr(exact, k).float().to(dtype) for k in ("y", "truth")}
+        watch = criterion.watch(replace(exact, **single), random=RandomStreams(0), iterations=200)
+        for j in range(1, 101):
+            output = (clean + 0.3 * wave * (-1) ** j * math.exp(-j / 10)).float().to(dtype)
+            watch.update(j, output, output)
+        found[dtype] = watch.values
+    for name, values in found[torch.float64].items():
+        torch.testing.assert_close(
+            found[torch.float32][name].double(), values.double(), rtol=2e-4, atol=0, equal_nan=True, msg=name
+        )
