@@ -26,7 +26,7 @@ class CIFAR10(ImageDataModule):
     number in the file name where all names are different numbers, otherwise the position by class and name).
 
     Args:
-        download: fetch the former where both are missing. Other options: :class:`ImageDataModule`.
+        download: fetch the former where both are missing.
     """
 
     def __init__(

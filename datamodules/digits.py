@@ -17,7 +17,7 @@ class Digits(ImageDataModule):
 
     There is no official split: 360 images, always the same ones, are the test set; `validation` images are held out of
     the other 1,437. (The writers are not known, so that one writer may be in several parts.) Source: Alpaydin and
-    Kaynak 1998, "Optical recognition of handwritten digits", UCI. Options: :class:`ImageDataModule`.
+    Kaynak 1998, "Optical recognition of handwritten digits", UCI.
     """
 
     def __init__(self, *, validation: int = 137, **options) -> None:

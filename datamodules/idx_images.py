@@ -17,7 +17,7 @@ class IdxImages(ImageDataModule):
     is written.
 
     Args:
-        download: fetch them where they are missing. Other options: :class:`ImageDataModule`.
+        download: fetch them where they are missing.
     """
 
     def __init__(self, *, validation: int = 5000, download: bool = True, **options) -> None:

@@ -4,9 +4,7 @@ from datamodules.idx_images import IdxImages
 
 
 class MNIST(IdxImages):
-    """Handwritten digits, white on black: 60,000 training and 10,000 test images, [1, 28, 28], labels 0..9. Options:
-    :class:`IdxImages`.
-    """
+    """Handwritten digits, white on black: 60,000 training and 10,000 test images, [1, 28, 28], labels 0..9."""
 
     @property
     def folder_name(self) -> str:

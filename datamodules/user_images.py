@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from common.errors import UserError
 from common.picture_files import Picture, read_picture
+from common.shapes import image_shape
 from datamodules.pictures import find_pictures
 from datamodules.restoration_data import Item, RestorationData
 from degradations.given_mask import GivenMask
@@ -33,7 +34,7 @@ class UserImages(RestorationData):
         size: the shorter side is resized to it.
         crop: the middle square of so many pixels.
         multiple: sides are cut to multiples of it, evenly.
-        data_dir: null for DATA_DIR, or ``data``. Other options: RestorationData.
+        data_dir: null for DATA_DIR, or ``data``.
 
     Raises:
         UserError: where a file is missing or does not fit.
@@ -89,12 +90,8 @@ class UserImages(RestorationData):
         picture = read_picture(folder / relative)
         known = picture.visible
         if self.mask is not None:
-            given = (
-                GivenMask(path=str(self._beside(self.mask, "mask", relative)))
-                .bind({}, tuple(picture.image.shape))
-                .mask[0]
-                > 0
-            )
+            mask = GivenMask(path=str(self._beside(self.mask, "mask", relative)))
+            given = mask.bind({}, image_shape(picture.image.shape)).mask[0] > 0
             known = given if known is None else known & given
         image = self._fitted(self._coloured(picture).image)
         if known is not None:

@@ -1,7 +1,7 @@
 """Trains the small classifiers whose features the distances between sets of images are measured in."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 from checkpoints.classifier import describe_classifier
 from common.batch import Batch
 from common.errors import UserError
+from common.shapes import image_shape
 from lightning_modules.base import TrainedModule
 from networks.resnet import ResNet
 
@@ -27,8 +28,7 @@ class Classifier(TrainedModule):
         label_smoothing: share of the label that is spread over all K classes, in [0, 1) (default 0.05).
         shift: every training image is moved by up to so many pixels in both directions (edges are repeated), drawn from
             the keyed noise of the step.
-        decay: "cosine" lets the learning rate fall to 0 at trainer.max_steps, "none" keeps it. The other arguments: see
-            TrainedModule.
+        decay: "cosine" lets the learning rate fall to 0 at trainer.max_steps, "none" keeps it.
 
     Raises:
         UserError: options out of range, images without labels, and labels that the network has no class for.
@@ -58,7 +58,7 @@ class Classifier(TrainedModule):
                 "model.label_smoothing must lie in [0, 1) and model.shift be less than the image, got"
                 f" {label_smoothing} and {shift}"
             )
-        self.classifier, self.shape = network, tuple(data_shape)
+        self.classifier, self.shape = network, image_shape(data_shape)
         self.label_smoothing, self.shift, self.decay = label_smoothing, shift, decay
         self.mean_loss, self.accuracy = MeanMetric(), MeanMetric()
 
@@ -76,7 +76,7 @@ class Classifier(TrainedModule):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)
+        datamodule = cast(Any, getattr(self.trainer, "datamodule", None))
         splits = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}.get(stage, ())
         for split in splits if datamodule is not None else ():
             images = datamodule.images(split)

@@ -23,8 +23,7 @@ class HeldOutPixels(StoppingCriterion):
         fraction: of the measured pixels, all channels of a pixel together.
         patience: iterations without a lower error of the held-out pixels after which a stage ends.
         smooth: iterations that the error is averaged over; its minimum is taken in their middle.
-        second_pass: afterwards fit all pixels for kappa times the best iteration. The other options: see
-            restoration/stopping/staged.py.
+        second_pass: afterwards fit all pixels for kappa times the best iteration.
         kappa: iterations of the second pass over those of the best of the first, in 0.5 .. 3 (default 1.1: all pixels
             take a little longer).
         average: judge and answer with the averaged iterate (true, default) or the raw one.

@@ -38,7 +38,9 @@ class _Watch(Watch):
         self.least = Patience(len(measurement.y), patience, measurement.y.device)
 
     def update(self, iteration: int, output: Tensor, average: Tensor) -> Verdict:
-        error = images_mean(((average if self.average else output) - self.measurement.truth).square() / 4)
+        truth = self.measurement.truth
+        assert truth is not None  # `watch` refuses a measurement without
+        error = images_mean(((average if self.average else output) - truth).square() / 4)
         self.least.update(iteration, error)
         self.values = {self.signal: -10 * error.clamp(min=1e-10).log10()}
         return Verdict(self.least.improved, self.least.stopped)

@@ -28,8 +28,7 @@ class RecorruptedPair(StoppingCriterion):
         sigma_255: of the noise; null for the measurement's, estimated where that is 0.
         patience: iterations without a lower risk after which a stage ends.
         smooth: iterations that the risk is averaged over; its minimum is taken in their middle.
-        second_pass: afterwards fit y itself for kappa times the best iteration. The other options: see
-            restoration/stopping/staged.py.
+        second_pass: afterwards fit y itself for kappa times the best iteration.
         kappa: iterations of the second pass over those of the best of the first, in 0.5 .. 3 (default 1.05).
         average: judge and answer with the averaged iterate (true, default) or the raw one.
 

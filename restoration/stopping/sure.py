@@ -17,7 +17,7 @@ class SURE(StoppingCriterion):
     and without its second pass.
 
     Args:
-        level: s as a multiple of sigma. The other options: see there.
+        level: s as a multiple of sigma.
         sigma_255: of the noise in grey levels of 255; null: the measurement's.
         patience: iterations without a lower risk after which the fit ends.
         smooth: iterations that the risk is averaged over; its minimum is taken in their middle.
