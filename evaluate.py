@@ -4,13 +4,13 @@ sheets, a report.
     python evaluate.py --config configs/evaluate/mnist.yaml
     python evaluate.py --config configs/evaluate/generation_mnist.yaml --prior runs/mine/checkpoints/last.ckpt
     python evaluate.py --config configs/evaluate/mnist.yaml --dry_run
-    python evaluate.py --config configs/evaluate/mnist.yaml --limit 100 --methods.dps.init_args.scale=0.5
-    --tasks.box=null --output results/try
+    python evaluate.py --config configs/evaluate/mnist.yaml --limit 100 --tasks.box=null --output results/try
 
 The same command again goes on where it was interrupted and never restores an image twice.
 """
 
 from pathlib import Path
+from typing import Any
 
 from common.errors import UserError, run_cli
 from common.private_names import option_strings
@@ -67,7 +67,8 @@ def main() -> None:
         from evaluation.generation.run import dry_run, evaluate
     else:
         from evaluation.run import dry_run, evaluate
-    (dry_run if args.dry_run else evaluate)(config, options)
+    run: Any = dry_run if args.dry_run else evaluate  # of the kind of config that was read
+    run(config, options)
 
 
 if __name__ == "__main__":

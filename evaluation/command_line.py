@@ -7,17 +7,57 @@ from common.command_line import Parser
 from common.errors import UserError, nearest
 
 
-def make_parser(description: str = "") -> Parser:
+#: Keys of a configuration, with what each says; a test compares them with the classes that read them.
+RESTORATION_KEYS = {
+    "data": "the data set, {class_path, init_args}: a class of datamodules/",
+    "split": "which of its images: train, validation or test (default)",
+    "tasks": "by name: degradation, {class_path, init_args}, and noise, with one of sigma, sigma_255, sigma_unit",
+    "methods": "by name: class_path and init_args of a class of restoration/, prior, num_samples, tasks",
+    "priors": "by name: path, weights (ema, raw), adapters, preset; methods use the one called default",
+    "metrics": "by name: class_path of a class of metrics/; null removes one",
+    "features": "the network of the metrics that compare sets; with it come FID and KID",
+    "seed": "of all noise and masks (default 0)",
+    "limit": "only the first so many images; null (default): all",
+    "batch_size": "images restored at once (default 64); memory, not results",
+    "skip_unsupported": "true leaves out what a method cannot do instead of refusing it (default false)",
+    "title": "of the report",
+    "wandb": "where the table is logged: mode, project, group, tags",
+}
+GENERATION_KEYS = {
+    "data": "the data set that drawn images are compared with",
+    "samplers": "by name: class_path of a class of diffusion/samplers/, steps, spacing, prior, guidance, label",
+    "features": "the network whose features are compared",
+    "priors": "as above",
+    "reference": "the split that is the reference: train (default), validation or test",
+    "reference_images": "only so many of it; null (default): all",
+    "real_images": "a row for what real images reach (default true)",
+    "metrics": "by name: class_path of metrics of sets",
+    "num_images": "drawn by every sampler and number of steps (default 10,000)",
+    "seed": "of all noise (default 0)",
+    "batch_size": "images drawn at once (default 100); memory, not results",
+    "title": "of the report",
+    "wandb": "as above",
+}
+
+
+def _listed(title: str, keys: dict[str, str]) -> str:
+    return "\n".join([title, *(f"  {key:<18}{text}" for key, text in keys.items())])
+
+
+def make_parser(description: str | None = None) -> Parser:
     """The command line; whatever it does not know is an override of the configuration."""
     parser = Parser(
         prog="evaluate.py",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        epilog=(
-            "Any entry of the configuration can be changed: --tasks.NAME.noise.sigma_255=6,"
-            " --methods.NAME.num_samples=4, --methods.NAME=null (removes it), --seed=1, --batch_size=16,"
-            " --skip_unsupported=true (leaves out what cannot work). Values are YAML."
+        epilog="\n\n".join(
+            [
+                _listed("keys of a configuration that restores (docs/evaluation.md):", RESTORATION_KEYS),
+                _listed("keys of a configuration that generates (docs/generation.md):", GENERATION_KEYS),
+                "Any entry can be changed on the command line; values are YAML: --tasks.NAME.noise.sigma_255=6,\n"
+                "--methods.NAME.num_samples=4, --methods.NAME=null (removes it), --seed=1, --skip_unsupported=true",
+            ]
         ),
     )
     parser.add_argument(
