@@ -6,7 +6,6 @@ from pathlib import Path
 from common.command_line import Parser
 from common.errors import UserError, nearest
 
-
 #: Keys of a configuration, with what each says; a test compares them with the classes that read them.
 RESTORATION_KEYS = {
     "data": "the data set, {class_path, init_args}: a class of datamodules/",
