@@ -52,7 +52,7 @@ QUICK = {
 #: Other options of some of them, by their name or by one that begins with it.
 MORE: dict[str, dict[str, Any]] = {
     "total_variation": {"iterations": 30},
-    "dps-heun": {"sampler": Heun()},
+    "dps-heun": {"sampler": Heun(), "spacing": "karras"},
     "cold-direct": {"algorithm": "direct"},
     "warm_start-projection": {"first": PseudoInverse(), "start_255": 60, "consistency": "projection"},
     "warm_start-gradient": {"first": PseudoInverse(), "start_255": 60, "consistency": "gradient"},
