@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from helpers import call, one_sentence, tiny_denoiser, write_tiny_prior
+from helpers import call_process, one_sentence, tiny_denoiser, write_tiny_prior
 from PIL import Image
 
 import restore
@@ -37,7 +37,7 @@ from restoration.total_variation import TotalVariation
 def cli(monkeypatch, capsys):
     """restore.py with these words, in this process: (exit code, standard output, standard error)."""
 
-    def run(*words: object) -> tuple[int, str, str]:
+    def run(*words: object) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr(sys, "argv", ["restore.py", *map(str, words)])
         with pytest.raises(SystemExit) as outcome:
             run_cli(restore.main)
@@ -619,10 +619,10 @@ def test_as_a_command(tmp_path):
         "--output",
         "out",
     ]
-    result = call(*words, cwd=tmp_path)
+    result = call_process(*words, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == ["out/restored.png", "out/comparison.png"]
-    one_sentence(call(*words, "--method.scale=1", cwd=tmp_path), "has no option 'scale'")
+    one_sentence(call_process(*words, "--method.scale=1", cwd=tmp_path), "has no option 'scale'")
 
 
 def test_a_cold_restorer_knows_what_it_undoes_and_estimates_how_much(cli, tmp_path):

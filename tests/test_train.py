@@ -79,6 +79,7 @@ def test_five_steps_and_three_equal_eight(whole, tmp_path):
     assert steps(tmp_path / "run") == list(range(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on(number, tmp_path):
     config = write_config(tmp_path, tiny_config(max_steps=60, val_check_interval=20))
@@ -115,6 +116,7 @@ def test_another_config_is_refused_with_the_difference(whole):
     one_sentence(fit(config, run, "--model.learning_rate", "0.5"), "learning_rate", "0.5", "--run")
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_model_stopped_or_not(tmp_path):
     """batch_size 16 is 8 images on each of two processes: the same batches and noise, so the same weights up to the
     order of sums (no dropout).

@@ -18,6 +18,7 @@ def test_equal_flops():
     assert third.flops == pytest.approx(ours.flops, rel=0.35), "as near as multiples of 8 come at this width"
 
 
+@pytest.mark.slow
 def test_the_command():
     result = call("-m", "benchmarks.unet_vs_peers", "--quick", "--markdown")
     assert result.returncode == 0, result.stderr

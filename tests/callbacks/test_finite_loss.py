@@ -231,6 +231,7 @@ run_cli(main)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_of_which_one_sees_it_stop_together(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)

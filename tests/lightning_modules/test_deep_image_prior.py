@@ -174,6 +174,7 @@ run_cli(main)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_divide_the_pictures_and_average_nothing(tmp_path):
     """Plain ddp, stopped at step 15 and continued: every picture as on one process, bit for bit, though each process
     has other ones.
