@@ -83,7 +83,7 @@ def test_modules_and_classes_exist(page):
 
 
 #: Files of users: those of an example, of a run folder, of a data set under DATA_DIR.
-_NOT_OURS = re.compile(r"damage\.py|checkpoints/\w+\.ckpt|restoration/(dip|Set5|Set12|BSD68)/")
+_NOT_OURS = re.compile(r"damage\.py|checkpoints/\w+\.ckpt|restoration/(dip|Set5|Set12|BSD68|BSDS400|CBSD68|Kodak24)\b")
 
 
 _PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./{{}},*-]*(?:\{{[^}}]*\}}[\w./*-]*)*")
