@@ -1,4 +1,4 @@
-"""The house: which room may import which, no circles, and Lightning only where it belongs; read from the source of every file."""
+"""The house: which room may import which, no circles, Lightning only where it belongs; from the source of every file."""
 
 import ast
 from pathlib import Path
@@ -41,12 +41,10 @@ def module_of(path: Path) -> str:
 
 
 def imports(path: Path, *, everywhere: bool = True) -> dict[str, int]:
-    """Imported modules with their lines; everywhere: also inside functions, but never under TYPE_CHECKING."""
+    """Imported modules with their lines; everywhere: also inside functions."""
     found: dict[str, int] = {}
 
     def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not everywhere:
             return
         if isinstance(node, ast.Import):

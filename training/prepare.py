@@ -3,13 +3,23 @@ config.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from common.errors import UserError
+from common.run_folder import RunFolder
 from common.wandb_options import WandbOptions
 
-if TYPE_CHECKING:
-    from training.cli import TrainCLI
+
+class Prepared(Protocol):
+    """What is looked at: the parsed config, what was built of it, the run folder and the processes that it asks for."""
+
+    config_init: Any
+    datamodule: Any
+    model: Any
+    trainer: Any
+    run: RunFolder
+    plain_config: dict[str, Any]
+    wanted: int
 
 
 def on_this_machine(trainer: Any) -> int:
@@ -28,7 +38,7 @@ def on_this_machine(trainer: Any) -> int:
     return max(1, count) * nodes
 
 
-def prepare(cli: "TrainCLI") -> None:
+def prepare(cli: Prepared) -> None:
     """Fetch and check the data, the networks that callbacks load and the config, print a list, train nothing; UserError
     where something is missing.
     """
@@ -46,12 +56,13 @@ def prepare(cli: "TrainCLI") -> None:
     def network() -> str:
         if "data" in missing:
             return "not checked: it must suit the data"
-        model.trainer, trainer.datamodule = trainer, data
+        model.trainer = trainer
+        setattr(trainer, "datamodule", data)  # noqa: B010  (Lightning sets it outside of the class)
         model.setup("fit")
         return model.describe_size()
 
     def others() -> str:
-        for callback in trainer.callbacks:
+        for callback in getattr(trainer, "callbacks"):  # noqa: B009  (as above)
             callback.setup(trainer, model, "fit")
         features = options.quality.features
         return f"features {features}" if features and options.quality.num_images else "none needed"
