@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -18,6 +19,16 @@ from suite_options import (  # noqa: F401  (pytest looks for its hooks here)
 
 import common.late_torchmetrics
 import common.torchvision_remedy  # noqa: F401  (must come before whatever imports torchvision)
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers_stay() -> Iterator[None]:
+    """An entry point that a test calls installs handlers for the whole process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from common.run_folder import RunFolder
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -42,7 +44,7 @@ def run_here(args: list[str], *, cwd: Path, env: Mapping[str, str]) -> subproces
             code = 1
             traceback.print_exc()
         _close_wandb()
-    gc.collect()  # the lock of a run folder goes with the objects that hold it, once no signal handler knows them
+    _free_run_folders()
     return subprocess.CompletedProcess(["python", *args], code, out.getvalue(), err.getvalue())
 
 
@@ -87,6 +89,14 @@ def _put_back(args: list[str], cwd: Path, env: Mapping[str, str]) -> Iterator[No
         torch.use_deterministic_algorithms(settings[2])
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+def _free_run_folders() -> None:
+    """Their locks go with the process, or with the last that knows them, which may be a cache of a library."""
+    gc.collect()
+    for folder in (o for o in gc.get_objects() if isinstance(o, RunFolder)):
+        if folder._lock is not None:
+            folder._lock.close()
 
 
 def _close_wandb() -> None:

@@ -136,6 +136,7 @@ def test_another_class_for_the_training_is_given_with_its_options(monkeypatch, t
     assert len(TrainCLI().model.inner.sampling_sigmas) == 7 + 1
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_an_adapter_and_back(tmp_path):
     """fit, a longer fit, predict, and the adapter that is left behind; another rank in the same folder is one
     sentence.

@@ -606,6 +606,7 @@ def test_a_restoration_that_is_not_finite(cli, tmp_path, grey_prior):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_as_a_command(tmp_path):
     """In a process of its own, from another folder, without a word of Python in the answer."""
     save(tmp_path / "in.png", pixels(8, 8))

@@ -180,6 +180,7 @@ def test_predict_draws_the_same_images_for_any_batch_size(whole, tmp_path):
         assert (tmp_path / "a" / f"{k:06d}.png").read_bytes() == (tmp_path / "b" / f"{k:06d}.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_wandb_offline_keeps_its_id(tmp_path):
     config = tiny_config(max_steps=2, val_check_interval=2)
     config["wandb"] = {"mode": "offline", "group": "tests"}
@@ -299,6 +300,7 @@ def test_help_of_every_subcommand():
         assert result.returncode == 0 and "--run" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_restorer_is_trained_continued_and_drawn_from(tmp_path):
     """Cold diffusion through the same commands; what its start learnt from the training images comes back from the
     checkpoint, without them.

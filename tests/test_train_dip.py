@@ -106,6 +106,7 @@ def test_what_a_run_writes_and_logs(whole):
     assert "is finished" in fit(config, run, "--trainer.max_steps", 100_000).stdout
 
 
+@pytest.mark.slow
 def test_sigterm_and_the_same_command_again(whole, tmp_path):
     config, run = whole
     code = call_and_stop(

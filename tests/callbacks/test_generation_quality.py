@@ -105,6 +105,7 @@ def _share(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_put_their_features_together_in_the_order_of_the_images(tmp_path):
     """Unequal shares, one of them empty; every process ends up with the same."""
     torch.multiprocessing.spawn(_share, args=(str(tmp_path),), nprocs=3)

@@ -179,6 +179,7 @@ def test_shipped_configurations_are_built_and_no_cell_is_refused(path, tmp_path)
 COLD = [p for p in SHIPPED if p.stem.startswith("cold_")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", COLD, ids=lambda p: p.stem)
 def test_the_cold_comparisons_run(path, tmp_path, monkeypatch):
     """As they are, with small networks, four images and few steps of the others' chains: every column of the paper's

@@ -19,6 +19,7 @@ def shortened(options):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", JOINED, ids=lambda p: p.stem)
 def test_the_joined_comparisons_run(path, tmp_path, monkeypatch):
     """As they are, with small networks, two images, two iterations and two steps: every method restores on every task

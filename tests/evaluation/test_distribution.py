@@ -215,6 +215,7 @@ def test_another_network_gives_other_numbers(features, tmp_path):
     assert distances(tmp_path, config(features)) == first
 
 
+@pytest.mark.slow
 def test_processes_and_a_stop_change_nothing(done, features, tmp_path):
     asked = config(features)
     run(tmp_path, config(features, limit=7))

@@ -57,7 +57,7 @@ def world(tmp_path, monkeypatch):
         "priors": {"default": str(tmp_path / "prior.safetensors")},
         "samplers": {
             "ddim": {"class_path": "diffusion.samplers.ddim.DDIM", "steps": [2]},
-            "heun": {"class_path": "diffusion.samplers.heun.Heun", "steps": 2, "spacing": "karras"},
+            "heun": {"class_path": "diffusion.samplers.heun.Heun", "steps": 4, "spacing": "karras"},
         },
         "num_images": 130,
         "batch_size": 50,
@@ -86,26 +86,27 @@ def test_what_is_measured_is_what_the_prior_draws(world):
     assert table["ddim2", "fid"] == pytest.approx(expected["fid"].value, rel=1e-3)
     assert table["ddim2", "kid"] == pytest.approx(expected["kid"].value, rel=1e-3)
     assert table["ddim2", "inception_score"] == pytest.approx(expected["inception_score"].value, rel=1e-4)
-    above = {s: table.get((s, "fid_above_best"), 0.0) for s in ("ddim2", "heun2")}
-    assert min(above.values()) == 0 and abs(above["ddim2"] - above["heun2"]) == pytest.approx(
-        abs(table["ddim2", "fid"] - table["heun2", "fid"]), rel=1e-5
+    above = {s: table.get((s, "fid_above_best"), 0.0) for s in ("ddim2", "heun4")}
+    assert min(above.values()) == 0 and abs(above["ddim2"] - above["heun4"]) == pytest.approx(
+        abs(table["ddim2", "fid"] - table["heun4", "fid"]), rel=1e-5
     )
     assert ("real images", "fid") in table and table["real images", "fid"] < table["ddim2", "fid"]
     rows = list(csv.DictReader((world / "out/table.csv").open()))
-    assert {r["nfe"] for r in rows if r["sampler"] == "heun"} == {"3"}, (
+    assert {r["nfe"] for r in rows if r["sampler"] == "heun"} == {"7"}, (
         "counted at the network: two calls, and one on the step to 0"
     )
     page = (world / "out/report.html").read_text()
     assert page.count("<polyline") >= 2 and "data:image/png" in page
 
 
+@pytest.mark.slow
 def test_processes_batches_and_a_stop_change_nothing(world, capsys):
     whole = run(world)
     again = run(world, "two", ("batch_size", "7"), devices=2)
     assert whole.keys() == again.keys()
     assert all(again[k] == pytest.approx(v, rel=1e-3, abs=1e-6) for k, v in whole.items())
-    gone = world / "out/drawn/heun-2/0000100.safetensors"
-    kept = world / "out/drawn/heun-2/0000000.safetensors"
+    gone = world / "out/drawn/heun-4/0000100.safetensors"
+    kept = world / "out/drawn/heun-4/0000000.safetensors"
     before = kept.stat().st_mtime_ns
     gone.unlink()
     (world / "out/drawn/ddim-2/0000100.safetensors").write_bytes(b"torn")
@@ -166,6 +167,7 @@ def test_mistakes_are_one_sentence(world):
         ("samplers.ddim.guidance", "2.0"): "needs labels",
         ("samplers.ddim.steps", "[0]"): "at least 1",
         ("samplers.ddim.steps", "[5000]"): "1 .. 1000",
+        ("samplers.heun.steps", "[3]"): "samplers.heun, 3 steps: the first step of Heun's method",
         ("samplers.ddim.prior", "other"): "needs the prior 'other'",
         ("samplers.ddim.stepz", "3"): "did you mean",
         ("num_image", "3"): "did you mean",
@@ -249,7 +251,7 @@ def test_every_shipped_configuration(path, world):
         ),
         ("priors.default.path", str(world / "shaped.safetensors")),
         ("num_images", "4"),
-        *[(f"samplers.{name}.steps", "[2]") for name in config.samplers],
+        *[(f"samplers.{name}.steps", "[4]") for name in config.samplers],
     ]
     lines = evaluate(read_generation_config([path], overrides), Options(output=world / "shipped", accelerator="cpu"))
     assert len(lines) >= len(config.samplers)

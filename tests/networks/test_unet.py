@@ -227,6 +227,7 @@ def test_deep_copy_and_compile_keep_names_and_numbers():
     assert network.stem.weight.any()
 
 
+@pytest.mark.slow
 def test_compiled_graph_is_whole():
     """One graph, no break, for a size that is padded too; traced without a C++ compiler."""
     network = awake(**TINY, num_classes=3)

@@ -19,6 +19,7 @@ from restoration.base import Unsupported
 from restoration.dps import DPS, step_scales
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scale", "mean", "deviation"),
     # Reference 2.14, "DPS 1000": code scale 0.3, 1.0, and the paper's zeta' = 1, which is scale 2. 20,000 samples,

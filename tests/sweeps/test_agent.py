@@ -10,6 +10,7 @@ from helpers import ROOT, tiny_config, write_config
 from common.wandb_options import agent_part
 
 
+@pytest.mark.slow
 def test_the_agent_starts_a_run_in_a_folder_of_its_own(tmp_path, monkeypatch):
     agents = pytest.importorskip("wandb.wandb_agent")
     config = tiny_config(max_steps=2, val_check_interval=2)

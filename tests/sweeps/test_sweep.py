@@ -50,6 +50,7 @@ def runs(output: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_a_grid_is_run_and_tabled(tmp_path, call):
     sweep = write_sweep(
         tmp_path,
