@@ -24,8 +24,9 @@ import common.torchvision_remedy  # noqa: F401, I001
 
 import argparse
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from rich.console import Console
@@ -309,6 +310,7 @@ def curves(
     }
     if torch.bfloat16 not in precisions(m.y.device.type):
         del makers["ours", "bfloat16"]
+    assert m.truth is not None
     rows = []
     for (name, precision), make in makers.items():
         found = torch.zeros(seeds, len(m.y), len(marks), 2)
@@ -321,7 +323,7 @@ def curves(
                         found[seed, k, marks.index(at)] = torch.tensor(
                             [psnr(raw, m.truth[k]), psnr(average, m.truth[k])]
                         )
-                items.close()
+                cast(Generator, items).close()
         mean, spread = (
             found.mean((0, 1)),
             (found.mean(1).std(0) if seeds > 1 else torch.full((len(marks), 2), float("nan"))),
@@ -360,17 +362,18 @@ def main() -> None:
         else None
     )
     settings = settings_for(m.operator, None, recipe)
+    skip = cast(SkipArchitecture, settings.architecture)
     if args.curves:
         marks = [2, 4] if args.quick else sorted(args.marks)
         head = ["what", "precision", *[f"PSNR raw / averaged at {k}" for k in marks]]
-        rows = curves(m, settings.architecture, settings, marks, args.seeds)
+        rows = curves(m, skip, settings, marks, args.seeds)
         notes = [
             f"{count} images of {size}x{size}, noise of {SIGMA_255} of 255, {args.seeds} seeds: mean ± standard"
             " deviation between seeds, in dB"
         ]
     else:
         head, rounds = HEAD, args.rounds or (1 if args.quick else 20 if device.type == "cuda" else 3)
-        rows, notes = table_of(m, settings.architecture, settings, 2 if args.quick else args.iterations, rounds)
+        rows, notes = table_of(m, skip, settings, 2 if args.quick else args.iterations, rounds)
     for note in notes:
         print(note)
     if args.markdown:

@@ -87,7 +87,8 @@ def pairs(
     """(median seconds of the first, of the second, median ratio second / first) over interleaved rounds whose order
     alternates.
     """
-    first(), second()  # warm-up
+    first()  # warm-up
+    second()
     found = []
     for k in range(rounds):
         calls = (first, second) if k % 2 == 0 else (second, first)
@@ -150,7 +151,8 @@ def main() -> None:
     row("forward + backward: frozen / peft's layers", base, step(make("peft"), x, time, half))
     whole = step(lora, x, time, half, optimiser=True)
     row("step: adapter / all weights", whole, step(make("full"), x, time, half, optimiser=True))
-    frozen.eval(), lora.eval()
+    frozen.eval()
+    lora.eval()
     merged = copy.deepcopy(lora)
     merge_adapters(merged)
     use_adapters(lora, {"default": 1.0})

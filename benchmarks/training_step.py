@@ -17,6 +17,7 @@ on random 28x28 images.
 
 import common.late_torchmetrics  # noqa: I001  (before Lightning)
 import common.torchvision_remedy  # noqa: F401
+from typing import Any
 
 import argparse
 import contextlib
@@ -31,6 +32,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
+from lightning.pytorch.loggers import CSVLogger
 import torch
 import yaml
 from rich.console import Console
@@ -69,7 +71,7 @@ class RandomImages(ImageDataModule):
     _test_images = _training_images
 
 
-def module(quick: bool, **options: object) -> DDPM:
+def module(quick: bool, **options: Any) -> DDPM:
     torch.manual_seed(0)
     spec = yaml.safe_load((ROOT / "configs" / "train" / "ddpm_mnist.yaml").read_text())["model"]["init_args"]["network"]
     network = (
@@ -101,7 +103,8 @@ def pairs(first: Callable[[], float], second: Callable[[], float], rounds: int) 
     within a round alternates.
     """
     if rounds > 1:
-        first(), second()  # warm-up
+        first()  # warm-up
+        second()
     found = [(first(), second()) if k % 2 == 0 else tuple(reversed((second(), first()))) for k in range(rounds)]
     return (
         statistics.median(a for a, _ in found),
@@ -110,7 +113,7 @@ def pairs(first: Callable[[], float], second: Callable[[], float], rounds: int) 
     )
 
 
-def optimiser_step(network: torch.nn.Module, **kind: bool) -> Callable[[], object]:
+def optimiser_step(network: torch.nn.Module, **kind: Any) -> Callable[[], object]:
     mine = copy.deepcopy(network)
     for p in mine.parameters():
         p.grad = torch.full_like(p, 1e-3)
@@ -145,7 +148,7 @@ class Timer(pl.Callback):
 
 
 def through_lightning(
-    args: argparse.Namespace, callbacks: Callable[[], list[pl.Callback]], **data: object
+    args: argparse.Namespace, callbacks: Callable[[], list[pl.Callback]], **data: Any
 ) -> Callable[[], float]:
     def run() -> float:
         timer = Timer()
@@ -155,7 +158,7 @@ def through_lightning(
                 devices=1,
                 precision=args.precision,
                 max_steps=args.steps + 3,
-                logger=pl.loggers.CSVLogger(folder),
+                logger=CSVLogger(folder),
                 log_every_n_steps=50,
                 enable_checkpointing=False,
                 enable_progress_bar=False,

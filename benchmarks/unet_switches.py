@@ -10,6 +10,7 @@ CPU the seconds are those of the process. The last column: largest difference of
 """
 
 import common.torchvision_remedy  # noqa: F401, I001
+from typing import Any, cast
 
 import argparse
 import copy
@@ -46,7 +47,7 @@ def with_plain_norm(network: UNet) -> UNet:
     network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, GroupNorm):
-            module.__class__ = PlainGroupNorm
+            module.__class__ = cast(Any, PlainGroupNorm)
     return network
 
 
@@ -55,8 +56,9 @@ def switches(
 ) -> dict[str, tuple[tuple[nn.Module, Tensor], ...]]:
     """Switch -> (network and images without it, with it)."""
     last = x.contiguous(memory_format=torch.channels_last)
-    other = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    found = {"channels_last": ((network, x), (other, last))}
+    other: UNet = copy.deepcopy(network)
+    other.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's overloads leave it out)
+    found: dict[str, tuple[tuple[nn.Module, Tensor], ...]] = {"channels_last": ((network, x), (other, last))}
     if x.device.type == "cpu" and dtype == torch.bfloat16:
         found["normalisation, in channels_last"] = ((with_plain_norm(other), last), (other, last))
     if kind == "training":

@@ -59,7 +59,7 @@ class Output(nn.Module):
 def contenders(width: int, x: Tensor, clock: Tensor) -> list[Contender]:
     """Ours, diffusers' with the same weights, and lucidrains' at equal FLOPs."""
     from denoising_diffusion_pytorch import Unet
-    from diffusers import UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
     config = {
         "block_out_channels": [width, 2 * width, 2 * width, 2 * width],
@@ -98,7 +98,8 @@ def contenders(width: int, x: Tensor, clock: Tensor) -> list[Contender]:
 
 
 def prepared(contender: Contender, form: str, x: Tensor, *, compiled: bool) -> tuple[nn.Module, Tensor]:
-    network = copy.deepcopy(contender.network).to(device=x.device, memory_format=FORMATS[form])
+    network = copy.deepcopy(contender.network).to(x.device)
+    network.to(memory_format=FORMATS[form])  # pyright: ignore[reportCallIssue]  (torch's overloads leave it out)
     if compiled:
         network.compile()
     return network, x.contiguous(memory_format=FORMATS[form])

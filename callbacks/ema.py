@@ -1,7 +1,7 @@
 """Averages the weights during training and looks through the average in validation, test and prediction."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 import torch
@@ -137,7 +137,7 @@ class EMA(pl.Callback):
                 path,
                 snapshot,
                 _average(pl_module).weights(which),
-                pl_module.descriptions(data),
+                cast(Any, pl_module).descriptions(data),  # a TrainedModule: no other one is averaged
                 dtype=self.snapshot_dtype,
             )
 

@@ -16,7 +16,7 @@ def are_finite(tensors: list[Tensor]) -> list[bool]:
             by_kind.setdefault((t.device, t.dtype), []).append(i)
     good = [True] * len(tensors)
     for rows in by_kind.values():
-        largest = torch.stack(foreach_norm([tensors[i] for i in rows], float("inf")))
+        largest = torch.stack(list(foreach_norm([tensors[i] for i in rows], float("inf"))))
         for i, finite in zip(rows, largest.isfinite().tolist(), strict=True):
             good[i] = finite
     return good

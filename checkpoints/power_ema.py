@@ -47,7 +47,7 @@ def synthesise(
         raise UserError(
             f"the {len(files)} snapshots in '{folder}' cannot span the width {width:g} (residual"
             f" {combination.residual:.1%} of the profile, at most {TOLERANCE:.0%}): choose a width nearer to"
-            f" {_tracked(files.values())}, or train with a smaller ema.snapshot_every_n_images"
+            f" {_tracked(list(files.values()))}, or train with a smaller ema.snapshot_every_n_images"
         )
     weights = _combined(list(files), combination.weights)
     header = read_description(list(files)[-1])
@@ -116,7 +116,8 @@ def main() -> None:
     folder = args.run / "ema" if (args.run / "ema").is_dir() else args.run
     if not folder.is_dir():
         raise UserError(f"there is no run folder '{args.run}': give the folder that train.py wrote")
-    for width in [args.width] if args.width is not None else _widths(args.widths):
+    widths: list[Any] = [args.width] if args.widths is None else _widths(args.widths)
+    for width in widths:
         path = args.output if args.width is not None else args.output / f"width_{width:g}.safetensors"
         weights, header, combination = synthesise(folder, width, images=args.images)
         write_weights(

@@ -6,14 +6,14 @@ own names, and `prior` as JSON in its header.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from common.build import Recorded, build
 from common.errors import UserError
 from diffusion.assemble import assemble
-from diffusion.denoiser import Denoiser, NetworkDenoiser
+from diffusion.denoiser import DiscreteDenoiser, NetworkDenoiser
 from diffusion.edm import EDMDenoiser
 from diffusion.image_conditioning import ConditioningOptions, ImageConditionedDenoiser
 from diffusion.schedules import TrainingLevels
@@ -49,6 +49,7 @@ def describe_prior(denoiser: NetworkDenoiser, *, data: str, training: dict[str, 
             f"{type(denoiser.network).__name__} must be a common.build.Recorded, so that a checkpoint can describe it"
         )
     continuous = isinstance(denoiser, EDMDenoiser)
+    schedule: Recorded = denoiser.levels if continuous else cast(DiscreteDenoiser, denoiser).schedule
     return {
         "format": FORMAT,
         "kind": "denoiser",
@@ -57,7 +58,7 @@ def describe_prior(denoiser: NetworkDenoiser, *, data: str, training: dict[str, 
         **({"variance": denoiser.variance} if denoiser.learns_variance else {}),
         **({"guide": denoiser.describe()} if isinstance(denoiser, ImageConditionedDenoiser) else {}),
         "network": denoiser.network.spec,
-        "schedule": denoiser.levels.spec if continuous else denoiser.schedule.spec,
+        "schedule": schedule.spec,
         "data": {"name": data, "shape": list(denoiser.data_shape), "range": [-1, 1]},
         "training": dict(training or {}),
     }

@@ -1,13 +1,11 @@
 """Some images of a data set, damaged, to be restored one by one: the truth is known."""
 
-from typing import Literal
-
 from torch.nn import functional as F
 
 from common.batch import Batch
 from common.errors import UserError
 from common.image_range import to_float
-from datamodules.base import ImageDataModule
+from datamodules.base import ImageDataModule, Split
 from datamodules.restoration_data import Item, RestorationData
 
 
@@ -29,7 +27,7 @@ class DegradedImages(RestorationData):
         self,
         *,
         source: ImageDataModule,
-        split: Literal["train", "validation", "test"] = "test",
+        split: Split = "test",
         rows: list[int] | None = None,
         count: int = 4,
         size: int | None = None,
@@ -40,7 +38,8 @@ class DegradedImages(RestorationData):
             raise UserError(f"split must be train, validation or test, got '{split}'")
         if count < 1 or (size is not None and size < 1) or rows == []:
             raise UserError(f"count and size must be at least 1 and rows not empty, got {count}, {size} and {rows}")
-        self.source, self.split, self.rows, self.count, self.size = source, split, rows, count, size
+        self.split: Split = split
+        self.source, self.rows, self.count, self.size = source, rows, count, size
 
     def _read(self) -> list[Item]:
         self.source.prepare_data()

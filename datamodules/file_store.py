@@ -4,15 +4,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from common.errors import UserError
 from common.random_streams import RandomStreams
+from common.shapes import Shape
 from datamodules.store import ImageStore
 
-Shape = tuple[int, int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,22 @@ class FileStore(ImageStore):
         strict: bool = False,
     ) -> None:
         self.files, self.index, self.label = files, files.index, files.label
-        self._shapes, self._decode, self._pixels, self._strict = shapes, decode, pixels, strict
+        one = isinstance(shapes[0], int)
+        self._one_shape = cast(Shape, shapes) if one else None
+        self._shapes = [] if one else cast(Sequence[Shape], shapes)
+        self._decode, self._pixels, self._strict = decode, pixels, strict
         self._square, self._random = square, RandomStreams(crop_seed)
         self._broken: set[int] = set()
 
     def shape(self, position: int) -> Shape:
-        c, h, w = self._shapes if isinstance(self._shapes[0], int) else self._shapes[position]
+        c, h, w = self._shapes[position] if self._one_shape is None else self._one_shape
         return (c, self._square, self._square) if self._square else (c, h, w)
 
     def name(self, position: int) -> str:
         return self.files.relative[position].as_posix()
 
     def one_shape(self, positions: Tensor) -> bool:
-        if self._square or isinstance(self._shapes[0], int):
+        if self._square or self._one_shape is not None:
             return True
         return len({self._shapes[p] for p in positions.tolist()}) <= 1
 
@@ -126,7 +131,7 @@ class FileStore(ImageStore):
         return image[:, top : top + self._square, left : left + self._square]
 
 
-def attempt(function: Callable[[Path], object], path: Path) -> tuple[object, str | None]:
+def attempt(function: Callable[[Path], T], path: Path) -> tuple[T | None, str | None]:
     """(result, None), or (None, the reason) where the file is broken."""
     try:
         return function(path), None

@@ -17,7 +17,7 @@ from torch import Tensor
 from common.errors import UserError
 from datamodules import pictures, pixel_cache
 from datamodules.file_store import Files, FileStore, Shape, attempt, unreadable
-from datamodules.pictures import CHANNELS, GREY_MODES, Fit, Mode
+from datamodules.pictures import CHANNELS, Fit, Mode
 from datamodules.store import ImageStore, MemoryStore
 
 
@@ -25,7 +25,7 @@ def read_files(
     files: Files,
     *,
     mode: Mode,
-    fit: Callable | None = None,
+    fit: Any = None,
     shape: Shape | None = None,
     memory_limit_mb: int,
     strict: bool = False,
@@ -46,7 +46,7 @@ def read_files(
         shapes = [shape] * len(files)
     else:
         files, found = _all(files, pictures.header, strict)
-        sizes = [fit.size(w, h) for w, h, _ in found]
+        sizes = [fit.size(int(w), int(h)) for w, h, _ in found]
         shapes = [(CHANNELS[mode], height, width) for width, height in sizes]
     if sum(prod(s) for s in shapes) > memory_limit_mb * 2**20:
         return FileStore(
@@ -84,7 +84,7 @@ def _in_memory(pixels: Tensor, files: Files) -> MemoryStore:
 def mode_of(files: Files) -> Mode:
     """ "grey" where every readable picture is stored in grey, "colour" otherwise."""
     found = [result for result, reason in _map(pictures.header, files) if reason is None]
-    return "grey" if found and all(mode in GREY_MODES for _, _, mode in found) else "colour"
+    return "grey" if found and all(mode == "grey" for _, _, mode in found) else "colour"
 
 
 def _decode_checked(path: Path, *, decode: Callable[[Path], Tensor], shape: Shape) -> Tensor:

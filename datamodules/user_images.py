@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn import functional as F
 
 from common.errors import UserError
 from common.picture_files import Picture, read_picture
 from common.shapes import image_shape
-from datamodules.pictures import find_pictures
+from datamodules.pictures import list_pictures
 from datamodules.restoration_data import Item, RestorationData
-from degradations.given_mask import GivenMask
+from degradations.given_mask import check_size, read_mask
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
@@ -77,21 +78,35 @@ class UserImages(RestorationData):
 
     def _read(self) -> list[Item]:
         root = self._found(self.path, "path")
-        relative = find_pictures(root) if root.is_dir() else [Path(root.name)]
+        relative = [Path(root.name)]
+        if root.is_dir():
+            listing = list_pictures(root)
+            relative, remark = listing.pictures, listing.remark(root)
+            if remark is not None:
+                rank_zero_info(remark)
         folder = root if root.is_dir() else root.parent
         if not relative:
             raise UserError(
                 f"folder '{root}' has no pictures in it: put some there (.png, .jpg, .tif ...), or give another path"
             )
-        return [self._item(folder, name, index) for index, name in enumerate(_unique(relative[: self.limit]).items())]
+        items = [self._item(folder, name, index) for index, name in enumerate(_unique(relative[: self.limit]).items())]
+        if self.mask is not None and all(item.known is None or bool(item.known.all()) for item in items):
+            raise UserError(
+                f"data.mask: the masks in '{self.mask}' leave nothing out, 0 % of the pixels are missing: paint known"
+                " pixels white (255) and missing ones black (0)"
+            )
+        return items
 
     def _item(self, folder: Path, named: tuple[str, Path], index: int) -> Item:
         name, relative = named
         picture = read_picture(folder / relative)
         known = picture.visible
         if self.mask is not None:
-            mask = GivenMask(path=str(self._beside(self.mask, "mask", relative)))
-            given = mask.bind({}, image_shape(picture.image.shape)).mask[0] > 0
+            path = self._beside(self.mask, "mask", relative)
+            # in a folder of masks some pictures may be whole
+            mask = read_mask(path, may_keep_all=self._found(self.mask, "mask").is_dir())
+            check_size(mask, path, image_shape(picture.image.shape))
+            given = mask[None] > 0
             known = given if known is None else known & given
         image = self._fitted(self._coloured(picture).image)
         if known is not None:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from common.random_streams import RandomStreams
+from common.shapes import Shape
 
-Shape = tuple[int, int, int]
 Params = dict[str, Tensor]
 
 

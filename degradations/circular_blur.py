@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.shapes import image_shape
 from degradations.base import SVD, Degradation, Operator, Params, Shape
 from degradations.gaussian import check_blur, gaussian_taps
 
@@ -48,7 +49,7 @@ class CircularBlur(Operator):
         self._gain = float(kernel.abs().sum((1, 2)).max())
         self._norm = float(self._magnitude.max())
         self.threshold = threshold
-        self.input_shape = self.output_shape = tuple(shape)
+        self.input_shape = self.output_shape = image_shape(shape)
         self.description = description
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from common.shapes import image_shape
 from degradations.base import SVD, Operator, Shape
 
 # Orthonormal: grey first, then two axes of colour.
@@ -31,7 +32,7 @@ class ColourMix(Operator):
         if shape[0] != 3 or not 0 <= colour <= 1:
             raise ValueError(f"expected three channels and a share of colour in [0, 1], got {shape[0]} and {colour}")
         self.colour, self.threshold, self.description = float(colour), threshold, description
-        self.input_shape = self.output_shape = tuple(shape)
+        self.input_shape = self.output_shape = image_shape(shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._mix(x, self.colour)

@@ -38,7 +38,7 @@ class ComposedOperator(Operator):
                     f"{_name(after)} takes images of {list(after.input_shape)}, and {_name(before)} gives"
                     f" {list(before.output_shape)}"
                 )
-        self.operators = tuple(operators)
+        self.operators: tuple[Operator, ...] = tuple(operators)
         self.input_shape, self.output_shape = operators[0].input_shape, operators[-1].output_shape
         self.linear = all(operator.linear for operator in operators)
         self.threshold = max(operator.threshold for operator in operators)
@@ -59,7 +59,8 @@ class ComposedOperator(Operator):
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         if not self.linear:
             return super().pseudo_inverse(y)
-        return pseudo_inverse(self, y) if len(self.operators) > 1 else self.operators[0].pseudo_inverse(y)
+        first, *others = self.operators
+        return pseudo_inverse(self, y) if others else first.pseudo_inverse(y)
 
     @property
     def svd(self) -> SVD | None:
@@ -70,11 +71,12 @@ class ComposedOperator(Operator):
         """That of the last operators, where they keep pixels of what those before them give; None where the last one
         does not: a hole that is blurred afterwards is no hole in y.
         """
-        mask = None
+        mask: Tensor | None = None
         for operator in reversed(self.operators):
             if not operator.keeps_pixels:
                 break
-            mask = operator.mask if mask is None else mask * operator.mask
+            kept = operator.mask
+            mask = kept if mask is None or kept is None else mask * kept
         return mask
 
     @property
@@ -154,8 +156,8 @@ class Composition(Degradation):
         if len(changing) < 2:
             return (changing or operators)[0]
         composed = ComposedOperator(changing)
-        if composed.keeps_pixels:
-            return Mask(composed.mask, channels=shape[0], description=composed.description)
+        if composed.keeps_pixels and (mask := composed.mask) is not None:
+            return Mask(mask, channels=shape[0], description=composed.description)
         return composed
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from common.shapes import image_shape
 from degradations.base import SVD, Operator, Shape
 
 
@@ -58,7 +59,7 @@ class Diagonal(Operator):
         self._weights = weights.detach().double()
         if not ((self._weights >= 0) & (self._weights <= 1)).all():
             raise ValueError("weights must lie in [0, 1]")
-        self.input_shape = self.output_shape = (channels, *weights.shape[2:])
+        self.input_shape = self.output_shape = image_shape((channels, *weights.shape[2:]))
         self.threshold, self.description = threshold, description
 
     def __call__(self, x: Tensor) -> Tensor:

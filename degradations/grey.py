@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.shapes import image_shape
 from degradations.base import SVD, Degradation, Operator, Params, Shape
 
 
@@ -30,7 +31,7 @@ class GreyOperator(Operator):
             raise ValueError(f"weights must be finite and not all zero, got {list(weights)}")
         self._norm = self._square**0.5
         self._gain = float(self._weights.abs().sum())
-        self.input_shape = tuple(shape)
+        self.input_shape = image_shape(shape)
         self.output_shape = (1, *shape[1:])
         self.description = f"grey from colour, weights {', '.join(f'{w:.4g}' for w in weights)}"
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from common.shapes import image_shape
 from degradations.base import SVD, Degradation, Operator, Params, Shape
 from degradations.diagonal import diagonal_svd
 
@@ -11,7 +12,7 @@ class IdentityOperator(Operator):
     """A x = x for images of shape (C, H, W); A = A^T = A^+, all singular values are 1."""
 
     def __init__(self, shape: Shape) -> None:
-        self.input_shape = self.output_shape = tuple(shape)
+        self.input_shape = self.output_shape = image_shape(shape)
         self.description = "identity"
 
     def __call__(self, x: Tensor) -> Tensor:

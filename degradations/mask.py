@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from common.shapes import image_shape
 from degradations.base import SVD, Operator
 from degradations.diagonal import check_count, diagonal_svd
 
@@ -29,7 +30,7 @@ class Mask(Operator):
         if not (kept | (mask == 0)).all():
             raise ValueError("mask must hold only 0 (missing) and 1 (measured)")
         self._mask = kept.float()
-        self.input_shape = self.output_shape = (channels, *mask.shape[2:])
+        self.input_shape = self.output_shape = image_shape((channels, *mask.shape[2:]))
         self.description = description
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from common.random_streams import RandomStreams
+from common.shapes import image_shape
 from degradations.base import Degradation, Operator
 from degradations.noise import Noise
 
@@ -101,7 +102,7 @@ def measure(
     alone.
     """
     index = tuple(int(i) for i in index)
-    operator = degradation.operator_for(tuple(x.shape[1:]), index, random).to(x.device)
+    operator = degradation.operator_for(image_shape(x.shape[1:]), index, random).to(x.device)
     y = noise.add(operator(x), index, random)
     if operator.mask is not None:
         # a missing pixel is not measured: no noise there either, or every residual y - A x would count it

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from common.shapes import image_shape
 from degradations.base import SVD, Operator, Shape
 from degradations.diagonal import diagonal_svd
 
@@ -16,7 +17,7 @@ class Scaled(Operator):
         if not 0 < scale <= 1:
             raise ValueError(f"scale must lie in (0, 1], got {scale}")
         self.scale = float(scale)
-        self.input_shape = self.output_shape = tuple(shape)
+        self.input_shape = self.output_shape = image_shape(shape)
         self.description = description
 
     def __call__(self, x: Tensor) -> Tensor:

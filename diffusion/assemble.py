@@ -2,6 +2,8 @@
 checkpoints.
 """
 
+from typing import cast
+
 from torch import nn
 
 from diffusion.denoiser import DiscreteDenoiser, NetworkDenoiser
@@ -59,12 +61,13 @@ def assemble(
     )
     if isinstance(schedule, LogNormal):
         return EDMDenoiser(network=network, levels=schedule, sigma_data=sigma_data, data_shape=data_shape)
+    discrete = cast(Schedule, schedule)  # checked above
     if conditioning is not None:
         return ImageConditionedDenoiser(
-            network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, options=conditioning
+            network=network, schedule=discrete, prediction=prediction, data_shape=data_shape, options=conditioning
         )
     return DiscreteDenoiser(
-        network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, variance=variance
+        network=network, schedule=discrete, prediction=prediction, data_shape=data_shape, variance=variance
     )
 
 

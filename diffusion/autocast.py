@@ -1,5 +1,7 @@
 """The network in bfloat16, everything else in float32."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -48,4 +50,4 @@ class Autocast(Denoiser):
         warn_of_slow_bfloat16(x.device.type)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             found = self.denoiser.predict(x, sigma, condition)
-        return Prediction(**{name: None if value is None else value.to(x.dtype) for name, value in vars(found).items()})
+        return replace(found, **{name: value.to(x.dtype) for name, value in vars(found).items() if value is not None})

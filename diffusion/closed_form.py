@@ -11,10 +11,12 @@ differentiated with respect to x.
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from common.shapes import image_shape
 from diffusion.denoiser import Condition, Denoiser, Prediction, expand
 from diffusion.schedules import Linear, Schedule
 
@@ -33,7 +35,7 @@ class ClosedForm(Denoiser):
         schedule = schedule or Linear()
         if len(data_shape) != 3 or min(data_shape) < 1:
             raise ValueError(f"data_shape must be three positive numbers (C, H, W), got {tuple(data_shape)}")
-        self.data_shape = tuple(data_shape)
+        self.data_shape = image_shape(data_shape)
         self.schedule = schedule
         self.sigma_min, self.sigma_max = float(schedule.sigmas[0]), float(schedule.sigmas[-1])
         self.num_timesteps = len(schedule)
@@ -75,6 +77,10 @@ class Gaussian(nn.Module):
     Raises:
         ValueError: other shapes or a matrix that is no covariance.
     """
+
+    mean: Tensor
+    variances: Tensor
+    basis: Tensor
 
     def __init__(self, mean: Numbers, covariance: Numbers, dimension: int) -> None:
         super().__init__()
@@ -197,6 +203,7 @@ class MixtureDenoiser(ClosedForm):
             )
         if float(probabilities.min()) <= 0 or abs(float(probabilities.sum()) - 1) > 1e-6:
             raise ValueError(f"weights must be positive and sum to 1, got {probabilities.tolist()}")
+        self.log_weights: Tensor
         self.register_buffer("log_weights", probabilities.log())
         self.components = nn.ModuleList(
             Gaussian(m, c, math.prod(data_shape)) for m, c in zip(means, covariances, strict=True)
@@ -214,6 +221,7 @@ class MixtureDenoiser(ClosedForm):
     def _components(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x0_k and eps_k [B, K, D], log(w_k p_k(x)) [B, K]."""
         x0, eps, log_density = (
-            torch.stack(parts, 1) for parts in zip(*(c.posterior(x, level) for c in self.components), strict=True)
+            torch.stack(parts, 1)
+            for parts in zip(*(cast(Gaussian, c).posterior(x, level) for c in self.components), strict=True)
         )
         return x0, eps, self.log_weights + log_density

@@ -85,7 +85,7 @@ def cold_sample(
             on_step(i, steps, x0)
         if algorithm == "direct":
             return x0
-        if estimated_noise:
+        if estimated_noise and isinstance(family, GaussianNoiseFamily):
             params = {**params, "noise": family.noise_of(x, x0, now)}
         ahead = family(x0, after, params)
         x = ahead if algorithm == "naive" else x - family(x0, now, params) + ahead

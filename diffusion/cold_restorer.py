@@ -5,6 +5,7 @@ made-up sigma.
 import torch
 from torch import Tensor, nn
 
+from common.shapes import image_shape
 from degradations.base import Shape
 from degradations.severity.base import SeverityFamily
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
@@ -26,16 +27,18 @@ class ColdRestorer(nn.Module):
             such images.
     """
 
+    network: nn.Module
+
     def __init__(self, *, network: nn.Module, family: SeverityFamily, data_shape: Shape) -> None:
         super().__init__()
-        family.check(tuple(data_shape))
+        family.check(image_shape(data_shape))
         for name in ("in_channels", "out_channels"):
             channels = getattr(network, name, data_shape[0])
             if channels != data_shape[0]:
                 raise ValueError(
                     f"network.{name} is {channels}, and data_shape says {data_shape[0]} channels: make them equal"
                 )
-        self.network, self.family, self.data_shape = network, family, tuple(data_shape)
+        self.network, self.family, self.data_shape = network, family, image_shape(data_shape)
 
     @property
     def severities(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from common.shapes import image_shape
 from diffusion.bins import bin_of, even_bins
 from diffusion.learned_variance import StepVariances
 from diffusion.schedules import Schedule
@@ -220,7 +221,7 @@ class DiscreteDenoiser(NetworkDenoiser):
         self.schedule = schedule
         self.prediction = prediction
         self.variance = variance
-        self.data_shape = tuple(data_shape)
+        self.data_shape = image_shape(data_shape)
         self.sigma_min, self.sigma_max = float(schedule.sigmas[0]), float(schedule.sigmas[-1])
         self.num_timesteps = len(schedule)
         self.learns_variance = variance == "learned_range"

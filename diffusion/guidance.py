@@ -66,7 +66,7 @@ class Guided(Denoiser):
         label = None if condition is None else condition.label
         if self.scale == 0:
             return self.denoiser.predict(x, sigma, None if condition is None else replace(condition, label=None))
-        if label is None:
+        if condition is None or label is None:
             raise ValueError(f"guidance of scale {self.scale} needs labels: give condition=Condition(label=...)")
         level = expand(sigma, x)
         inside = (
@@ -76,7 +76,7 @@ class Guided(Denoiser):
         )
         if self.scale == 1 or not bool(inside.any()):
             return self.denoiser.predict(x, sigma, condition)
-        both = self.denoiser.predict(torch.cat([x, x]), torch.cat([sigma, sigma]), _with_and_without_label(condition))
+        both = self.denoiser.predict(torch.cat([x, x]), torch.cat([sigma, sigma]), _twice(condition, label))
         conditional, unconditional = _halves(both)
         x0 = torch.lerp(unconditional.x0, conditional.x0, self.scale)
         eps = torch.lerp(unconditional.eps, conditional.eps, self.scale)
@@ -90,14 +90,16 @@ class Guided(Denoiser):
         )
 
 
-def _with_and_without_label(condition: Condition) -> Condition:
+def _twice(condition: Condition, label: Tensor) -> Condition:
+    """For the batch twice: with its labels and without."""
+
     def twice(value: Tensor | None) -> Tensor | None:
         return None if value is None else torch.cat([value, value])
 
-    label = torch.cat([condition.label, torch.full_like(condition.label, -1)])
-    return replace(condition, label=label, image=twice(condition.image), mask=twice(condition.mask))
+    both = torch.cat([label, torch.full_like(label, -1)])
+    return replace(condition, label=both, image=twice(condition.image), mask=twice(condition.mask))
 
 
 def _halves(both: Prediction) -> tuple[Prediction, Prediction]:
-    parts = {name: (None, None) if value is None else value.chunk(2) for name, value in vars(both).items()}
-    return Prediction(**{n: p[0] for n, p in parts.items()}), Prediction(**{n: p[1] for n, p in parts.items()})
+    parts = {name: value.chunk(2) for name, value in vars(both).items() if value is not None}
+    return replace(both, **{n: p[0] for n, p in parts.items()}), replace(both, **{n: p[1] for n, p in parts.items()})

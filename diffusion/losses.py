@@ -2,10 +2,12 @@
 noise level, and the hybrid loss.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
-from diffusion.denoiser import Condition, NetworkDenoiser, TrainingPair
+from diffusion.denoiser import Condition, DiscreteDenoiser, NetworkDenoiser, TrainingPair
 from diffusion.variational import reverse_step_bits
 from diffusion.weighting.base import Weighting
 from diffusion.weighting.simple import Simple
@@ -44,8 +46,10 @@ def denoising_loss(
     output = denoiser.output(asked.input.to(given), asked.time, condition).to(exact)
     if not denoiser.learns_variance:
         return weighted_error(denoiser, asked, output, weighting)
-    mean, fraction = denoiser.parts(output)
-    bits = reverse_step_bits(denoiser, x0, denoiser.x0_of(asked.input, mean.detach(), time), fraction, time)
+    discrete = cast(DiscreteDenoiser, denoiser)  # no other one learns a variance
+    mean, fraction = discrete.parts(output)
+    assert fraction is not None
+    bits = reverse_step_bits(discrete, x0, discrete.x0_of(asked.input, mean.detach(), time), fraction, time)
     return weighted_error(denoiser, asked, mean, weighting) + vlb_weight * denoiser.num_timesteps * bits
 
 

@@ -112,7 +112,9 @@ def bound_term(
     asked = denoiser.training_pair(x0, noise, time)
     mean, fraction = denoiser.parts(denoiser.output(asked.input, asked.time, condition).to(x0.dtype))
     x0_hat = denoiser.x0_of(asked.input, mean, time)
-    return reverse_step_bits(denoiser, x0, x0_hat.clamp(-1, 1) if clip else x0_hat, FIXED.get(variance, fraction), time)
+    share = FIXED.get(variance, fraction)
+    assert share is not None  # a network that learned its variance says it
+    return reverse_step_bits(denoiser, x0, x0_hat.clamp(-1, 1) if clip else x0_hat, share, time)
 
 
 def chain_time(u: Tensor, times: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -146,7 +147,7 @@ def images_per_batch(plan: Plan, num_samples: int) -> int:
 @torch.no_grad()
 def time_one_call(method: Method, shape: tuple[int, int, int], chains: int, device: torch.device) -> float:
     """Seconds of one forward of the method's network on `chains` images, the better of two after a warm-up."""
-    prior = method.prior
+    prior: Any = method.prior
     x = torch.zeros(chains, *shape, device=device)
     if isinstance(prior, ColdRestorer):
         clock = torch.full((chains,), prior.severities, device=device)

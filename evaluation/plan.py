@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import cast
 
 import torch
 
@@ -11,7 +12,7 @@ from checkpoints.method_prior import GivenPrior, prior_for
 from common.build import build, find_class
 from common.errors import UserError, nearest
 from common.random_streams import RandomStreams
-from datamodules.base import ImageDataModule
+from datamodules.base import ImageDataModule, Split
 from datamodules.store import ImageSet
 from degradations.base import Degradation, Shape
 from degradations.noise import Noise
@@ -63,7 +64,7 @@ class Plan:
         """The rows by image shape."""
         found: dict[Shape, list[int]] = {}
         for row in rows:
-            found.setdefault(tuple(self.images.shape(row)), []).append(row)
+            found.setdefault(self.images.shape(row), []).append(row)
         return found
 
 
@@ -90,7 +91,7 @@ def make_plan(
     methods, fingerprint_of_prior = _methods(config, precision, device)
     if prepare:
         data.prepare_data()
-    images = data.images(config.split)
+    images = data.images(cast(Split, config.split))
     if not len(images):
         raise UserError(f"the {config.split} split of {config.data['class_path']} has no images: choose another split")
     tasks = {}

@@ -6,7 +6,15 @@ import sys
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from evaluation.cells import Cell
 
@@ -33,7 +41,7 @@ class Display:
             TimeRemainingColumn(),
         ]
         self._bar = Progress(*columns, console=self._console, transient=True) if sys.stderr.isatty() else None
-        self._task = self._bar.add_task("starting", total=self._total) if self._bar else None
+        self._task = self._bar.add_task("starting", total=self._total) if self._bar else TaskID(0)
 
     def __enter__(self) -> "Display":
         if self._bar:

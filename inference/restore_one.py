@@ -5,7 +5,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from common.picture_files import Picture, read_picture, write_picture
 from common.random_streams import RandomStreams
 from degradations.identity import IdentityOperator
 from degradations.measurement import Measurement
+from diffusion.cold_restorer import ColdRestorer
 from inference.catalogue import catalogue, choose
 from inference.degradation_options import KERNELS, paths_in, user_degradation
 from inference.iterates import Iterates
@@ -82,7 +83,7 @@ def _restore_one(request: Request, held: ExitStack) -> list[str]:
     picture = read_picture(request.picture)
     asked = {"weights": request.weights, "preset": request.preset, "adapters": request.adapters, "device": device}
     prior = prior_for(method_class, request.prior, **asked).model if method_class.needs_prior else None
-    injected = {} if prior is None else {"prior": prior}
+    injected: dict[str, Any] = {} if prior is None else {"prior": prior}
     method = build(
         describe(method_class, request.method_options), Method, where=f"--method {request.method}", **injected
     )
@@ -121,6 +122,7 @@ def _restore_one(request: Request, held: ExitStack) -> list[str]:
     held.enter_context(held_folder(request.output, busy))
     _note(
         f"{request.picture}: {remark}" if remark else None,
+        None if known is None else f"{100 * (1 - float(known.mean())):.1f} % of the pixels are missing",
         smaller if operator.output_shape[1:] != operator.input_shape[1:] else None,
         resized,
         noise,
@@ -156,7 +158,7 @@ def _restore_one(request: Request, held: ExitStack) -> list[str]:
             if request.method_options.get("severity") is not None
             else "estimated; another one: --method.severity N"
         )
-        _note(f"severity {severity:g} of {prior.severities} ({how})")
+        _note(f"severity {severity:g} of {cast(ColdRestorer, prior).severities} ({how})")
     calls = f", {restoration.cost.nfe} network calls each" if prior is not None else ""
     _note(
         f"{request.method}: {num_samples} restoration{'s' * (num_samples > 1)} in {time.monotonic() - start:.1f}"
@@ -175,7 +177,7 @@ def _size(
     if request.resize:
         distorted = ", which changes its proportions" if shape[1] * prior_shape[2] != shape[2] * prior_shape[1] else ""
         return (
-            tuple(prior_shape[1:]),
+            (prior_shape[1], prior_shape[2]),
             f"the restored picture, {here} pixels, is made {there}, the size that the prior was trained on{distorted}",
         )
     if request.any_size:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from common.files import write_atomically
 from common.image_range import to_uint8
 from common.picture_files import Picture, write_picture
 from common.pictures import grid, png_bytes
+from common.shapes import image_shape
 from degradations.base import Degradation, Operator
 from degradations.identity import IdentityOperator
 from degradations.mask import Mask
@@ -41,9 +43,9 @@ def fit_channels(picture: Picture, degradation: Degradation, prior_channels: int
     remark = None
     if len(picture.image) == 3 and bool((picture.image == picture.image[:1]).all()):
         grey = replace(picture, image=picture.image[:1])
-        if prior_channels is None or degradation.clean_shape(tuple(grey.image.shape))[0] == prior_channels:
+        if prior_channels is None or degradation.clean_shape(image_shape(grey.image.shape))[0] == prior_channels:
             picture, remark = grey, "its three channels are equal: taken as a grey picture"
-    channels = degradation.clean_shape(tuple(picture.image.shape))[0]
+    channels = degradation.clean_shape(image_shape(picture.image.shape))[0]
     if prior_channels is not None and channels != prior_channels:
         raise UserError(
             f"the picture is restored in {KINDS[channels]} ({channels} channels), the prior knows"
@@ -61,7 +63,7 @@ def bound(picture: Picture, degradation: Degradation) -> tuple[Operator, Tensor 
     sees the colour there. UserError where nothing is known, and where the restored picture would have more than 2^26
     pixels.
     """
-    shape = degradation.clean_shape(tuple(picture.image.shape))
+    shape = degradation.clean_shape(image_shape(picture.image.shape))
     if shape[1] * shape[2] > MOST_PIXELS:
         raise UserError(
             f"the restored picture would have {shape[2]}x{shape[1]} pixels (width x height): give a smaller factor, or"
@@ -103,7 +105,7 @@ def user_measurement(
         measured = (
             size if operator.keeps_pixels else degradation.bind({}, (operator.input_shape[0], *size)).output_shape[1:]
         )
-        found = fitted(picture, known, tuple(measured))
+        found = fitted(picture, known, (measured[0], measured[1]))
         picture, known, gain = found.picture, found.known, found.gain
     if known is not None and (operator.keeps_pixels or (masks and isinstance(operator, IdentityOperator))):
         operator = Mask(
@@ -112,7 +114,7 @@ def user_measurement(
             description=operator.description if operator.keeps_pixels else "transparent pixels",
         )
     elif size is not None:
-        operator = degradation.bind({}, degradation.clean_shape(tuple(picture.image.shape)))
+        operator = degradation.bind({}, degradation.clean_shape(image_shape(picture.image.shape)))
     operator = operator.to(device)
     y = picture.image[None].to(device)
     y = y if operator.mask is None else y * operator.mask
@@ -123,7 +125,7 @@ def nearest_known(image: Tensor, known: Tensor) -> Tensor:
     """image [C, H, W] with each pixel that is not known, bool [H, W], replaced by the known one that is
     nearest to it.
     """
-    places = distance_transform_edt(~known.numpy(), return_distances=False, return_indices=True)
+    places: Any = distance_transform_edt(~known.numpy(), return_distances=False, return_indices=True)
     return image[:, torch.from_numpy(places[0]), torch.from_numpy(places[1])]
 
 
@@ -166,7 +168,7 @@ def restored_pictures(picture: Picture, samples: Tensor) -> list[Picture]:
     alpha = picture.alpha
     if alpha is not None and alpha.shape[1:] != samples.shape[2:]:
         alpha = F.interpolate(alpha[None], size=samples.shape[2:], mode="bicubic", align_corners=False)[0].clamp(0, 1)
-    return [Picture(image=x, alpha=alpha, bits=picture.bits) for x in samples]
+    return [replace(picture, image=x, alpha=alpha) for x in samples]
 
 
 def write_restored(

@@ -113,7 +113,7 @@ class TrainedModule(RunModule):
 
     def configure_model(self) -> None:
         if self.channels_last:
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's overloads leave it out)
         if self.compile_network and compiled_call(self.network) is None:
             self.network.compile()
 
@@ -136,6 +136,7 @@ class TrainedModule(RunModule):
         losses, self._losses, self._stepped = self._losses, [], self.global_step
         if not self.is_logged_step:
             return
+        assert self.grad_norm is not None  # a step was taken
         values = torch.stack([torch.stack(losses).float().mean(), self.grad_norm.float()])
         # the one look at the device, once every log_every_n_steps
         values = self.trainer.strategy.reduce(values, reduce_op="mean").cpu()
@@ -209,7 +210,7 @@ class TrainedModule(RunModule):
             return  # it skips such steps itself, and lowers the scale
         if optimizer.param_groups[0].get("fused"):
             # the kernel reads it on the device and skips the step
-            optimizer.found_inf = (~torch.isfinite(self.grad_norm)).float()
+            setattr(optimizer, "found_inf", (~torch.isfinite(self.grad_norm)).float())  # noqa: B010  (undeclared)
         elif self.grad_norm.device.type == "cpu" and not torch.isfinite(self.grad_norm):
             optimizer.zero_grad(set_to_none=True)  # nothing to step with
 

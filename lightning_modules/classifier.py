@@ -1,7 +1,7 @@
 """Trains the small classifiers whose features the distances between sets of images are measured in."""
 
 import math
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -76,9 +76,11 @@ class Classifier(TrainedModule):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        datamodule = cast(Any, getattr(self.trainer, "datamodule", None))
+        datamodule = getattr(self.trainer, "datamodule", None)
         splits = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",)}.get(stage, ())
-        for split in splits if datamodule is not None else ():
+        if datamodule is None:
+            return
+        for split in splits:
             images = datamodule.images(split)
             label = images.store.label[images.positions]
             if len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.classifier.num_classes:

@@ -10,6 +10,7 @@ from checkpoints.cold_restorer import describe_cold_restorer
 from common.batch import Batch
 from common.errors import UserError
 from common.random_streams import RandomStreams
+from common.shapes import image_shape
 from degradations.base import Params
 from degradations.severity.base import SeverityFamily
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
@@ -63,7 +64,7 @@ class ColdDiffusion(PriorModule):
         if loss not in ("l1", "l2"):
             raise UserError(f"model.loss must be l1 or l2, got '{loss}'")
         try:
-            self.restorer = ColdRestorer(network=network, family=family, data_shape=tuple(data_shape))
+            self.restorer = ColdRestorer(network=network, family=family, data_shape=image_shape(data_shape))
             self.sampling_severities = severities_from(family.severities, sampling_steps)
             if algorithm not in ALGORITHMS:
                 raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, got '{algorithm}'")
@@ -72,10 +73,11 @@ class ColdDiffusion(PriorModule):
                     f"estimated_noise is for the Gaussian family, and this is {family.description}: set it to false"
                 )
             if start is not None:
-                start.check(family, tuple(data_shape))
+                start.check(family, image_shape(data_shape))
         except (ValueError, UserError) as error:
             raise UserError(f"model: {error}") from error
-        self.loss, self.start, self.algorithm, self.estimated_noise = loss, start, algorithm, estimated_noise
+        self.algorithm: Algorithm = algorithm
+        self.loss, self.start, self.estimated_noise = loss, start, estimated_noise
         self.validation_losses = BinnedLoss(self.restorer.bins, levels)
 
     @property
@@ -144,7 +146,7 @@ class ColdDiffusion(PriorModule):
         """
         if self.start is not None:
             return super().samples(count, batch_size)
-        images = self.trainer.datamodule.images("validation")
+        images = self.trainer_parts.datamodule.images("validation")
         columns = min(max(1, count // 4), len(images))
         if not columns:
             raise UserError(
@@ -152,7 +154,9 @@ class ColdDiffusion(PriorModule):
                 " samples.count to 0"
             )
         batch = images.get(range(columns))
-        x0 = self.trainer.datamodule.on_after_batch_transfer(batch._replace(image=batch.image.to(self.device)), 0).image
+        x0 = self.trainer_parts.datamodule.on_after_batch_transfer(
+            batch._replace(image=batch.image.to(self.device)), 0
+        ).image
         params = self._params(batch.index.tolist())
         x = self.restorer.family(x0, self.restorer.severities, params)
         return torch.cat([x, self._sample(x, params, "direct"), self._sample(x, params, self.algorithm), x0]), columns

@@ -75,13 +75,13 @@ class DDPMForOperator(DDPM):
 
     def _restored(self, index: list[int], first_key: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """(A^+ y, a draw, x0) of validation images; the noise of the draw is keyed from `first_key`."""
-        images = self.trainer.datamodule.images("validation")
+        images = self.trainer_parts.datamodule.images("validation")
         if not len(images):
             raise UserError(
                 "images are drawn for measurements of validation images, and there are none: set data.validation"
             )
         batch = images.get([i % len(images) for i in index])
-        truth = self.trainer.datamodule.on_after_batch_transfer(
+        truth = self.trainer_parts.datamodule.on_after_batch_transfer(
             batch._replace(image=batch.image.to(self.device)), 0
         ).image
         conditioning = self.conditioning_images(truth, batch.index.tolist())

@@ -5,10 +5,11 @@ et al. 2018 (1711.10925).
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 
@@ -188,7 +189,7 @@ class DeepImagePrior(RunModule):
         self._optimizer = None
 
     def _group(self, number: int, rows: list[int]) -> Group:
-        data, names = self.trainer.datamodule, [self.names[row] for row in rows]
+        data, names = self.trainer_parts.datamodule, [self.names[row] for row in rows]
         dtype, bf16 = PRECISIONS[self.trainer.precision]
         measurement = _moved(data.measurement(rows), self._root_device, dtype)
         truth = measurement.truth
@@ -233,7 +234,7 @@ class DeepImagePrior(RunModule):
         self.grad_norm = (
             torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros((), device=self._root_device)
         )
-        self.optimizers().step()
+        cast(LightningOptimizer, self.optimizers()).step()  # there is one
         for group in groups:
             group.fit.optimizer().zero_grad(set_to_none=True)
             if group.fit.observe():
@@ -257,7 +258,7 @@ class DeepImagePrior(RunModule):
             values = self.trainer.strategy.reduce(values, reduce_op="sum")
         total, fitted, seen = values.tolist()
         self.images_seen = int(seen)
-        if fitted:
+        if fitted and self.grad_norm is not None:
             self.log("train/loss", torch.tensor(total / fitted), prog_bar=True)
             self.log("train/grad_norm", self.grad_norm.float().cpu())
         self.log("images", torch.tensor(seen, dtype=torch.float64))
@@ -309,10 +310,9 @@ class DeepImagePrior(RunModule):
         """
         if self.trainer.world_size == 1:
             return mine
-        first = self.trainer.global_rank == 0
-        everyone = [None] * self.trainer.world_size if first else None
+        everyone: list[Any] | None = [None] * self.trainer.world_size if self.trainer.global_rank == 0 else None
         torch.distributed.gather_object(mine, everyone, dst=0)
-        return {key: value for part in everyone for key, value in part.items()} if first else mine
+        return mine if everyone is None else {key: value for part in everyone for key, value in part.items()}
 
 
 class _EveryFit(torch.optim.Optimizer):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import ceil, prod
 
+from common.shapes import image_shape
 from degradations.base import Shape
 
 
@@ -12,7 +13,7 @@ def groups_of(shapes: Sequence[Shape], together: int, processes: int) -> list[li
     """
     rows: dict[Shape, list[int]] = {}
     for row, shape in enumerate(shapes):
-        rows.setdefault(tuple(shape), []).append(row)
+        rows.setdefault(image_shape(shape), []).append(row)
     size = max(1, min(together, ceil(len(shapes) / processes)))
     while True:
         groups = [same[k : k + size] for same in rows.values() for k in range(0, len(same), size)]

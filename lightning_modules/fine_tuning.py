@@ -58,7 +58,7 @@ class FineTuning(PriorModule):
     ) -> None:
         super().__init__(**options)
         given, description = _parts_of(prior, weights, preset)
-        spec = {"class_path": training} if isinstance(training, str) else dict(training or {})
+        spec: dict[str, Any] = {"class_path": training} if isinstance(training, str) else dict(training or {})
         # a second config replaces the whole entry, class and all: the default would train for something else
         if spec and "class_path" not in spec:
             raise UserError(
@@ -118,7 +118,7 @@ class FineTuning(PriorModule):
                 " another: set its form and its other options so"
             )
         # It has the trainer, but Lightning takes logs of the module that it trains only.
-        self.inner.__dict__["log"] = lambda *args, **kwargs: self.log(*args, **kwargs)
+        vars(self.inner)["log"] = lambda *args, **kwargs: self.log(*args, **kwargs)
 
     @property
     def network(self) -> nn.Module:
@@ -202,11 +202,12 @@ def _seeing(network: nn.Module, images: int) -> nn.Module:
     """The network with that many images side by side as its input, which answers as it did: see
     checkpoints.lora.merging.widened.
     """
-    spec = network.spec
-    spec["init_args"]["in_channels"] = images * network.in_channels
+    described: Any = network  # one that says how it was built, and its channels
+    spec = described.spec
+    spec["init_args"]["in_channels"] = images * described.in_channels
     spec["init_args"].setdefault("out_channels", None)
     if spec["init_args"]["out_channels"] is None:
-        spec["init_args"]["out_channels"] = network.out_channels
+        spec["init_args"]["out_channels"] = described.out_channels
     wider = build(spec, nn.Module, where="model.prior, network")
     wider.load_state_dict(widened(network.state_dict(), images))
     return wider

@@ -3,7 +3,7 @@ deep image prior's answer, say.
 """
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -11,9 +11,9 @@ from torch import Tensor
 from common.batch import Batch
 from common.errors import UserError
 from common.random_streams import RandomStreams
-from diffusion.denoiser import Condition, NetworkDenoiser
+from diffusion.denoiser import Condition, DiscreteDenoiser, NetworkDenoiser
 from diffusion.drawing import draw
-from diffusion.image_conditioning import ConditioningOptions
+from diffusion.image_conditioning import ConditioningOptions, ImageConditionedDenoiser
 from diffusion.losses import weighted_error
 from diffusion.weighting.base import Weighting
 from lightning_modules.ddpm import DDPM
@@ -76,7 +76,8 @@ class ImageConditionedDDPM(DDPM):
         self.conditioning_options = conditioning  # before the base class, which asks for it
         super().__init__(**options)
         self.bank = bank
-        if form == "replaced" and not torch.equal(bank.schedule.alphas_bar, self.denoiser.schedule.alphas_bar):
+        ours = cast(DiscreteDenoiser, self.denoiser).schedule.alphas_bar
+        if bank.schedule is not None and not torch.equal(bank.schedule.alphas_bar, ours):
             raise UserError(
                 "model.schedule is not the schedule that the bank's images were diffused with: make them equal"
             )
@@ -105,7 +106,7 @@ class ImageConditionedDDPM(DDPM):
     def generate(self, index: list[int]) -> Tensor:
         if self.conditioning_options is None:
             return super().generate(index)
-        images = self.trainer.datamodule.images("validation")
+        images = self.trainer_parts.datamodule.images("validation")
         if not len(images):
             raise UserError(
                 "images are drawn with the conditioning images of validation images, and there are none: set"
@@ -139,7 +140,7 @@ class ImageConditionedDDPM(DDPM):
         if self.conditioning_options is None:
             return replaced_input_loss(self.denoiser, batch.image, conditioning_images, weighting=self.weighting)
         condition = replace(condition or Condition(), image=conditioning_images.image)
-        inner = self.denoiser.inner(batch.image, conditioning_images.image)
+        inner = cast(ImageConditionedDenoiser, self.denoiser).inner(batch.image, conditioning_images.image)
         return super()._loss(batch._replace(image=inner), noise, time, condition)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -147,9 +148,8 @@ class ImageConditionedDDPM(DDPM):
             return super().validation_step(batch, batch_idx)
         conditioning_images = self.bank.conditioning_images(batch.index, batch.image.device)
         loss = replaced_input_loss(self.denoiser, batch.image, conditioning_images, weighting=self.weighting)
-        self.validation_losses.update(
-            loss, self.denoiser.bin_of(conditioning_images.time, self.validation_losses.count)
-        )
+        time = cast(Tensor, conditioning_images.time)  # the bank has a schedule, see __init__
+        self.validation_losses.update(loss, self.denoiser.bin_of(time, self.validation_losses.count))
 
     test_step = validation_step
 
@@ -164,6 +164,7 @@ def replaced_input_loss(
     """w(t) mean |f(h, t) - target|^2 of each image, [B], with h what a method made of x_t: the loss that compares a
     denoised input with the noise it lost.
     """
-    asked = denoiser.training_pair(x0, conditioning_images.noise, conditioning_images.time)
+    noise, time = cast(tuple[Tensor, Tensor], (conditioning_images.noise, conditioning_images.time))
+    asked = denoiser.training_pair(x0, noise, time)
     output = denoiser.output(conditioning_images.image.to(x0.dtype), asked.time)
     return weighted_error(denoiser, asked, output, weighting)

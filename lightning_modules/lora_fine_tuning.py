@@ -61,7 +61,8 @@ class LoRAFineTuning(FineTuning):
 
     def check_trainer(self, trainer: pl.Trainer) -> None:
         super().check_trainer(trainer)
-        if any(getattr(callback, "snapshot_every_n_images", None) is not None for callback in trainer.callbacks):
+        callbacks = getattr(trainer, "callbacks")  # noqa: B009  (Lightning sets it outside of the class)
+        if any(getattr(callback, "snapshot_every_n_images", None) is not None for callback in callbacks):
             raise UserError(
                 "ema.snapshot_every_n_images writes whole priors, and model trains an adapter beside one, which they"
                 " would not hold: leave it out"
@@ -112,7 +113,7 @@ class LoRAFineTuning(FineTuning):
             )
 
     def on_train_end(self) -> None:
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero and not self.trainer_parts.fast_dev_run:
             write_adapter(Path(self.trainer.default_root_dir) / "adapter", self.adapter, base_name=self.prior_path)
 
     def flops_per_image(self, batch: Batch) -> int:

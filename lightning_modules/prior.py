@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +33,16 @@ class BinnedLoss(nn.Module):
 
     def update(self, loss: Tensor, bin_of: Tensor) -> None:
         """loss [B] of images whose times lie in the ranges `bin_of` [B]."""
-        for k, metric in enumerate(self.parts):
+        for k, metric in enumerate(self._parts()):
             metric.update(loss[bin_of == k])
         self.whole.update(loss)
 
+    def _parts(self) -> list[MeanMetric]:
+        return cast(list[MeanMetric], list(self.parts))
+
     def metrics(self) -> dict[str, MeanMetric]:
         """By the name under which they are logged."""
-        return {**dict(zip(self.names, self.parts, strict=True)), "val/loss": self.whole}
+        return {**dict(zip(self.names, self._parts(), strict=True)), "val/loss": self.whole}
 
 
 class PriorModule(TrainedModule):

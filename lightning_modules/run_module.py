@@ -49,9 +49,14 @@ class RunModule(pl.LightningModule, ABC):
         del trainer
 
     @property
+    def trainer_parts(self) -> Any:
+        """The trainer, for what Lightning gives it in other places than its class: data module, callbacks, options."""
+        return self.trainer
+
+    @property
     def is_logged_step(self) -> bool:
         """After an optimiser step: whether the loggers get a row of it."""
-        every = self.trainer.log_every_n_steps
+        every = self.trainer_parts.log_every_n_steps
         return every > 0 and self.global_step % every == 0
 
     def describe_size(self) -> str:

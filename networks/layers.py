@@ -5,6 +5,7 @@ Shapes: images and features [B, C, H, W], condition vectors [B, D], or [B, D, H,
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -51,13 +52,13 @@ def xavier_init(layer: nn.Conv2d | nn.Linear, parts: int = 1) -> None:
     """
     for weight in layer.weight.detach().chunk(parts):
         nn.init.xavier_uniform_(weight)
-    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(cast(Tensor, layer.bias))
 
 
 def zero_init(layer: nn.Conv2d | nn.Linear) -> None:
     """w = 0, bias 0: a residual branch that starts as the identity (Ho scales it by 1e-10)."""
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(cast(Tensor, layer.bias))
 
 
 class TimeEmbedding(nn.Module):

@@ -7,6 +7,7 @@ import common.torchvision_remedy  # noqa: F401, I001  (peft imports torchvision)
 import re
 import warnings
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -42,7 +43,7 @@ def add_adapter(network: nn.Module, settings: LoRASettings, name: str = "default
             )
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=cast(int, settings.alpha),  # a factor, declared as an int
         lora_dropout=settings.dropout,
         use_rslora=settings.rslora,
         use_dora=settings.dora,
@@ -54,7 +55,9 @@ def add_adapter(network: nn.Module, settings: LoRASettings, name: str = "default
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         inject_adapter_in_model(config, network, adapter_name=name)
     for layer in _layers(network).values():
-        layer.train(layer.get_base_layer().training)  # new layers come in training mode, where dropout is on
+        cast(nn.Module, layer).train(
+            layer.get_base_layer().training
+        )  # new layers come in training mode, where dropout is on
 
 
 def adapters(network: nn.Module) -> list[str]:

@@ -152,4 +152,4 @@ class LoRAConv2d(PeftConv2d):
         drops = isinstance(dropout, torch.nn.Dropout) and dropout.p > 0 and self.training
         trained = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
         simple = base.groups == 1 and base.padding_mode == "zeros" and isinstance(base.padding, tuple)
-        return simple and not drops and not trained and name not in self.lora_variant and not self.lora_bias[name]
+        return bool(simple and not drops and not trained and name not in self.lora_variant and not self.lora_bias[name])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from common.random_streams import RandomStreams
+from common.shapes import image_shape
 from degradations.base import Operator, Params
 from degradations.identity import IdentityOperator
 from degradations.measurement import Measurement
@@ -44,6 +45,7 @@ class ColdSampling(Method):
 
     needs_prior = True
     prior_kind = "restorer"
+    prior: ColdRestorer
     deterministic = True
     cost_varies = True
 
@@ -72,7 +74,8 @@ class ColdSampling(Method):
                 f"estimated_noise is for Gaussian noise, and the restorer undoes {prior.family.description}: set it to"
                 " false"
             )
-        self.prior, self.algorithm, self.steps, self.severities = prior, algorithm, steps, severities
+        self.algorithm: Algorithm = algorithm
+        self.prior, self.steps, self.severities = prior, steps, severities
         self.severity, self.estimated_noise = severity, estimated_noise
 
     def check(self, operator: Operator, noise: Noise) -> None:
@@ -184,4 +187,4 @@ class ColdSampling(Method):
         family = self.prior.family
         if family.draws:
             return {}
-        return family.sample(len(y), tuple(y.shape[1:]), torch.Generator(device=y.device))
+        return family.sample(len(y), image_shape(y.shape[1:]), torch.Generator(device=y.device))

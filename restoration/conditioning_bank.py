@@ -133,9 +133,8 @@ class ConditioningBank:
         y = (alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise).float()
         # of all times, so that what is asked does not depend on the batch
         sigma = float((1 - self.schedule.alphas_bar).mean().sqrt())
-        return Measurement(
-            y=y, operator=IdentityOperator(image_shape(x.shape[1:])), noise=GaussianNoise(sigma=sigma), index=tuple(index)
-        )
+        nothing = IdentityOperator(image_shape(x.shape[1:]))
+        return Measurement(y=y, operator=nothing, noise=GaussianNoise(sigma=sigma), index=tuple(index))
 
     def compute(
         self,

@@ -119,6 +119,7 @@ class PosteriorSampler(Method):
     """
 
     needs_prior = True
+    prior: Denoiser
     bias: Bias | None = Bias()
     #: Network calls of a step for one chain, and how many of them are gone through backwards.
     nfe_per_step: int = 1

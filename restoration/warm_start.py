@@ -64,6 +64,7 @@ class WarmStart(Method):
     """
 
     needs_prior = True
+    prior: Denoiser
     gives_image = True
 
     def __init__(

@@ -34,7 +34,7 @@ from common.pictures import grid, png_bytes
 from common.random_streams import RandomStreams
 from datamodules.base import ImageDataModule
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
-from diffusion.cold import ALGORITHMS, cold_sample, severities_from
+from diffusion.cold import ALGORITHMS, Algorithm, cold_sample, severities_from
 from diffusion.cold_starts.base import Start
 from evaluation.generation.measures import metrics_of, quality, too_few
 from evaluation.generation.reference import reference_features
@@ -69,7 +69,7 @@ class Setting:
     """
 
     noise: float | None
-    algorithm: str
+    algorithm: Algorithm
     steps: int
     estimated_noise: bool
 
@@ -161,8 +161,10 @@ def main() -> None:
     device = torch.device(args.device)
     loaded = restorer_of_options(args, device)
     settings = [
-        Setting(*values, estimated == "true")
-        for *values, estimated in itertools.product(args.noise, args.algorithm, args.steps, args.estimated_noise)
+        Setting(noise, algorithm, steps, estimated == "true")
+        for noise, algorithm, steps, estimated in itertools.product(
+            args.noise, args.algorithm, args.steps, args.estimated_noise
+        )
     ]
     family = loaded.restorer.family
     if "true" in args.estimated_noise and not isinstance(family, GaussianNoiseFamily):

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -146,7 +146,7 @@ class Run:
             condition = None
             if self.bank is not None:
                 conditioning = self.bank.conditioning_images(batch.index).image
-                x0, condition = self.denoiser.inner(x0, conditioning), Condition(image=conditioning)
+                x0, condition = cast(Any, self.denoiser).inner(x0, conditioning), Condition(image=conditioning)
             loss = denoising_loss(self.denoiser, x0, noise, time_of, weighting=weighting, condition=condition).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -350,7 +350,7 @@ def run_study(study: Study, folder: Path, *, table: bool = False, say=print) -> 
             if bank is not None:
                 _fill(bank, data, variant.images, say)
             say(f"{name}, seed {seed}", flush=True)
-            run = Run(study, name, seed, data, features, reference)
+            run = Run(study, name, seed, data, features, cast(Moments, reference))
             measured = run.go(say)
             write_atomically(folder / f"{name}-{seed}.png", png_bytes(grid(run.drawn[:64], columns=16, at_least=28)))
             run.save(folder / f"{name}-{seed}.safetensors", type(data).__name__)

@@ -89,7 +89,7 @@ def main() -> None:
             f"--label must be one of the prior's classes, {f'0..{classes - 1}' if classes else 'and it has none'}, got"
             f" {args.label}"
         )
-    if args.label is None and not getattr(denoiser.network, "null_class", True):
+    if args.label is None and classes and not getattr(denoiser.network, "null_class", True):
         raise UserError(f"--label is missing: the prior knows classes only, give the picture's, 0..{classes - 1}")
     folder = require_writable_folder(args.output, "output")
     picture = image[None]

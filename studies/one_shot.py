@@ -61,6 +61,12 @@ class Reading:
     offset: float
 
 
+def _labels(condition: Condition) -> Tensor:
+    if condition.label is None:
+        raise ValueError("a condition without labels: give Condition(label=...)")
+    return condition.label
+
+
 def one_shot_rmse(
     denoiser: Denoiser,
     images: Tensor,
@@ -94,7 +100,7 @@ def read(
     """The whole check at each sigma, as in :func:`one_shot_rmse`."""
     spread = float((images - images.mean((0, 2, 3), keepdim=True)).square().mean())
     probes = images[:PROBES]
-    few = None if condition is None else Condition(label=condition.label[:PROBES])
+    few = None if condition is None else Condition(label=_labels(condition)[:PROBES])
     readings = []
     for sigma in sigmas:
         found = _denoised(denoiser, images, sigma, sigma, seed, condition, batch_size)
@@ -164,7 +170,7 @@ def _denoised(
         x0 = images[first : first + batch_size]
         index = list(range(first, first + len(x0)))
         noise = RandomStreams(seed).normal_batch("one shot", index, [0] * len(x0), x0.shape[1:], x0.device)
-        part = None if condition is None else Condition(label=condition.label[first : first + batch_size])
+        part = None if condition is None else Condition(label=_labels(condition)[first : first + batch_size])
         parts.append(denoiser.predict(x0 + sigma * noise, torch.full((len(x0),), asked, device=x0.device), part).x0)
     return torch.cat(parts)
 

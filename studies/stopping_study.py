@@ -18,7 +18,7 @@ import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from common.command_line import Parser
 from common.errors import UserError, run_cli
 from common.files import require_writable_folder, write_atomically
 from common.image_range import sigma_to_255, to_float, to_uint8
+from common.picture_files import read_8_bits
+from common.picture_formats import PictureError
 from common.pictures import grid, png_bytes
 from common.random_streams import RandomStreams
 from degradations.base import Degradation
@@ -95,18 +97,20 @@ def read_image(name: str, spec: dict[str, Any]) -> Tensor:
             f"images.{name}: there is no picture at '{path}': unpack the data and run from the project's folder, or"
             f" change images.{name}.path"
         )
-    with Image.open(path) as opened:
-        picture = opened.convert("L" if spec.get("grey", True) else "RGB")
-    side = spec.get("crop") or spec.get("shrink")
+    try:
+        picture = read_8_bits(path, "grey" if spec.get("grey", True) else "colour")
+    except PictureError as error:
+        raise UserError(f"images.{name}: '{path}' {error.predicate}") from error
+    side: Any = spec.get("crop") or spec.get("shrink")
     if side and min(picture.size) < side:
         raise UserError(
             f"images.{name}: the picture has {picture.size[0]} x {picture.size[1]} pixels, fewer than {side}: give a"
             " smaller crop or shrink"
         )
-    if spec.get("crop"):
+    if side is not None and spec.get("crop"):
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
         picture = picture.crop((left, top, left + side, top + side))
-    elif spec.get("shrink"):
+    elif side is not None and spec.get("shrink"):
         picture = picture.resize((side, side), Image.Resampling.BOX)
     pixels = np.array(picture)
     return to_float(torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy()))[None]
@@ -156,7 +160,7 @@ class Runner:
 
     def run(self, job: Job) -> None:
         measurement = self.measurement(job.image, job.noise)
-        truth = measurement.truth
+        truth = cast(Tensor, measurement.truth)  # it was measured here
         random = RandomStreams(1000 + job.seed)
         leader, *others = job.criteria
         fit = DIPFit(measurement, settings=self.settings, stopping=self.criteria[leader], random=random)

@@ -32,7 +32,9 @@ def gaps(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for job in jobs:
         reference = plain.get(_key(job))
-        for row in _with_raw(job) if reference is not None else []:
+        if reference is None:
+            continue
+        for row in _with_raw(job):
             best = reference["oracle"]["averaged"]
             own = job["oracle"]["averaged"]["psnr"]
             rows.append(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import cast
 
 from common.files import write_atomically
 from sweeps.expand import Combination, Sweep, is_seed, short_keys, short_value
@@ -91,7 +92,7 @@ def markdown(sweep: Sweep, rows: list[Row], metrics: list[str]) -> str:
         }
         complete = {s: v for s, v in complete.items() if math.isfinite(v)}
         if metric == sweep.metric and complete:
-            best[metric] = (min if sweep.minimize else max)(complete, key=complete.get)
+            best[metric] = (min if sweep.minimize else max)(complete, key=lambda setting: complete[setting])
     head = [*(short[k] for k in keys), *metrics, *(["runs"] if repeated else []), "images", "seconds", "missing"]
     lines = [head, ["---"] * len(head)]
     for setting, group in groups.items():
@@ -107,7 +108,7 @@ def markdown(sweep: Sweep, rows: list[Row], metrics: list[str]) -> str:
             )
         )
         images = "/".join(sorted({str(r.images) for r in done if r.images is not None}))
-        seconds = f"{mean(r.seconds for r in done):.0f}" if done else ""
+        seconds = f"{mean(cast(float, r.seconds) for r in done):.0f}" if done else ""
         lines.append(
             [*setting, *numbers, *([f"{len(done)} of {len(group)}"] if repeated else []), images, seconds, missing]
         )

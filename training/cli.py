@@ -34,12 +34,15 @@ from lightning_modules.prior import PriorModule
 from lightning_modules.run_module import RunModule
 from training.parser import Parser
 from training.prepare import on_this_machine, prepare
-from training.same_checkpoint import checked_weights, module_of_the_loss
+from training.same_checkpoint import Weights, checked_weights, module_of_the_loss
 from training.wandb_logger import wandb_logger
 
 
 class TrainCLI(LightningCLI):
     """fit, validate, test, predict on a RunModule and its RunData, around one run folder."""
+
+    subcommand: str
+    weights: Weights | None = None
 
     def __init__(self) -> None:
         super().__init__(
@@ -131,9 +134,9 @@ class TrainCLI(LightningCLI):
             self.run.compare(self._plain())
         finished, steps = self.run.finished(), options.trainer.max_steps
         complete = finished is not None and finished.get("complete", False)
-        if complete or (
-            finished is not None
-            and (
+        if finished is not None and (
+            complete
+            or (
                 finished["step"] >= steps if steps >= 0 else finished["max_epochs"] >= (options.trainer.max_epochs or 0)
             )
         ):
@@ -195,6 +198,11 @@ class TrainCLI(LightningCLI):
             self.model.check_trainer(trainer)
         return trainer
 
+    @property
+    def _trainer_parts(self) -> Any:
+        """The trainer, for what Lightning gives it in other places than its class."""
+        return self.trainer
+
     # The subcommands.
 
     def before_fit(self) -> None:
@@ -208,7 +216,7 @@ class TrainCLI(LightningCLI):
             print(f"continuing '{self.run.path}' at step {step}")
 
     def after_fit(self) -> None:
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero and not self._trainer_parts.fast_dev_run:
             self.run.mark_finished(
                 step=self.trainer.global_step,
                 images=self.model.images_seen,
@@ -244,6 +252,7 @@ class TrainCLI(LightningCLI):
                 f"--ckpt_path '{path}' holds plain weights, and model trains an adapter: give a .ckpt of it, or the"
                 " config of a plain prior"
             )
+        assert self.weights is not None  # such a file is refused for what has nothing to compare
         load_weights(self.model.network, self.weights, where=f"--ckpt_path '{path}'")
         return None
 
@@ -267,7 +276,7 @@ class TrainCLI(LightningCLI):
             self.datamodule.predict_images = options.num_images
         self.datamodule.prepare_data = lambda: None  # drawing needs no data set
         folder = require_writable_folder(options.output or self.run.path / "images", "output")
-        self.trainer.callbacks.append(WriteImages(folder))
+        self._trainer_parts.callbacks.append(WriteImages(folder))
         print(f"drawing {self.datamodule.predict_images} images into '{folder}'")
 
     def predict(self, ckpt_path: str, **kwargs: Any) -> None:

@@ -1,12 +1,13 @@
 """Whether a checkpoint is of what the config says: network, schedule, data; the weights of one that is."""
 
-from typing import Any
+from typing import Any, cast
 
 from checkpoints.classifier import describe_classifier, load_classifier
 from checkpoints.cold_restorer import describe_cold_restorer
 from checkpoints.load import load_cold_restorer, load_prior
 from checkpoints.prior import describe_prior
 from common.errors import UserError
+from diffusion.cold_starts.base import Start
 from lightning_modules.classifier import Classifier
 from lightning_modules.cold_diffusion import ColdDiffusion
 from lightning_modules.fine_tuning import FineTuning
@@ -51,7 +52,8 @@ def _of_a_cold_restorer(model: PriorModule, path: str) -> Weights:
     theirs = describe_cold_restorer(found.restorer, data=name, start=found.start)
     _refuse(path, ("network", "family", "data", "start"), theirs=theirs, ours=model.describe(name))
     if found.start is not None:
-        module_of_the_loss(model).start.load(found.start.state())
+        cold = cast(ColdDiffusion, module_of_the_loss(model))
+        cast(Start, cold.start).load(found.start.state())
     return found.restorer.network.state_dict()
 
 

@@ -211,8 +211,9 @@ def state_dict_from_diffusers(
     Raises UserError that names unexpected and missing keys, in diffusers' names.
     """
     theirs = {_modern(name): tensor for name, tensor in state_dict.items()}
-    renamed = {name: _rename(name, _TO_OURS) for name in theirs}
-    _complain("unexpected", [name for name, ours in renamed.items() if ours is None])
+    found = {name: _rename(name, _TO_OURS) for name in theirs}
+    _complain("unexpected", [name for name, ours in found.items() if ours is None])
+    renamed = {name: ours for name, ours in found.items() if ours is not None}
     _complain("missing", [n for name in theirs for n in _siblings(name) if n not in theirs])
     if config is not None:
         with torch.device("meta"):

@@ -147,9 +147,9 @@ def schedule_to_diffusers(denoiser: NetworkDenoiser) -> dict[str, Any]:
             " diffusers' DDPMPipeline has not: only priors with a discrete schedule can be written as a diffusers"
             " folder"
         )
-    schedule, rescaled = denoiser.schedule, isinstance(denoiser.schedule, ZeroTerminalSNR)
-    if rescaled:
-        schedule = schedule.base
+    schedule, rescaled = denoiser.schedule, False
+    if isinstance(schedule, ZeroTerminalSNR):
+        schedule, rescaled = schedule.base, True
     predictions = {ours: theirs for theirs, ours in _PREDICTIONS.items()}
     return {
         "_class_name": "DDPMScheduler",
@@ -186,11 +186,11 @@ def _schedule(full: Mapping[str, Any]) -> Schedule | None:
 
 def _betas(schedule: Schedule) -> dict[str, Any]:
     """By its name where diffusers has one, so that the file can be read; else the table."""
-    named = {Linear: "linear", ScaledLinear: "scaled_linear", SigmoidBeta: "sigmoid"}.get(type(schedule))
-    if named is not None:
+    names = {Linear: "linear", ScaledLinear: "scaled_linear", SigmoidBeta: "sigmoid"}
+    if isinstance(schedule, Linear | ScaledLinear | SigmoidBeta) and type(schedule) in names:
         scale = 1000 / len(schedule)
         return {
-            "beta_schedule": named,
+            "beta_schedule": names[type(schedule)],
             "beta_start": schedule.beta_start * scale,
             "beta_end": schedule.beta_end * scale,
             "trained_betas": None,

@@ -50,7 +50,7 @@ def write_diffusers(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"output '{folder}' exists and is not an empty folder: give another one, or remove it")
     scheduler = schedule_to_diffusers(denoiser)
-    unet = unet_to_diffusers(network, size=tuple(denoiser.data_shape[1:]))
+    unet = unet_to_diffusers(network, size=denoiser.data_shape[1:])
     tensors = {
         name: value.detach().cpu().to(dtype).contiguous()
         for name, value in state_dict_to_diffusers(network.state_dict()).items()

@@ -104,7 +104,7 @@ def _size(config: dict[str, Any], where: str) -> tuple[int, int]:
             f"{where} has sample_size={config.get('sample_size')!r}: write the size of its training pictures into"
             " config.json, for example 32"
         )
-    return tuple(size)
+    return size[0], size[1]
 
 
 def _weights(folder: Path, where: str) -> tuple[Path, dict[str, Tensor]]:

@@ -43,5 +43,6 @@ class DDIM(Sampler):
         x_next = prediction.x0 + kept * prediction.eps
         if self.eta > 0:
             fresh = self.eta * sigma_next / sigma * math.sqrt((sigma - sigma_next) * (sigma + sigma_next))
+            assert noise is not None  # `sample` asks for it
             x_next = x_next + fresh * noise.next().to(x.dtype)
         return Step(x=x_next, prediction=prediction)

@@ -61,5 +61,6 @@ class AncestralDDPM(Sampler):
             if prediction.fraction is None:
                 raise ValueError("the sampler's variance is 'learned', and the prediction has none")
             fresh = small * torch.exp(prediction.fraction * math.log(large / small))
+        assert noise is not None  # `sample` asks for it
         x_next = prediction.x0 + (sigma_next**2 / sigma) * prediction.eps + fresh * noise.next().to(x.dtype)
         return Step(x=x_next, prediction=prediction)

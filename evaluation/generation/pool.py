@@ -77,7 +77,9 @@ def _begin(
 
 
 def _draw(chunk: Chunk) -> None:
+    assert _worker is not None  # `_begin` ran
+    plan, folder = _worker
     try:
-        draw_chunk(*_worker, chunk)
+        draw_chunk(plan, folder, chunk)
     except OSError as error:
         raise UserError(disk_message(error) or str(error)) from error

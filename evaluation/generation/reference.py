@@ -41,7 +41,7 @@ def reference_features(
     key = hashlib.sha256(f"{VERSION}\0{network.name}\0{network.fingerprint}\0{total}\0".encode())
     for batch in _batches(images, rows):
         key.update(str(tuple(batch.shape)).encode())
-        key.update(batch.contiguous().numpy())
+        key.update(batch.contiguous().numpy().data)
     path = _folder() / f"{key.hexdigest()[:32]}.safetensors"
     found = _kept(path, total)
     if found is None:
@@ -62,7 +62,7 @@ def shuffled(count: int) -> Tensor:
 
 def _batches(images: ImageSet, rows: Tensor) -> Iterator[Tensor]:
     for part in rows.split(BATCH):
-        yield images.get(part).image.cpu()
+        yield images.get(part.tolist()).image.cpu()
 
 
 def _kept(path: Path, total: int) -> Features | None:

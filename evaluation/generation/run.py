@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from common.errors import UserError
 from common.files import require_writable_folder, write_atomically
 from common.image_range import to_float
 from common.pictures import grid, png_bytes
@@ -74,12 +76,13 @@ def evaluate(config: GenerationConfig, options: Options) -> list[Line]:
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder):
         missing = [c for c in chunks_of(plan) if read_chunk(plan, folder, c) is None]
+        _check_first_steps(plan, missing)
         write_atomically(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True))
         notes = _say_notes(plan)
         _draw(plan, folder, missing, options, accelerator)
         drawn: dict[int, list[Drawn]] = {k: [] for k in range(len(plan.cells))}
         for chunk in chunks_of(plan):
-            drawn[chunk.cell].append(read_chunk(plan, folder, chunk))
+            drawn[chunk.cell].append(cast(Drawn, read_chunk(plan, folder, chunk)))
         lines = lines_of(plan, drawn, *_real(plan))
         write_table(plan, lines, folder / "table.csv")
         sheets = _write_sheets(plan, folder, drawn)
@@ -88,6 +91,15 @@ def evaluate(config: GenerationConfig, options: Options) -> list[Line]:
     log_to_wandb(plan, lines, sheets, folder)
     say(f"report: {folder / 'report.html'}")
     return lines
+
+
+def _check_first_steps(plan: Plan, missing: Sequence[Chunk]) -> None:
+    """UserError for levels that a sampler cannot walk, where images are still to be drawn from them."""
+    for cell in (plan.cells[k] for k in sorted({c.cell for c in missing})):
+        try:
+            cell.sampler.check_first_step(cell.sigmas.tolist())
+        except ValueError as error:
+            raise UserError(f"samplers.{cell.sampler_name}, {cell.steps} steps: {error}") from error
 
 
 def _draw(plan: Plan, folder: Path, missing: Sequence[Chunk], options: Options, accelerator: str) -> None:
@@ -137,6 +149,7 @@ def _real(plan: Plan) -> tuple[Features, Features | None]:
         if done == total or not done % 5000:
             say(f"features of {done} of {total} real images")
 
+    assert plan.reference is not None  # the plan was made with_images
     reference = reference_features(
         plan.reference, plan.features, limit=plan.config.reference_images, on_progress=progress
     )

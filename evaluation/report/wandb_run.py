@@ -1,7 +1,7 @@
 """One evaluation as one run of Weights & Biases, where the configuration asks for it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from common.wandb_options import WandbOptions
 from evaluation.progress import say
@@ -16,10 +16,11 @@ def log_run(
 
     logged: tables as (columns, rows), pictures as paths.
     """
-    mode = WandbOptions(mode=entry.mode).resolved_mode()
+    mode = WandbOptions(mode=cast(Any, entry.mode)).resolved_mode()
     if mode == "disabled":
         return
     import wandb  # here: it takes a second, which an evaluation without it does not spend
+    from wandb.errors import Error
 
     fixed = {
         "project": entry.project,
@@ -30,8 +31,8 @@ def log_run(
         "config": config,
     }
     try:
-        run = wandb.init(**fixed, mode=mode)
-    except wandb.errors.Error as error:
+        run = wandb.init(**fixed, mode=cast(Any, mode))
+    except Error as error:
         if mode == "offline":
             raise
         mode = "offline"
@@ -39,7 +40,7 @@ def log_run(
             f"W&B cannot be reached ({' '.join(str(error).split())[:200]}): logging offline, send it later with wandb"
             " sync"
         )
-        run = wandb.init(**fixed, mode=mode)
+        run = wandb.init(**fixed, mode=cast(Any, mode))
     run.log(
         {
             name: wandb.Image(str(v)) if isinstance(v, Path) else wandb.Table(columns=v[0], data=v[1])

@@ -3,7 +3,7 @@ begin again beside the others.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class IndependentAdam(torch.optim.Optimizer):
         moved = list(torch.cat(counts).to(params[0].device).unbind())
         adam(
             [share(p) for p in params],
-            [share(p.grad) for p in params],
+            [share(cast(Tensor, p.grad)) for p in params],
             [share(s["first"]) for s in states],
             [share(s["second"]) for s in states],
             [],

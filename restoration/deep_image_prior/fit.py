@@ -72,7 +72,7 @@ class DIPFit:
         self.z = self._input().to(y)
         # a tenth faster; grouped convolutions would copy
         if len(y) == 1 and y.device.type == "cpu" and y.dtype == torch.float32:
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's overloads leave it out)
             self.z = self.z.contiguous(memory_format=torch.channels_last)
         self.watch = stopping.watch(measurement, random=random, iterations=settings.iterations)
         self.terms = [t.begin(measurement, random=random, iterations=settings.iterations) for t in terms]
@@ -229,7 +229,7 @@ class DIPFit:
             value = state[name]
             setattr(self, name, value.to(self.z.device) if isinstance(value, Tensor) else value)
         self.history = history_on(state["history"], self.z.device)
-        self.network.copy_from([v.to(self.z.device) for v in state["parameters"]], range(len(self.rows)))
+        self.network.copy_from([v.to(self.z.device) for v in state["parameters"]], list(range(len(self.rows))))
         checked = state["checked"]
         self._checked = (
             None

@@ -3,7 +3,7 @@ notebooks.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from common.errors import UserError
 from degradations.base import Operator
@@ -14,7 +14,7 @@ InputKind = Literal["uniform", "normal", "meshgrid"]
 
 #: (preset of the network, further settings) by task. jitter in units of the input, which has standard deviation 0.06
 #: ("uniform").
-TASKS: dict[str, tuple[str, dict]] = {
+TASKS: dict[str, tuple[Any, dict[str, Any]]] = {
     "denoising": ("denoising", {"iterations": 3000, "jitter": 1 / 30}),
     "super_resolution_x4": ("denoising", {"iterations": 2000, "jitter": 0.03}),
     "super_resolution_x8": ("denoising", {"iterations": 4000, "jitter": 0.05}),

@@ -98,7 +98,7 @@ def test_restore_scales_an_adapter(files, tmp_path, monkeypatch, capsys):
     prior, one, two = files
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "in.png")
 
-    def run(*words) -> tuple[int, str]:
+    def run(*words) -> tuple[int | str | None, str]:
         fixed = ["restore.py", tmp_path / "in.png", "--sigma_255", "40", "--output", tmp_path / "out"]
         monkeypatch.setattr(sys, "argv", [str(w) for w in (*fixed, *words)])
         with pytest.raises(SystemExit) as outcome:

@@ -10,7 +10,7 @@ from common.errors import UserError, nearest, run_cli
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def ended(main, capsys) -> tuple[int, str]:
+def ended(main, capsys) -> tuple[int | str | None, str]:
     with pytest.raises(SystemExit) as end:
         run_cli(main)
     return end.value.code, capsys.readouterr().err

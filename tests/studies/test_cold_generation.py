@@ -51,7 +51,7 @@ def run(monkeypatch, capsys, tmp_path):
         key="classifier",
     )
 
-    def call(path: Path, *words: object) -> tuple[int, str]:
+    def call(path: Path, *words: object) -> tuple[int | str | None, str]:
         fixed = [
             "--prior",
             path,

@@ -23,9 +23,9 @@ GRIDS = {
 }
 
 
-def end_point_error(sampler: Sampler, levels: torch.Tensor) -> float:
+def end_point_error(sampler: Sampler, sigmas: torch.Tensor) -> float:
     denoiser = gaussian()
-    levels = levels.tolist()
+    levels = sigmas.tolist()
     start = x = levels[0] * normal(5, *SHAPE)
     predict, memory = predictor(denoiser, clip=False), sampler.start([*levels, 0.0])
     for sigma, sigma_next in pairwise(levels):
