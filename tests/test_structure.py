@@ -1,4 +1,4 @@
-"""The house: which room may import which, no circles, Lightning only where it belongs; from the source of every file."""
+"""The house: which room may import which, no circles, Lightning only where it belongs; from the source of all files."""
 
 import ast
 from pathlib import Path
