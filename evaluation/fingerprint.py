@@ -29,6 +29,9 @@ _NO_INFLUENCE = frozenset(
     }
 )
 
+# Options of terms beside a deep image prior that the parser turned from 1 into 1.0.
+_FLOATS_OF_TERMS = frozenset({"weight", "beta", "learning_rate"})
+
 
 def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, precision: str) -> str:
     """A hash of all that changes the results of one cell: seed, images, task, method, the bytes of its prior and of
@@ -60,7 +63,8 @@ def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, 
     # they were in it
     if named:
         parts["files"] = named
-    parts = original(parts)  # a class that moved since gives the same results
+    # a class that moved since gives the same results
+    parts = _with_terms_as_text(original(parts))
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -77,6 +81,28 @@ def _files(value: Any, name: str = "") -> Iterator[Path]:
         yield from (
             [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
         )
+
+
+def _with_terms_as_text(value: Any) -> Any:
+    """`value` with the entries of every list `terms` as text, which is how they were hashed first: the parser had put
+    objects of its own in their place. Entries that name a file stay, because its bytes are hashed beside them.
+    """
+    if isinstance(value, dict):
+        return {
+            k: [_term_text(t) for t in v]
+            if k == "terms" and isinstance(v, list) and not any(_files(v))
+            else _with_terms_as_text(v)
+            for k, v in value.items()
+        }
+    return value
+
+
+def _term_text(value: Any, name: str = "") -> str:
+    if isinstance(value, dict):
+        return f"Namespace({', '.join(f'{k}={_term_text(v, k)}' for k, v in value.items())})"
+    if isinstance(value, str) and not name:
+        return _term_text({"class_path": value})
+    return repr(float(value) if name in _FLOATS_OF_TERMS and isinstance(value, int) else value)
 
 
 @lru_cache
