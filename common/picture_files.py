@@ -1,38 +1,43 @@
-"""A person's own picture as a file: 8 or 16 bits, grey or colour, with or without an alpha channel, read and written
-back in kind.
+"""The one reader of picture files, for every place that opens a picture, a mask or a study's image: 8 and 16 bits and
+floating point, grey and colour, with or without alpha, upright; and the writer that gives them back in kind.
+
+:mod:`common.picture_formats` says what each format means; docs/pictures.md shows what opens where.
 """
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import tifffile
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from common import png16
+from common import netpbm, png16, tiff_files
+from common.colour_tags import ColourTags
 from common.errors import UserError, disk_message
 from common.files import write_atomically
 from common.image_range import to_float
+from common.picture_decoding import ORIENTATION, read_stored, start_of
+from common.picture_formats import DEEP_GREY, MODES, PictureError, Stored
 
 LEAST_SIDE = 2
-FLOAT_RANGE = (-1.0, 2.0)  # of a floating-point picture: black is 0, white is 1, and noise goes beyond
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+Mode = Literal["grey", "colour"]
 
 
 @dataclass(frozen=True)
 class Picture:
     """image: float32 [C, H, W] in [-1, 1], C = 1 or 3. alpha: float32 [1, H, W] in [0, 1], None where the file has no
-    such channel. bits: 8 or 16, per channel.
+    such channel. bits: 8 or 16, per channel. tags: what the file says about the meaning of its levels.
 
-    A floating-point file (TIFF) counts as 16 bits; its noise may lie beyond [-1, 1].
+    A floating-point file (TIFF, PFM) counts as 16 bits; its noise may lie beyond [-1, 1].
     """
 
     image: Tensor
     alpha: Tensor | None = None
     bits: int = 8
+    tags: ColourTags = field(default_factory=ColourTags)
 
     @property
     def visible(self) -> Tensor | None:
@@ -43,45 +48,38 @@ class Picture:
         return None if shown is None or bool(shown.all()) else shown
 
 
+@dataclass(frozen=True)
+class Header:
+    """Size upright, in pixels, and the number of colour channels, 1 or 3, of a file that was not decoded."""
+
+    width: int
+    height: int
+    colours: int
+
+
 def read_picture(path: str | Path) -> Picture:
-    """A grey or colour picture of 8 bits (whatever Pillow reads), 16 bits (PNG, TIFF) or floating point (TIFF, 0 black
-    and 1 white).
+    """A grey or colour picture of 8 bits, 16 bits (PNG, TIFF, PGM, PPM, JPEG 2000) or floating point (TIFF, PFM;
+    0 black and 1 white).
 
     A palette becomes colours, black and white becomes grey, a camera's turn (EXIF) is done. UserError where the file is
-    missing, empty, a folder, no picture, an animation, in another colour space (CMYK, Lab), of one pixel's height or
-    width, or has values that are not finite.
+    missing, empty, a folder, no picture, an animation, too large, in another colour space (CMYK, Lab), of one pixel's
+    height or width, or has values that are not finite.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"'{path}' is a folder: give the path of one picture")
-    if not path.exists():
-        raise UserError(f"there is no picture at '{path}': give the path of a PNG file")
-    if path.stat().st_size == 0:
-        raise UserError(f"the picture '{path}' is empty (0 bytes): save it again")
-    try:
-        with open(path, "rb") as file:
-            start = file.read(32)
-        deep = _deep_png(path) if png16.is_png16(start) else _deep_tiff(path) if start.startswith(_TIFF) else None
-        picture = deep if deep is not None else _with_pillow(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        message = disk_message(error) if isinstance(error, OSError) else None
-        reason = f" ({error})" if isinstance(error, tifffile.TiffFileError) else ""
+    stored = _or_user_error(path)
+    planes = stored.levels.transpose(2, 0, 1)
+    if min(planes.shape[1:]) < LEAST_SIDE:
         raise UserError(
-            message
-            or f"'{path}' cannot be read as a picture, it is damaged or of an unknown format{reason}: save it as PNG"
-        ) from error
-    if min(picture.image.shape[1:]) < LEAST_SIDE:
-        raise UserError(
-            f"'{path}' has {picture.image.shape[2]}x{picture.image.shape[1]} pixels (width x height): a picture needs"
-            " at least 2x2"
+            f"'{path}' has {planes.shape[2]}x{planes.shape[1]} pixels (width x height): a picture needs at least 2x2"
         )
-    if not torch.isfinite(picture.image).all():
-        count = int((~torch.isfinite(picture.image)).any(0).sum())
-        raise UserError(
-            f"'{path}' has {count} pixel{'s' * (count > 1)} of NaN or infinite value: replace them, and give them as"
-            " missing by --mask FILE"
-        )
-    return picture
+    if stored.levels.dtype == np.uint8:
+        image = to_float(torch.from_numpy(np.ascontiguousarray(planes)))
+        alpha = None if stored.alpha is None else torch.from_numpy(stored.alpha[None].copy()).float() / 255
+        return Picture(image, alpha, 8, stored.tags)
+    shares = np.ascontiguousarray(planes, np.float64) / stored.white
+    alpha = None if stored.alpha is None else (stored.alpha[None] / stored.white).astype(np.float32).clip(0, 1)
+    image = torch.from_numpy(shares).mul(2).sub(1).float()
+    return Picture(image, None if alpha is None else torch.from_numpy(alpha), 16, stored.tags)
 
 
 def read_opaque(path: str | Path) -> Tensor:
@@ -94,120 +92,94 @@ def read_opaque(path: str | Path) -> Tensor:
     return picture.image
 
 
+def read_8_bits(path: str | Path, mode: Mode, *, first: bool = False, other_colours: bool = False) -> Image.Image:
+    """A picture as Pillow's, in mode L or RGB: transparency on white, more bits rounded to 8, colour to grey by ITU-R
+    601 luma. PictureError, or what the disk says, where it cannot be read.
+
+    Args:
+        mode: grey or colour.
+        first: of an animation or several pages the first picture is taken, rather than refused.
+        other_colours: CMYK and the like are turned into RGB, rather than refused.
+    """
+    stored = read_stored(Path(path), first=first, other_colours=other_colours, with_tags=False)
+    levels = _rounded(stored.levels)
+    if stored.alpha is not None:
+        levels = np.concatenate([levels, _rounded(stored.alpha)[..., None]], -1)
+    picture = Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+    if stored.alpha is not None:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("L" if mode == "grey" else "RGB")
+
+
+def read_header(path: str | Path) -> Header:
+    """Size and colours of a file as :func:`read_8_bits` with first and other_colours gives them, without decoding."""
+    path = Path(path)
+    start = start_of(path)
+    if start.startswith(tiff_files.STARTS):
+        page, _ = tiff_files.read_tiff(path, first=True, other_colours=True, header=True)
+        if page.colours is not None:
+            return Header(page.width, page.height, page.colours)
+        with Image.open(path) as opened:
+            opened.seek(page.number)
+            return Header(page.width, page.height, 1 if _is_grey(opened) else 3)
+    deep = netpbm.shape_of(start)
+    if deep is not None:
+        return Header(*deep)
+    with Image.open(path) as opened:
+        width, height = opened.size
+        if opened.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # they lie on their side
+            width, height = height, width
+        return Header(width, height, 1 if _is_grey(opened) else 3)
+
+
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a PNG of picture.bits, atomically; values are clipped to [-1, 1] and rounded, alpha is written where there
-    is one.
+    is one, and so is what says what the levels mean.
+
+    A grey picture with a profile of RGB is written with three equal channels: in a grey PNG the profile would be wrong.
     """
-    planes = [picture.image.float().clamp(-1, 1).add(1).div(2)]
+    image = picture.image
+    if len(image) == 1 and picture.tags.channels == 3:
+        image = image.expand(3, -1, -1)
+    planes = [image.float().clamp(-1, 1).add(1).div(2)]
     planes += [] if picture.alpha is None else [picture.alpha.float().clamp(0, 1)]
     levels = (torch.cat(planes).cpu().double() * (2**picture.bits - 1)).round().permute(1, 2, 0).contiguous().numpy()
     if picture.bits == 16:
-        write_atomically(path, png16.encode(levels.astype(np.uint16)))
-        return
-    buffer = io.BytesIO()
-    array = levels.astype(np.uint8)
-    Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(buffer, format="PNG", optimize=True)
-    write_atomically(path, buffer.getvalue())
-
-
-def _with_pillow(path: Path) -> Picture:
-    """8 bits a channel."""
-    with Image.open(path) as opened:
-        frames = getattr(opened, "n_frames", 1)
-        if frames > 1:
-            raise UserError(f"'{path}' holds {frames} pictures (an animation or pages): save one of them as PNG")
-        picture = ImageOps.exif_transpose(opened)
-        picture.load()
-    if picture.mode.startswith(("I", "F")):
-        raise UserError(
-            f"'{path}' has more than 8 bits a pixel in a format other than PNG and TIFF (Pillow mode {picture.mode}):"
-            " save it as PNG"
-        )
-    if picture.has_transparency_data:
-        picture = picture.convert("LA" if picture.mode in ("L", "LA", "La") else "RGBA")
-    if picture.mode in ("1", "P"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
-        raise UserError(f"'{path}' is in the colour mode {picture.mode}: save it in grey or RGB")
-    pixels = np.array(picture)
-    pixels = torch.from_numpy(pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    colours = {1: 1, 2: 1, 3: 3, 4: 3}[len(pixels)]
-    return Picture(to_float(pixels[:colours]), pixels[colours:].float() / 255 if len(pixels) > colours else None, 8)
-
-
-def _deep_png(path: Path) -> Picture:
-    """16 bits a channel. UserError with the decoder's reason."""
-    try:
-        pixels = png16.decode(path.read_bytes())
-    except ValueError as error:
-        reason = str(error)
-        raise UserError(
-            f"'{path}' cannot be read as a picture: {reason}{'' if ':' in reason else ', save it again'}"
-        ) from error
-    with Image.open(path) as opened:
-        turn = opened.getexif().get(0x0112, 1)
-    return _turned(_deep(pixels.transpose(2, 0, 1).astype(np.float64) / 65535, path), turn)
-
-
-def _deep_tiff(path: Path) -> Picture | None:
-    """16 bits or floating point; None where it has 8 bits, which Pillow knows with all their colour spaces."""
-    with tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        if page.bitspersample <= 8:
-            return None
-        if len(file.pages) > 1:
-            raise UserError(f"'{path}' holds {len(file.pages)} pictures (pages): save one of them as PNG")
-        if page.photometric not in (0, 1, 2) or page.dtype is None or page.dtype.kind not in "uf":
-            kind = getattr(page.photometric, "name", page.photometric)
-            raise UserError(
-                f"'{path}' is a TIFF of kind {kind}, {page.dtype}: save it in grey or RGB with 8 or 16 bits"
-            )
-        if page.dtype.kind == "u" and page.dtype.itemsize != 2:
-            raise UserError(f"'{path}' has {page.bitspersample} bits a channel: save it with 8 or 16 bits")
-        if 1 in page.extrasamples:
-            raise UserError(
-                f"the colours of '{path}' are multiplied with its alpha channel: save it as PNG, which keeps them apart"
-            )
-        try:
-            pixels = page.asarray()
-        except ValueError as error:  # a compression that needs a library which is not here
-            raise UserError(
-                f"'{path}' cannot be read ({' '.join(str(error).split())}): save it without compression, or as PNG"
-            ) from error
-        axes, turn, white = page.axes, page.tags.valueof(274, 1), page.photometric == 0
-    if axes not in ("YX", "YXS", "SYX"):
-        raise UserError(f"'{path}' is a TIFF with the axes {axes}: save one grey or RGB picture")
-    pixels = pixels[None] if axes == "YX" else pixels if axes == "SYX" else pixels.transpose(2, 0, 1)
-    if pixels.dtype.kind == "u":
-        pixels = pixels.astype(np.float64) / 65535
+        data = png16.encode(levels.astype(np.uint16))
     else:
-        seen = pixels[np.isfinite(pixels)]
-        if seen.size and not FLOAT_RANGE[0] <= seen.min() <= seen.max() <= FLOAT_RANGE[1]:
-            raise UserError(
-                f"'{path}' has floating-point values from {seen.min():g} to {seen.max():g}: scale them so that 0 is"
-                " black and 1 is white"
-            )
-    if white:
-        pixels[:1] = 1 - pixels[:1]
-    return _turned(_deep(pixels, path), int(turn))
+        buffer, array = io.BytesIO(), levels.astype(np.uint8)
+        Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).save(buffer, format="PNG", optimize=True)
+        data = buffer.getvalue()
+    write_atomically(path, png16.with_chunks(data, picture.tags.for_png(len(image))))
 
 
-def _deep(planes: np.ndarray, path: Path) -> Picture:
-    """[C, H, W] with 0 black and 1 white, alpha last where there are two or four."""
-    if len(planes) not in (1, 2, 3, 4):
-        raise UserError(f"'{path}' has {len(planes)} channels: save it in grey or RGB")
-    colours = 1 if len(planes) < 3 else 3
-    image = torch.from_numpy(np.ascontiguousarray(planes[:colours], np.float64)).mul(2).sub(1).float()
-    alpha = torch.from_numpy(np.ascontiguousarray(planes[colours:], np.float32)) if len(planes) > colours else None
-    return Picture(image, alpha, 16)
+def _or_user_error(path: Path) -> Stored:
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder: give the path of one picture")
+    if not path.exists():
+        raise UserError(f"there is no picture at '{path}': give the path of a PNG file")
+    if path.stat().st_size == 0:
+        raise UserError(f"the picture '{path}' is empty (0 bytes): save it again")
+    try:
+        return read_stored(path)
+    except PictureError as error:
+        raise UserError(f"'{path}' {error.predicate}") from error
+    except OSError as error:
+        raise UserError(disk_message(error) or f"'{path}' cannot be read ({error.strerror})") from error
 
 
-def _turned(picture: Picture, orientation: int) -> Picture:
-    """Upright, from the orientation 1..8 of EXIF and TIFF: 5 to 8 have rows and columns exchanged."""
+def _rounded(levels: np.ndarray) -> np.ndarray:
+    """uint8 of the same shape: the nearest of 256 levels."""
+    if levels.dtype == np.uint8:
+        return levels
+    if levels.dtype == np.uint16:
+        return ((levels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return (levels.clip(0, 1) * 255).round().astype(np.uint8)
 
-    def turn(x: Tensor) -> Tensor:
-        x = x.mT if orientation in (5, 6, 7, 8) else x
-        x = x.flip(-1) if orientation in (2, 3, 6, 7) else x
-        return (x.flip(-2) if orientation in (3, 4, 7, 8) else x).contiguous()
 
-    return replace(picture, image=turn(picture.image), alpha=None if picture.alpha is None else turn(picture.alpha))
+def _is_grey(opened: Image.Image) -> bool:
+    if opened.mode == "P":
+        palette = np.asarray(opened.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    return opened.mode in DEEP_GREY or MODES.get(opened.mode) in ("L", "LA")

@@ -10,6 +10,8 @@ import numpy as np
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # colour type of the header: channels, alpha last
 _COLOUR_TYPE = {channels: kind for kind, channels in _CHANNELS.items()}
+#: The seven passes of interlacing: first row and column, and the distance to the next ones.
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 def is_png16(data: bytes) -> bool:
@@ -37,12 +39,31 @@ def encode(pixels: np.ndarray) -> bytes:
     )
 
 
+def with_chunks(data: bytes, chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """The bytes of a PNG with more chunks (name, content) behind its header, where those about colour belong."""
+    behind = len(SIGNATURE) + 25
+    return data[:behind] + b"".join(_chunk(name, content) for name, content in chunks) + data[behind:]
+
+
+def chunks_before_pixels(data: bytes) -> dict[bytes, bytes]:
+    """Content by name of the chunks in front of the first IDAT; those that are cut off or damaged are left out."""
+    found: dict[bytes, bytes] = {}
+    at = len(SIGNATURE)
+    while at + 12 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
+        (length,), name = struct.unpack(">I", data[at : at + 4]), data[at + 4 : at + 8]
+        content, check = data[at + 8 : at + 8 + length], data[at + 8 + length : at + 12 + length]
+        if check == struct.pack(">I", zlib.crc32(name + content)):
+            found.setdefault(name, content)
+        at += 12 + length
+    return found
+
+
 def decode(data: bytes) -> np.ndarray:
     """uint16 [H, W, C] of the bytes of a PNG with 16 bits a channel, the inverse of :func:`encode`; a transparent
     colour (tRNS) becomes an alpha channel.
 
-    ValueError, with the reason, where it is damaged or interlaced. Source: PNG specification, third edition, sections
-    5, 9 and 11.3.1.
+    ValueError, with the reason, where it is damaged. Source: PNG specification, third edition, sections 5, 8, 9 and
+    11.3.1.
     """
     chunks = _chunks(data)
     width, height, bits, kind, compression, filtering, interlaced = struct.unpack(
@@ -50,20 +71,24 @@ def decode(data: bytes) -> np.ndarray:
     )
     if bits != 16 or kind not in _CHANNELS or compression or filtering or not width or not height:
         raise ValueError("its header is damaged")
-    if interlaced:
-        raise ValueError("it is interlaced: save it without interlacing")
     channels = _CHANNELS[kind]
-    wanted = height * (1 + 2 * width * channels)
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(len(range(top, height, down)), len(range(left, width, across))) for top, left, down, across in passes]
+    lengths = [rows * (1 + 2 * columns * channels) if columns else 0 for rows, columns in sizes]
     unpack = zlib.decompressobj()
     try:
-        raw = unpack.decompress(chunks.get(b"IDAT", b""), wanted + 1)
+        raw = unpack.decompress(chunks.get(b"IDAT", b""), sum(lengths) + 1)
     except zlib.error as error:
         raise ValueError("its data are damaged") from error
-    if len(raw) != wanted:
+    if len(raw) != sum(lengths):
         raise ValueError("its data are not as long as its size asks for")
-    filtered = np.frombuffer(raw, np.uint8).reshape(height, -1)
-    rows = _unfilter(filtered[:, 0], filtered[:, 1:].reshape(height, width, 2 * channels))
-    pixels = np.frombuffer(rows.tobytes(), ">u2").reshape(height, width, channels).astype(np.uint16)
+    pixels, at = np.zeros((height, width, channels), np.uint16), 0
+    for (top, left, down, across), (rows, columns), length in zip(passes, sizes, lengths, strict=True):
+        if length:
+            filtered = np.frombuffer(raw[at : at + length], np.uint8).reshape(rows, -1)
+            whole = _unfilter(filtered[:, 0], filtered[:, 1:].reshape(rows, columns, 2 * channels))
+            pixels[top::down, left::across] = np.frombuffer(whole.tobytes(), ">u2").reshape(rows, columns, channels)
+        at += length
     if b"tRNS" in chunks and kind in (0, 2):
         clear = np.frombuffer(chunks[b"tRNS"], ">u2")[:channels]
         alpha = np.where((pixels == clear).all(-1, keepdims=True), 0, 65535).astype(np.uint16)

@@ -1,26 +1,32 @@
 """The user's own pictures: a folder of files of any size and format that Pillow reads."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from common.errors import UserError
 from datamodules.base import ImageDataModule
 from datamodules.file_store import Files
-from datamodules.pictures import CHANNELS, Fit, Mode, find_pictures
+from datamodules.pictures import CHANNELS, Fit, Mode, list_pictures
 from datamodules.read_files import mode_of, read_files
 from datamodules.split import held_out_by_name
 from datamodules.store import ImageSet, ImageStore, everything
+
+#: Names of sub-folders that look as if they meant something: without the options they mean nothing.
+PARTS = ("train", "training", "val", "valid", "validation", "test", "testing", "mask", "masks")
 
 
 class ImageFolder(ImageDataModule):
     """Pictures of a folder and all folders in it, in natural order; the index is the position in that order, among all
     files.
 
-    Transparent pictures are laid on white, 16 bits reduced to 8, EXIF orientation is applied, the first picture of
-    several in a file is taken, hidden files are passed over. Labels are -1. Pictures of unequal size need
-    ``batch_size: 1`` in training. Other options: :class:`ImageDataModule`.
+    Transparent pictures are laid on white, 16 bits and floating point rounded to 8, EXIF orientation is applied, the
+    first full picture of several in a file is taken. What is passed over (other files, hidden ones, further links to
+    the same file) is said once, with counts. Which formats: docs/pictures.md. Labels are -1. Pictures of unequal
+    size need ``batch_size: 1`` in training. Other options: :class:`ImageDataModule`.
 
     Args:
         folder: absolute, or relative to the current folder, or else to `data_dir`.
@@ -150,7 +156,8 @@ class ImageFolder(ImageDataModule):
                     f"folder '{folder}' is missing: give it absolute, or relative to the current one or to "
                     f"'{self.data_dir}'"
                 )
-            found = find_pictures(folder)
+            listing = list_pictures(folder)
+            found = listing.pictures
             if part == "train" and self.test_folder is not None and name is None:
                 found = [path for path in found if not path.is_relative_to(self.test_folder)]
             if not found:
@@ -159,4 +166,19 @@ class ImageFolder(ImageDataModule):
                     f"another folder"
                 )
             self._files[part] = Files.of(folder, found)
+            for remark in (listing.remark(folder), _parts_remark(folder, found, name)):
+                if remark is not None:
+                    rank_zero_info(remark)
         return self._files[part]
+
+
+def _parts_remark(folder: Path, found: list[Path], named: str | None) -> str | None:
+    """What sub-folders named train, val, test or masks mean where no option names them; None where there are none."""
+    counts = Counter(path.parts[0] for path in found if len(path.parts) > 1 and path.parts[0].lower() in PARTS)
+    if not counts or named is not None:
+        return None
+    names = ", ".join(f"'{name}' ({count})" for name, count in counts.items())
+    return (
+        f"'{folder}': the pictures in {names} are taken like all others: a sub-folder's name means nothing by itself,"
+        " data.train and data.test name those of the training and the test part"
+    )

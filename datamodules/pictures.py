@@ -1,23 +1,20 @@
-"""One picture file to uint8 pixels: any format and mode that Pillow reads, resized with a filter that does
-not alias.
-"""
+"""Picture files of a folder: which there are, and each as uint8 pixels, resized with a filter that does not alias."""
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-Mode = Literal["grey", "colour"]
+from common.picture_files import Mode, read_8_bits, read_header
+from common.picture_formats import extensions
+
 CHANNELS = {"grey": 1, "colour": 3}
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-# registered, but stubs or no pixels of their own
-_NOT_PICTURES = frozenset({"BUFR", "EPS", "FITS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 
 
 @dataclass(frozen=True)
@@ -56,25 +53,74 @@ class Fit:
         return picture
 
 
-def extensions() -> frozenset[str]:
-    """Lower-case file endings (with the dot) of the formats that this Pillow opens."""
-    return frozenset(e for e, f in Image.registered_extensions().items() if f in Image.OPEN and f not in _NOT_PICTURES)
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds: the paths of its pictures, relative to it, in natural order; what was passed over, by ending
+    ("hidden", "linked again" for other reasons), with counts.
+    """
+
+    pictures: list[Path]
+    passed_over: Counter[str]
+
+    def remark(self, folder: Path) -> str | None:
+        """What was passed over in one line, None where nothing was."""
+        if not self.passed_over:
+            return None
+        counts = ", ".join(f"{count} {ending}" for ending, count in sorted(self.passed_over.items()))
+        return f"'{folder}': {len(self.pictures)} pictures; passed over: {counts}"
+
+
+def list_pictures(folder: Path) -> Listing:
+    """All pictures in a folder and below it, in natural order (2 before 10), without hidden ones; a file that is linked
+    several times counts once, by its own name where that is in the folder.
+    """
+    endings, passed_over, visited = extensions(), Counter[str](), set()
+    found: list[tuple[Path, os.DirEntry]] = []
+    todo = [folder]
+    while todo:
+        place = todo.pop()
+        real = os.path.realpath(place)
+        if real in visited:  # a link may lead back upwards
+            continue
+        visited.add(real)
+        try:
+            entries = list(os.scandir(place))
+        except PermissionError:
+            passed_over["folders without permission"] += 1
+        else:
+            for entry in entries:
+                if entry.is_dir():
+                    todo += [] if entry.name.startswith((".", "__MACOSX")) else [Path(entry.path)]
+                elif (ending := Path(entry.name).suffix.lower()) not in endings:
+                    passed_over.update([] if entry.name.startswith(".") else [ending or "without an ending"])
+                elif entry.name.startswith("."):
+                    passed_over["hidden"] += 1
+                else:
+                    found.append((place.relative_to(folder) / entry.name, entry))
+    found.sort(key=lambda item: (item[1].is_symlink(), natural_key(item[0])))
+    pictures, files = [], set()
+    for path, entry in found:
+        identity = _identity(entry)
+        if identity is not None and identity in files:
+            passed_over["linked again"] += 1
+        else:
+            files.add(identity)
+            pictures.append(path)
+    return Listing(sorted(pictures, key=natural_key), passed_over)
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Paths relative to `folder` of all pictures in it and below it, in natural order (2 before 10), without hidden
-    ones.
-    """
-    endings, found, visited = tuple(extensions()), [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        # a link may lead back upwards
-        folders[:] = [] if real in visited else [f for f in folders if not f.startswith((".", "__MACOSX"))]
-        if real not in visited:
-            visited.add(real)
-            here = Path(place).relative_to(folder)
-            found += [here / name for name in names if name.lower().endswith(endings) and not name.startswith(".")]
-    return sorted(found, key=natural_key)
+    """The pictures of :func:`list_pictures`."""
+    return list_pictures(folder).pictures
+
+
+def _identity(entry: os.DirEntry) -> tuple[int, int] | None:
+    """The same for two names of one file; None for a link that leads nowhere, which is named when it is opened."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if status.st_ino else None
 
 
 def natural_key(path: Path) -> tuple:
@@ -86,49 +132,22 @@ def natural_key(path: Path) -> tuple:
     return tuple(pieces(part) for part in path.parts), path.as_posix()
 
 
-def header(path: Path) -> tuple[int, int, str]:
-    """(width, height, Pillow mode) as shown upright, read without decoding."""
-    with Image.open(path) as picture:
-        width, height = picture.size
-        if picture.getexif().get(0x0112, 1) >= 5:  # EXIF orientations 5 to 8 lie on their side
-            width, height = height, width
-        return width, height, "LA" if picture.mode == "P" and _grey_palette(picture) else picture.mode
+def header(path: Path) -> tuple[int, int, Mode]:
+    """(width, height, mode as stored) upright, read without decoding."""
+    found = read_header(path)
+    return found.width, found.height, "grey" if found.colours == 1 else "colour"
 
 
 def decode(path: Path, mode: Mode, fit: Fit) -> Tensor:
     """Pixels uint8 [C, H, W] of a file: upright, on white where it is transparent, 16 bits reduced to 8, in grey or
-    colour, fitted.
+    colour, fitted. Of several pictures in a file the first is taken, other colour spaces become RGB.
 
-    Raises whatever Pillow raises where the file is broken.
+    PictureError, or what the disk says, where the file is broken.
     """
-    with Image.open(path) as picture:
-        picture = convert(ImageOps.exif_transpose(picture), mode)
-    return to_tensor(fit(picture))
+    return to_tensor(fit(read_8_bits(path, mode, first=True, other_colours=True)))
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
     """uint8 [C, H, W] of a picture in mode L or RGB."""
     pixels = torch.from_numpy(np.array(picture))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
-
-
-def convert(picture: Image.Image, mode: Mode) -> Image.Image:
-    """A picture of any mode in mode L or RGB: transparency on white, 16 bits as round(v / 257), colour to grey by ITU-R
-    601 luma.
-    """
-    if picture.mode == "F":
-        raise ValueError("32-bit floating-point pictures have no fixed range; save it with 8 or 16 bits")
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("a grey picture with values outside of 0..65535")
-        picture = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("L" if mode == "grey" else "RGB")
-
-
-def _grey_palette(picture: Image.Image) -> bool:
-    palette = np.asarray(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-    return bool((palette == palette[:, :1]).all())

@@ -158,7 +158,12 @@ class RestorationData(RunData):
         shown = ", ".join(map(str, map(list, sizes[:3]))) + (
             f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else ""
         )
-        return f"{type(self).__name__}, {_count(self.items)} of {shown}"
+        missing = ""
+        if any(item.known is not None for item in self.items):
+            pixels = sum(item.image[0].numel() for item in self.items)
+            known = sum(item.image[0].numel() if item.known is None else int(item.known.sum()) for item in self.items)
+            missing = f", {100 * (1 - known / pixels):.1f} % of the pixels are missing"
+        return f"{type(self).__name__}, {_count(self.items)} of {shown}{missing}"
 
     def sharing(self, processes: int) -> str:
         most = self.batch_per_process(processes)

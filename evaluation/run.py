@@ -14,6 +14,7 @@ from rich.table import Table
 from common.errors import UserError
 from common.files import require_writable_folder, write_atomically
 from common.renamed import modernised
+from degradations.given_mask import masks_in
 from evaluation.cells import Cell, estimate, make_cells, refuse, size_warnings
 from evaluation.config import Config
 from evaluation.distribution import few_images, update_distances
@@ -91,6 +92,7 @@ def dry_run(config: Config, options: Options) -> None:
             f"about {duration(sum(known) / options.devices)} for the methods with a network, on {options.devices} x"
             f" {plan.device.type}"
         )
+    _say_what_is_missing(plan)
     for warning in [*size_warnings(plan), *plan.metrics.missing.values(), *few_images(plan)]:
         say(f"warning: {warning}")
     refuse(cells, skip=config.skip_unsupported)
@@ -104,6 +106,7 @@ def evaluate(config: Config, options: Options) -> Results:
     plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder), _plain_warnings():
+        _say_what_is_missing(plan)
         for warning in [*plan.metrics.missing.values(), *few_images(plan)]:
             say(f"warning: {warning}")
         if options.metrics_only:
@@ -197,6 +200,13 @@ def _in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:
     if ordered != rows:
         write_rows(folder / "rows.csv", ordered, plan.metrics.row_columns)
     return _own(ordered, plan)
+
+
+def _say_what_is_missing(plan: Plan) -> None:
+    """The share of missing pixels of each mask that was given as a file."""
+    for task in plan.tasks.values():
+        for mask in masks_in(task.degradation):
+            say(f"{task.name}: {100 * mask.missing:.1f} % of the pixels are missing in the mask '{mask.path}'")
 
 
 def _same_fingerprints(plan: Plan, rows: list[Row], folder: Path) -> None:

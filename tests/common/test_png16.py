@@ -87,7 +87,7 @@ def test_a_transparent_colour_becomes_an_alpha_channel():
     assert (found[..., 3] == 0).sum() == 1 and found[1, 2, 3] == 0 and set(found[..., 3].ravel().tolist()) == {0, 65535}
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "short", "interlaced", "filter", "header"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "short", "passes", "filter", "header"])
 def test_damage(damage):
     pixels = random(4, 4, 3)
     data = png16.encode(pixels)
@@ -98,14 +98,14 @@ def test_damage(damage):
     elif damage == "short":
         header = data[: 8 + 25]
         data = header + chunk(b"IDAT", zlib.compress(b"\0" * 50)) + chunk(b"IEND", b"")
-    elif damage == "interlaced":
+    elif damage == "passes":  # said to be interlaced, with the rows of a picture that is not
         data = by_hand(pixels, [0] * 4, interlaced=1)
     elif damage == "filter":
         header = data[: 8 + 25]
         data = header + chunk(b"IDAT", zlib.compress(b"\5" + b"\0" * (4 * 25 - 1))) + chunk(b"IEND", b"")
     else:
         data = png16.SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 3, 0, 0, 0)) + data[33:]
-    with pytest.raises(ValueError, match="interlaced" if damage == "interlaced" else "damaged|not as long"):
+    with pytest.raises(ValueError, match=r"damaged|not as long"):
         png16.decode(data)
 
 

@@ -76,7 +76,7 @@ def test_exif_orientation(tmp_path):
 
 def test_values_without_a_range_are_refused(tmp_path):
     with pytest.raises(ValueError, match="floating-point"):
-        decode(saved(tmp_path, Image.fromarray(np.ones((2, 2), np.float32)), "a.tif"), "grey", Fit())
+        decode(saved(tmp_path, Image.fromarray(np.full((2, 2), 77, np.float32)), "a.tif"), "grey", Fit())
 
 
 FITS = [Fit(shorter=16, square=16), Fit(square=16), Fit(shorter=16), Fit(shorter=16, square=9), Fit(least=16), Fit()]

@@ -141,7 +141,7 @@ def test_mistakes_are_one_sentence(folder, tmp_path):
         "limit must be": {"path": one, "limit": 0},
         "mode must be": {"path": one, "mode": "blue"},
     }
-    Image.fromarray(np.full((20, 24), 255, np.uint8)).save(tmp_path / "white.png")
+    Image.fromarray(np.where(np.eye(20, 24), 0, 255).astype(np.uint8)).save(tmp_path / "white.png")
     for words, options in mistakes.items():
         with pytest.raises(UserError) as error:
             UserImages(**options).measurement([0])

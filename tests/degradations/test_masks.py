@@ -117,9 +117,9 @@ def test_given_mask_refuses(tmp_path: Path):
     Image.fromarray(np.ones((4, 4), dtype=np.uint8)).save(tmp_path / "ones.png")  # 0 and 1 instead of 0 and 255
     with pytest.raises(UserError, match="no white pixel"):
         GivenMask(path=str(tmp_path / "ones.png"))
-    Image.fromarray(np.full((4, 6), 255, dtype=np.uint8)).save(tmp_path / "white.png")
+    Image.fromarray(np.where(np.eye(4, 6), 0, 255).astype(np.uint8)).save(tmp_path / "holes.png")
     with pytest.raises(UserError, match=r"6x4.*32x28"):
-        GivenMask(path=str(tmp_path / "white.png")).operator_for((1, 28, 32), [0], RandomStreams(0))
+        GivenMask(path=str(tmp_path / "holes.png")).operator_for((1, 28, 32), [0], RandomStreams(0))
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ def test_mask_operator_refuses():
 
 
 def test_a_mask_of_16_bits_is_split_in_the_middle(tmp_path):
-    levels = np.array([[0, 200, 32767], [32768, 40000, 65535]], np.uint16)
+    levels = np.array([[0, 200, 32767], [32768, 40000, 65535], [0, 300, 65000], [65535, 65535, 0]], np.uint16)
     Image.fromarray(levels).save(tmp_path / "deep.png")
-    operator = GivenMask(path=str(tmp_path / "deep.png")).bind({}, (1, 2, 3))
-    assert operator.mask[0, 0].tolist() == [[0, 0, 0], [1, 1, 1]]
+    operator = GivenMask(path=str(tmp_path / "deep.png")).bind({}, (1, 4, 3))
+    assert operator.mask[0, 0].tolist() == [[0, 0, 0], [1, 1, 1], [0, 0, 1], [1, 1, 0]]
 
 
 def test_place_is_checked_by_its_type():
