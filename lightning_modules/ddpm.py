@@ -1,8 +1,9 @@
 """Trains a diffusion prior: Ho et al. 2020 (2006.11239) and its variants by config."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -12,11 +13,12 @@ from common.errors import UserError
 from common.random_streams import RandomStreams
 from diffusion.assemble import assemble
 from diffusion.class_conditioning import ClassConditioning
-from diffusion.denoiser import Condition, NetworkDenoiser
+from diffusion.denoiser import Condition, DiscreteDenoiser, NetworkDenoiser
 from diffusion.drawing import draw
 from diffusion.levels import spaced_sigmas
 from diffusion.losses import check_loss, denoising_loss
 from diffusion.samplers.base import Sampler
+from diffusion.samplers.ddim import DDIM
 from diffusion.schedules import TrainingLevels
 from diffusion.variational import bound_term, chain_time, prior_bits
 from diffusion.weighting.base import Weighting
@@ -107,7 +109,7 @@ class DDPM(PriorModule):
         except ValueError as error:
             raise UserError(f"model: {error}") from error
         try:
-            self.sampling_sigmas = spaced_sigmas(self.denoiser, sampling_steps, spacing)
+            self.sampling_sigmas = sampler.suited(spaced_sigmas(self.denoiser, sampling_steps, spacing))
         except ValueError as error:
             raise UserError(f"model.sampling_steps or model.spacing does not fit: {error}") from error
         self.sampler, self.vlb_weight = sampler, vlb_weight
@@ -133,6 +135,8 @@ class DDPM(PriorModule):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
+        if stage == "predict":
+            self._check_first_step()
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and stage == "fit":
             images = datamodule.images("train")
@@ -140,6 +144,23 @@ class DDPM(PriorModule):
                 self.conditioning.check_labels(images.store.label[images.positions])
             except ValueError as error:
                 raise UserError(f"model.network does not suit {type(datamodule).__name__}: {error}") from error
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self._check_first_step()
+
+    def _check_first_step(self) -> None:
+        """Refuse levels that the sampler cannot walk; a run that goes on from before that was asked keeps its training,
+        and draws with DDIM.
+        """
+        try:
+            self.sampler.check_first_step(self.sampling_sigmas.tolist())
+        except ValueError as error:
+            message = f"model.sampling_steps or model.spacing does not fit: {error}"
+            if not self.images_seen or self.trainer.predicting:
+                raise UserError(message) from error
+            rank_zero_warn(f"{message}; until then pictures are drawn with DDIM")
+            self.sampler = DDIM()
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Tensor:
         count = (len(batch.image),)
@@ -167,11 +188,12 @@ class DDPM(PriorModule):
             # The term of t = 0 is asked of every image; of the T - 1 others each image stands for one: over the images
             # an estimate without bias.
             chosen, count = chain_time(u, self.denoiser.num_timesteps)
+            discrete = cast(DiscreteDenoiser, self.denoiser)  # no other one learns a variance
             decoder, chain = (
-                bound_term(self.denoiser, batch.image, noise, t, condition=condition)
+                bound_term(discrete, batch.image, noise, t, condition=condition)
                 for t in (torch.zeros_like(chosen), chosen)
             )
-            self.validation_bits.update(prior_bits(self.denoiser, batch.image) + decoder + count * chain)
+            self.validation_bits.update(prior_bits(discrete, batch.image) + decoder + count * chain)
 
     def on_validation_epoch_end(self) -> None:
         metrics = self.validation_losses.metrics()

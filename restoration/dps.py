@@ -65,6 +65,8 @@ class DPS(PosteriorSampler):
         super().__init__(prior=prior, steps=steps, spacing=spacing, clip=clip)
         self.scale, self.relative_scale = scale, relative_scale
         self.sampler = sampler or AncestralDDPM()
+        self.sigmas = self.sampler.suited(self.sigmas)
+        self.sampler.check_first_step(self.levels())
 
     def calls(self) -> Cost:
         """The gradient goes through the first call of each step, whatever the sampler calls afterwards."""

@@ -67,7 +67,9 @@ class SDEdit(PosteriorSampler):
         time = torch.tensor([round(start * prior.num_timesteps) - 1.0], dtype=torch.float64).clamp(min=0)
         # min: a spacing such as "leading" may begin below the level asked for.
         self.highest = min(float(prior.level_at(time)), float(self.sigmas[0]))
-        self.sigmas = below(self.sigmas, self.highest)
+        self.sigmas = self.sampler.suited(below(self.sigmas, self.highest))
+        self.sampler.check_first_step(self.sigmas.tolist())
+        self.highest = float(self.sigmas[0])
 
     def levels(self) -> list[float]:
         """From the guide, at level 0, up to the start and down again, and so on."""

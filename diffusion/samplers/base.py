@@ -1,5 +1,6 @@
 """What all samplers share: an explicit list of levels, a step from one to the next, and no hidden randomness."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.random_streams import NoiseSequence
+from common.tensor_shapes import Images
 from diffusion.denoiser import Condition, Denoiser, Prediction
 
 #: (x [B, C, H, W], sigma) -> Prediction; sigma is one number for the batch. Guidance is a function of this type around
@@ -23,7 +25,7 @@ class Step:
     must remember.
     """
 
-    x: Tensor
+    x: Images
     prediction: Prediction
     memory: Any = None
 
@@ -33,15 +35,17 @@ class Sampler(ABC):
     is the next in the list.
 
     order: order of convergence of the deterministic part in the number of steps. stochastic: whether a step asks for
-    noise. calls(n): network calls for n steps.
+    noise. calls(n): network calls for n steps. highest: a list whose next level is below it begins there at most;
+    finite for a sampler whose first step averages slopes, or extrapolates, over what lies between the two.
     """
 
     order: int
     stochastic: bool
+    highest: float = math.inf
 
     @abstractmethod
     def step(
-        self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
+        self, predict: Predict, x: Images, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
     ) -> Step:
         """One step from sigma to sigma_next < sigma for x [B, C, H, W] in x0 + sigma * noise units; memory is what the
         step before left.
@@ -53,6 +57,18 @@ class Sampler(ABC):
     def start(self, levels: Sequence[float]) -> Any:
         """The memory of the first step for a list of levels [S + 1]."""
         return None
+
+    def suited(self, sigmas: Tensor) -> Tensor:
+        """The list as this sampler walks it: sigmas [S + 1], begun at `highest` where that lies between the first two
+        levels.
+        """
+        if float(sigmas[0]) > self.highest > float(sigmas[1]):
+            sigmas = torch.cat([sigmas.new_tensor([self.highest]), sigmas[1:]])
+        return sigmas
+
+    def check_first_step(self, levels: Sequence[float]) -> None:
+        """ValueError where the first step of this list is not what the sampler's order promises."""
+        del levels
 
     def check(self, denoiser: Denoiser) -> None:
         """ValueError where the sampler needs something that the denoiser does not say."""
@@ -79,10 +95,12 @@ class Sampler(ABC):
         strictly decreasing, the last is 0. noise: needed by stochastic samplers. clip: clip every x0 to [-1, 1] and
         derive eps again. on_step(i, x0) is called after each step. Call it under torch.no_grad() unless the gradient
         through all steps is wanted. Raises ValueError for a list that is not strictly decreasing or does not end in 0,
-        and where noise is missing or the denoiser does not suit.
+        where its first step is not what the sampler promises, and where noise is missing or the denoiser does
+        not suit.
         """
         self.check(denoiser)
         levels = check_levels(sigmas)
+        self.check_first_step(levels)
         if self.stochastic and noise is None:
             raise ValueError(f"{type(self).__name__} is stochastic: give it noise=random.sequence(...)")
         predict = predictor(denoiser, condition=condition, clip=clip)

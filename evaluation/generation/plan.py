@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from checkpoints.lora.apply import adapt
 from common.build import build
 from common.errors import UserError
 from common.renamed import original
-from datamodules.base import ImageDataModule
+from datamodules.base import ImageDataModule, Split
 from datamodules.store import ImageSet
 from diffusion.autocast import Autocast
 from diffusion.class_conditioning import ClassConditioning
@@ -93,7 +94,8 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
         for steps in entry.steps:
             try:
                 sampler.check(prior.denoiser)
-                sigmas = spaced_sigmas(prior.denoiser, steps, entry.spacing)
+                spaced = spaced_sigmas(prior.denoiser, steps, entry.spacing)
+                sigmas = sampler.suited(spaced)
                 conditioning = ClassConditioning(
                     getattr(network, "num_classes", None),
                     guidance_scale=entry.guidance,
@@ -115,6 +117,8 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
                 "precision": precision,
                 "features": [features.name, features.fingerprint],
             }
+            if float(sigmas[0]) != float(spaced[0]):
+                parts["first level"] = float(sigmas[0])  # images of before, from the first level of the spacing, differ
             fingerprint = hashlib.sha256(json.dumps(original(parts), sort_keys=True).encode()).hexdigest()[:16]
             cells.append(Cell(name, steps, guided, network, sampler, sigmas, conditioning, fingerprint))
     shape = tuple(cells[0].denoiser.data_shape)
@@ -129,7 +133,7 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
     reference = real = None
     if with_images:
         data.prepare_data()
-        reference = data.images(config.reference)
+        reference = data.images(cast(Split, config.reference))
         real = data.images("test" if config.reference == "train" else "train") if config.real_images else None
         if len(reference) < 2:
             raise UserError(

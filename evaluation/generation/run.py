@@ -73,10 +73,10 @@ def evaluate(config: GenerationConfig, options: Options) -> list[Line]:
     """
     accelerator = options.resolved_accelerator()
     plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
+    _check_first_steps(plan, [c for c in chunks_of(plan) if read_chunk(plan, options.output, c) is None])
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder):
         missing = [c for c in chunks_of(plan) if read_chunk(plan, folder, c) is None]
-        _check_first_steps(plan, missing)
         write_atomically(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True))
         notes = _say_notes(plan)
         _draw(plan, folder, missing, options, accelerator)

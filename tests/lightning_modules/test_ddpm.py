@@ -211,7 +211,14 @@ VARIANTS = {
     "zero_snr": ({}, {"schedule": ZeroTerminalSNR(schedule=Linear()), "weighting": Target()}),
     "edm": (
         {},
-        {"schedule": LogNormal(), "prediction": "edm", "weighting": EDM(), "sampler": Heun(), "spacing": "karras"},
+        {
+            "schedule": LogNormal(),
+            "prediction": "edm",
+            "weighting": EDM(),
+            "sampler": Heun(),
+            "spacing": "karras",
+            "sampling_steps": 4,
+        },
     ),
     "p2": ({}, {"weighting": P2(), "prediction": "epsilon", "schedule": SigmoidAlphaBar()}),
 }
@@ -295,3 +302,21 @@ def test_contradictions_are_refused_before_training(of_network, options, match):
 def test_labels_that_the_network_has_no_row_for(tmp_path):
     with pytest.raises(UserError, match=r"Digits.*labels up to 9.*num_classes to 10, not 5"):
         tiny_trainer(tmp_path, EMA()).fit(variant(network(num_classes=5)), datamodule=tiny_digits())
+
+
+def test_levels_that_heun_cannot_walk_are_refused_and_an_old_run_goes_on(tmp_path):
+    """Heun from 80 to 2.5 in its first step: a new run is told, one that was begun before keeps its training and draws
+    with DDIM. From the cosine schedule's last level, 20291, it begins at 80.
+    """
+    options = {"schedule": LogNormal(), "prediction": "edm", "weighting": EDM(), "spacing": "karras"}
+    with pytest.raises(UserError, match=r"sampling_steps .* first step of Heun's method"):
+        tiny_trainer(tmp_path, EMA()).fit(variant(network(), sampler=Heun(), **options), datamodule=tiny_digits())
+    trainer = tiny_trainer(tmp_path, EMA(), max_steps=1)
+    trainer.fit(variant(network(), **options), datamodule=tiny_digits())
+    trainer.save_checkpoint(tmp_path / "old.ckpt")
+    old = variant(network(), sampler=Heun(), **options)
+    with pytest.warns(UserWarning, match="drawn with DDIM"):
+        tiny_trainer(tmp_path, EMA(), max_steps=2).fit(old, datamodule=tiny_digits(), ckpt_path=tmp_path / "old.ckpt")
+    assert isinstance(old.sampler, DDIM) and old.global_step == 2
+    assert variant(network(), sampler=Heun(), sampling_steps=18).sampling_sigmas[0] == 80
+    assert variant(network(), sampling_steps=18).sampling_sigmas[0] > 20000
