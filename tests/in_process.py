@@ -94,7 +94,7 @@ def _put_back(args: list[str], cwd: Path, env: Mapping[str, str]) -> Iterator[No
 def _free_run_folders() -> None:
     """Their locks go with the process, or with the last that knows them, which may be a cache of a library."""
     gc.collect()
-    for folder in (o for o in gc.get_objects() if isinstance(o, RunFolder)):
+    for folder in (o for o in gc.get_objects() if type(o) is RunFolder):  # isinstance wakes what imports late
         if folder._lock is not None:
             folder._lock.close()
 
