@@ -8,6 +8,7 @@ import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import tifffile
@@ -72,7 +73,9 @@ def _full_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     chain = [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
     full = [page for page in chain if is_full(page)]
     # some cameras keep a preview in front, and the picture behind it, as a SubIFD
-    full = full or [sub for page in chain for sub in page.pages or () if is_full(sub)]
+    if not full:
+        behind = cast(list[tifffile.TiffPage], [sub for page in chain for sub in page.pages or ()])
+        full = [page for page in behind if is_full(page)]
     return full or chain[:1]
 
 
@@ -122,6 +125,7 @@ def _through_libtiff(page: tifffile.TiffPage, file: tifffile.TiffFile) -> np.nda
     of its bytes, which loses nothing at any depth.
     """
     joined = page.samplesperpixel if page.planarconfig == 1 else 1
+    assert page.dtype is not None  # `_described` refused it
     dtype = np.dtype(f"{file.byteorder}{page.dtype.kind}{page.dtype.itemsize}")
     height, width = page.imagelength, page.imagewidth
     tall, wide = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, height), width)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Degradation, Operator, Params, Shape
 from degradations.factor import check_divides, check_factor
 from degradations.separable import sandwich
@@ -27,13 +28,13 @@ class AveragePooling(Operator):
         self.output_shape = (channels, height // factor, width // factor)
         self.description = f"average pooling x{factor}"
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return F.avg_pool2d(x, self.factor)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return self.pseudo_inverse(y) / self.factor**2
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         return y.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
 
     @property

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from common.random_streams import RandomStreams
 from common.shapes import Shape
+from common.tensor_shapes import Images, Measurements
 
 Params = dict[str, Tensor]
 
@@ -63,16 +64,16 @@ class Operator(ABC):
     threshold: float = 0.0
 
     @abstractmethod
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         """A x: [B, *input_shape] to [B, *output_shape]."""
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         """A^T y with <A x, y> = <x, A^T y>: [B, *output_shape] to [B, *input_shape]; TypeError where A is not
         linear.
         """
         raise TypeError(f"{type(self).__name__} has no adjoint: it is not linear")
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         """A^+ y, the Moore-Penrose inverse (of A truncated at `threshold`): [B, *output_shape] to [B, *input_shape]."""
         raise TypeError(f"{type(self).__name__} has no pseudo-inverse")
 

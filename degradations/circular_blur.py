@@ -7,6 +7,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.shapes import image_shape
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Degradation, Operator, Params, Shape
 from degradations.gaussian import check_blur, gaussian_taps
 
@@ -52,13 +53,13 @@ class CircularBlur(Operator):
         self.input_shape = self.output_shape = image_shape(shape)
         self.description = description
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return self._filter(self._spectrum, x)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return self._filter(self._spectrum.conj(), y)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         kept = self._magnitude > self.threshold
         return self._filter(self._spectrum.conj() * torch.where(kept, self._magnitude, torch.inf) ** -2, y)
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from common.shapes import image_shape
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Operator, Shape
 
 # Orthonormal: grey first, then two axes of colour.
@@ -34,13 +35,13 @@ class ColourMix(Operator):
         self.colour, self.threshold, self.description = float(colour), threshold, description
         self.input_shape = self.output_shape = image_shape(shape)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return self._mix(x, self.colour)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return self(y)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         return self._mix(y, 1 / self.colour if self.colour > self.threshold else 0.0)
 
     @property

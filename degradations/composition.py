@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.random_streams import RandomStreams
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Degradation, Operator, Params, Shape
 from degradations.identity import IdentityOperator
 from degradations.linear import pseudo_inverse
@@ -44,19 +45,19 @@ class ComposedOperator(Operator):
         self.threshold = max(operator.threshold for operator in operators)
         self.description = ", then ".join(_name(operator) for operator in operators)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         for operator in self.operators:
             x = operator(x)
         return x
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         if not self.linear:
             return super().adjoint(y)
         for operator in reversed(self.operators):
             y = operator.adjoint(y)
         return y
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         if not self.linear:
             return super().pseudo_inverse(y)
         first, *others = self.operators

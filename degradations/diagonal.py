@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from common.shapes import image_shape
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Operator, Shape
 
 
@@ -62,13 +63,13 @@ class Diagonal(Operator):
         self.input_shape = self.output_shape = image_shape((channels, *weights.shape[2:]))
         self.threshold, self.description = threshold, description
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return x * self._for(x)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return self(y)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         weights = self._for(y)
         return y * torch.where(self._weights.to(y.device) > self.threshold, weights, torch.inf).reciprocal()
 

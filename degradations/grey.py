@@ -7,6 +7,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.shapes import image_shape
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Degradation, Operator, Params, Shape
 
 
@@ -35,13 +36,13 @@ class GreyOperator(Operator):
         self.output_shape = (1, *shape[1:])
         self.description = f"grey from colour, weights {', '.join(f'{w:.4g}' for w in weights)}"
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return (x * self._weights.to(x)).sum(1, keepdim=True)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return y * self._weights.to(y)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         return y * (self._weights / self._square).to(y)
 
     @property

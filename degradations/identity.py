@@ -1,9 +1,9 @@
 """A = I: nothing but noise is in the way (denoising)."""
 
 import torch
-from torch import Tensor
 
 from common.shapes import image_shape
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Degradation, Operator, Params, Shape
 from degradations.diagonal import diagonal_svd
 
@@ -15,13 +15,13 @@ class IdentityOperator(Operator):
         self.input_shape = self.output_shape = image_shape(shape)
         self.description = "identity"
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return x
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return y
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         return y
 
     @property

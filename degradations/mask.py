@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from common.shapes import image_shape
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Operator
 from degradations.diagonal import check_count, diagonal_svd
 
@@ -33,14 +34,14 @@ class Mask(Operator):
         self.input_shape = self.output_shape = image_shape((channels, *mask.shape[2:]))
         self.description = description
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         check_count(self._mask, x)
         return x * self._mask.to(x)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return self(y)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         return self(y)
 
     @property

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from common.image_range import sigma_from, sigma_to_255
 from common.random_streams import RandomStreams
+from common.tensor_shapes import Images, PerImage
 from degradations.likelihood import check_index, check_misfit, sum_measured
 
 
@@ -26,7 +27,7 @@ class Noise(ABC):
         return False
 
     @abstractmethod
-    def misfit(self, y: Tensor, clean: Tensor, mask: Tensor | None = None) -> Tensor:
+    def misfit(self, y: Images, clean: Images, mask: Tensor | None = None) -> PerImage:
         """-log p(y | A x) of each image in nats, up to a constant that depends on y alone: [B], in the dtype of clean.
 
         Of the law that :meth:`add` draws, clipping and rounding included. The sum over values, computed in float64;
@@ -59,7 +60,7 @@ class Noise(ABC):
         return self.rms(y, mask).square().to(y).view(-1, *[1] * (y.ndim - 1)).expand_as(y)
 
     @abstractmethod
-    def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
+    def add(self, clean: Images, index: Sequence[int], random: RandomStreams) -> Images:
         """The noisy measurement of `clean` = A x [B, ...]; a function of (seed, image index) only."""
 
 
@@ -84,13 +85,13 @@ class GaussianNoise(Noise):
     def is_white(self) -> bool:
         return True
 
-    def misfit(self, y: Tensor, clean: Tensor, mask: Tensor | None = None) -> Tensor:
+    def misfit(self, y: Images, clean: Images, mask: Tensor | None = None) -> PerImage:
         """|y - A x|^2 / (2 sigma^2)."""
         check_misfit(y, clean, self.sigma)
         square = (y.double() - clean.double()).square()
         return (sum_measured(square, mask) / (2 * self.sigma**2)).to(clean.dtype)
 
-    def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
+    def add(self, clean: Images, index: Sequence[int], random: RandomStreams) -> Images:
         check_index(clean, index)
         if self.sigma == 0:
             return clean

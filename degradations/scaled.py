@@ -1,9 +1,9 @@
 """The operator of a blend with noise: the image at a fraction of its contrast."""
 
 import torch
-from torch import Tensor
 
 from common.shapes import image_shape
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Operator, Shape
 from degradations.diagonal import diagonal_svd
 
@@ -20,13 +20,13 @@ class Scaled(Operator):
         self.input_shape = self.output_shape = image_shape(shape)
         self.description = description
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return self.scale * x
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return self.scale * y
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         return y / self.scale
 
     @property

@@ -6,6 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Operator, Shape
 
 
@@ -66,13 +67,13 @@ class Separable(Operator):
         self.threshold = threshold
         self.description = description
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return sandwich(self._rows.matrix, x, self._columns.matrix)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return sandwich(self._rows.matrix.mT, y, self._columns.matrix.mT)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         rows, columns = self._rows, self._columns
         values = torch.outer(rows.s, columns.s)
         inverse = torch.where(values > self.threshold, values, torch.inf).reciprocal().to(y)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.image_range import sigma_to_255, to_float, to_uint8
 from common.random_streams import RandomStreams
+from common.tensor_shapes import Images, PerImage
 from degradations.likelihood import check_index, check_misfit, sum_measured
 from degradations.noise import Noise
 
@@ -35,12 +36,12 @@ class UnitNoise(Noise):
         the grey level next to v where `clip` is set.
         """
 
-    def misfit(self, y: Tensor, clean: Tensor, mask: Tensor | None = None) -> Tensor:
+    def misfit(self, y: Images, clean: Images, mask: Tensor | None = None) -> PerImage:
         check_misfit(y, clean, self.sigma)
         nats = self.nats((y.double() + 1) / 2, (clean.double() + 1) / 2)
         return sum_measured(nats, mask).to(clean.dtype)
 
-    def add(self, clean: Tensor, index: Sequence[int], random: RandomStreams) -> Tensor:
+    def add(self, clean: Images, index: Sequence[int], random: RandomStreams) -> Images:
         check_index(clean, index)
         drawn = torch.stack([self.draw((image + 1) / 2, int(i), random) for image, i in zip(clean, index, strict=True)])
         noisy = 2 * drawn.to(clean) - 1

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from common.compute import warn_of_slow_bfloat16
+from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma
 from diffusion.denoiser import Condition, Denoiser, Prediction
 
 
@@ -43,10 +44,10 @@ class Autocast(Denoiser):
         self.learns_variance, self.takes_image = denoiser.learns_variance, denoiser.takes_image
         self.takes_maps = denoiser.takes_maps
 
-    def level_at(self, time: Tensor) -> Tensor:
+    def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.denoiser.level_at(time)
 
-    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+    def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         warn_of_slow_bfloat16(x.device.type)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
             found = self.denoiser.predict(x, sigma, condition)

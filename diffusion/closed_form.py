@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from common.shapes import image_shape
+from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma
 from diffusion.denoiser import Condition, Denoiser, Prediction, expand
 from diffusion.schedules import Linear, Schedule
 
@@ -40,10 +41,10 @@ class ClosedForm(Denoiser):
         self.sigma_min, self.sigma_max = float(schedule.sigmas[0]), float(schedule.sigmas[-1])
         self.num_timesteps = len(schedule)
 
-    def level_at(self, time: Tensor) -> Tensor:
+    def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.schedule.sigma_of(time)
 
-    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+    def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         x0, eps, _ = self._posterior(*self._flat(x, sigma))
         return Prediction(x0=x0.view_as(x).to(x.dtype), eps=eps.view_as(x).to(x.dtype))
 

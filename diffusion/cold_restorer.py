@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from common.shapes import image_shape
+from common.tensor_shapes import Images
 from degradations.base import Shape
 from degradations.severity.base import SeverityFamily
 from degradations.severity.gaussian_noise import GaussianNoiseFamily
@@ -45,7 +46,7 @@ class ColdRestorer(nn.Module):
         """T of the family."""
         return self.family.severities
 
-    def predict(self, x: Tensor, severity: Tensor | int, condition: Condition | None = None) -> Tensor:
+    def predict(self, x: Images, severity: Tensor | int, condition: Condition | None = None) -> Images:
         """x0 [B, C, H, W], not clipped, of x [B, C, H, W] at severity int64 [B] or one number, 1..T; ValueError for
         another one.
         """

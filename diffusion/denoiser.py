@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from common.shapes import image_shape
+from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma, Times
 from diffusion.bins import bin_of, even_bins
 from diffusion.learned_variance import StepVariances
 from diffusion.schedules import Schedule
@@ -27,9 +28,9 @@ class Prediction:
             unless learned.
     """
 
-    x0: Tensor
-    eps: Tensor
-    variance: Tensor | None = None
+    x0: Images
+    eps: Images
+    variance: Images | None = None
     fraction: Tensor | None = None
 
     def clipped(self, x: Tensor, sigma: Tensor) -> "Prediction":
@@ -68,11 +69,11 @@ class Denoiser(nn.Module, ABC):
     takes_maps: bool = False
 
     @abstractmethod
-    def level_at(self, time: Tensor) -> Tensor:
+    def level_at(self, time: AnyTimes) -> AnyLevels:
         """The level sigma, float64, at training times 0 .. times - 1 (0: least noise)."""
 
     @abstractmethod
-    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+    def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         """x [B, C, H, W] = x0 + sigma * noise, sigma [B], or [B, 1, H, W] where `takes_maps`, in [-1, 1] units;
         ValueError for other shapes and for sigma that is infinite or not positive (a pixel that is known has the level
         sigma_min).
@@ -129,7 +130,7 @@ class NetworkDenoiser(Denoiser):
         """The training times [B] of numbers [B] that are uniform in [0, 1)."""
 
     @abstractmethod
-    def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
+    def training_pair(self, x0: Images, noise: Images, time: Times) -> TrainingPair:
         """What the network is asked about x0 [B, C, H, W] and standard normal noise at training times [B], or one for
         every pixel, [B, 1, H, W]; ValueError for other shapes.
         """
@@ -227,14 +228,14 @@ class DiscreteDenoiser(NetworkDenoiser):
         self.learns_variance = variance == "learned_range"
         self.step_variances = StepVariances(schedule)
 
-    def level_at(self, time: Tensor) -> Tensor:
+    def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.schedule.sigma_of(time)
 
     def training_time(self, u: Tensor) -> Tensor:
         """floor(u T), int64."""
         return (u * self.num_timesteps).long().clamp_(max=self.num_timesteps - 1)
 
-    def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
+    def training_pair(self, x0: Images, noise: Images, time: Times) -> TrainingPair:
         """a x0 + b noise at a^2 = alpha_bar_t, b^2 = 1 - alpha_bar_t; the target is noise ("epsilon"), x0 ("x0") or a
         noise - b x0 ("v").
         """
@@ -265,7 +266,7 @@ class DiscreteDenoiser(NetworkDenoiser):
     def bin_of(self, time: Tensor, count: int) -> Tensor:
         return bin_of(time, self.num_timesteps, count)
 
-    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+    def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         level = self._check(x, sigma)
         time = self.schedule.time_of(sigma)
         # The scaling is that of the level asked for, also where the time is clamped: x keeps its meaning, the network

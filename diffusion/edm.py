@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from common.shapes import image_shape
+from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma, Times
 from diffusion.denoiser import Condition, NetworkDenoiser, Prediction, TrainingPair, expand
 from diffusion.levels import karras_ramp
 from diffusion.schedules import TrainingLevels
@@ -94,7 +95,7 @@ class EDMDenoiser(NetworkDenoiser):
         self.data_shape = image_shape(data_shape)
         self.sigma_min, self.sigma_max = levels.sigma_min, levels.sigma_max
 
-    def level_at(self, time: Tensor) -> Tensor:
+    def level_at(self, time: AnyTimes) -> AnyLevels:
         if time.numel() and not 0 <= float(time.min()) <= float(time.max()) <= self.num_timesteps - 1:
             raise ValueError(
                 f"time must lie in 0 .. {self.num_timesteps - 1}, got {float(time.min()):.6g} .."
@@ -106,7 +107,7 @@ class EDMDenoiser(NetworkDenoiser):
         """The level sigma itself, float64: the quantile u of the training levels."""
         return self.levels.quantile(u)
 
-    def training_pair(self, x0: Tensor, noise: Tensor, time: Tensor) -> TrainingPair:
+    def training_pair(self, x0: Images, noise: Images, time: Times) -> TrainingPair:
         """c_in (x0 + sigma noise); the target is (x0 - c_skip x) / c_out = (sigma x0 / s - s noise) / sqrt(sigma^2 +
         s^2). `time`: sigma, [B] or [B, 1, H, W].
         """
@@ -129,7 +130,7 @@ class EDMDenoiser(NetworkDenoiser):
         inner = torch.arange(1, count, dtype=torch.float64, device=time.device) / count
         return torch.bucketize(time.double(), self.levels.quantile(inner), right=True)
 
-    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+    def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         level, s = self._check(x, sigma), self.sigma_data
         c_in = torch.rsqrt(level.square() + s**2)
         # As for a table: the scaling is that of the level asked for, the network is told the nearest one that it knows.

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma
 from diffusion.denoiser import Condition, Denoiser, Prediction, expand
 
 
@@ -59,10 +60,10 @@ class Guided(Denoiser):
         )
         self.takes_image, self.takes_maps = denoiser.takes_image, denoiser.takes_maps
 
-    def level_at(self, time: Tensor) -> Tensor:
+    def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.denoiser.level_at(time)
 
-    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+    def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         label = None if condition is None else condition.label
         if self.scale == 0:
             return self.denoiser.predict(x, sigma, None if condition is None else replace(condition, label=None))

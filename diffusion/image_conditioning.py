@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma
 from diffusion.denoiser import Condition, DiscreteDenoiser, Prediction, expand
 from diffusion.schedules import Schedule
 
@@ -95,7 +96,7 @@ class ImageConditionedDenoiser(DiscreteDenoiser):
         """What takes the place of x0 in training."""
         return (x0 - conditioning) / self.scale if self.shifts else x0
 
-    def level_at(self, time: Tensor) -> Tensor:
+    def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.scale * self.schedule.sigma_of(time)
 
     def output(self, x: Tensor, time: Tensor, condition: Condition | None = None) -> Tensor:
@@ -103,7 +104,7 @@ class ImageConditionedDenoiser(DiscreteDenoiser):
             x = torch.cat([x, _conditioning_image(condition).to(x.dtype)], 1)
         return super().output(x, time, condition)
 
-    def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
+    def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         conditioning = _conditioning_image(condition)
         if not self.shifts:
             return super().predict(x, sigma, condition)

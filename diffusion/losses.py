@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from common.tensor_shapes import Images, PerImage, Times
 from diffusion.denoiser import Condition, DiscreteDenoiser, NetworkDenoiser, TrainingPair
 from diffusion.variational import reverse_step_bits
 from diffusion.weighting.base import Weighting
@@ -15,14 +16,14 @@ from diffusion.weighting.simple import Simple
 
 def denoising_loss(
     denoiser: NetworkDenoiser,
-    x0: Tensor,
-    noise: Tensor,
-    time: Tensor,
+    x0: Images,
+    noise: Images,
+    time: Times,
     *,
     weighting: Weighting | None = None,
     vlb_weight: float = 0.001,
     condition: Condition | None = None,
-) -> Tensor:
+) -> PerImage:
     """mean of w(t) |f(input, t) - target|^2 over the pixels, one number per image, [B]; with learned variance
     vlb_weight L_vlb is added.
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from common.tensor_shapes import PerImage, Pixels
+
 RANGE = 255.0
 PSNR_CAP = 100.0
 SSIM_WINDOW = 11
@@ -17,7 +19,7 @@ SSIM_STD = 1.5
 _K1, _K2 = 0.01, 0.03
 
 
-def mse(x: Tensor, truth: Tensor) -> Tensor:
+def mse(x: Pixels, truth: Pixels) -> PerImage:
     """mean (x - truth)^2 over channels and pixels, in grey levels squared: float64 [B]. TypeError for other dtypes,
     ValueError for other shapes.
     """
@@ -25,18 +27,18 @@ def mse(x: Tensor, truth: Tensor) -> Tensor:
     return (a - b).square().mean((1, 2, 3))
 
 
-def rmse(x: Tensor, truth: Tensor) -> Tensor:
+def rmse(x: Pixels, truth: Pixels) -> PerImage:
     """sqrt(mse), in grey levels 0..255: float64 [B]."""
     return mse(x, truth).sqrt()
 
 
-def mae(x: Tensor, truth: Tensor) -> Tensor:
+def mae(x: Pixels, truth: Pixels) -> PerImage:
     """mean |x - truth| over channels and pixels, in grey levels 0..255: float64 [B]."""
     a, b = pixel_pair(x, truth)
     return (a - b).abs().mean((1, 2, 3))
 
 
-def psnr(x: Tensor, truth: Tensor) -> Tensor:
+def psnr(x: Pixels, truth: Pixels) -> PerImage:
     """10 log10(255^2 / mse) in dB, at most 100 (equal images): float64 [B]. A mean over images is a mean of dB, not the
     dB of a mean.
     """
@@ -49,7 +51,7 @@ def psnr_of_mse(error: Tensor) -> Tensor:
     return 10 * torch.log10(RANGE**2 / error.clamp_min(least))
 
 
-def ssim(x: Tensor, truth: Tensor) -> Tensor:
+def ssim(x: Pixels, truth: Pixels) -> PerImage:
     """(2 mx my + c1)(2 sxy + c2) / ((mx^2 + my^2 + c1)(sx^2 + sy^2 + c2)), mean over places and channels: float64 [B].
 
     Gaussian window of 11 pixels and std 1.5, population covariances, K1 = .01, K2 = .03, only places where the window

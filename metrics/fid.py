@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from common.tensor_shapes import Rows
 from metrics.base import DistributionMetric, Missing
 from metrics.features import FeatureNetwork, Features
 from metrics.jackknife import Estimate, blocks_of, jackknife
@@ -100,7 +101,7 @@ def _compared(generated: Tensor, reference: Moments) -> _Reference:
     return _Reference(reference)
 
 
-def fid(generated: Tensor, reference: Moments, *, blocks: int = 20) -> Estimate:
+def fid(generated: Rows, reference: Moments, *, blocks: int = 20) -> Estimate:
     """The distance of generated features [N, d], in the order of their indices, with an interval by a jackknife over
     blocks of them.
 
@@ -113,7 +114,7 @@ def fid(generated: Tensor, reference: Moments, *, blocks: int = 20) -> Estimate:
     return jackknife(to.distance(whole), [to.distance(whole - part) for part in parts])
 
 
-def fid_of_pairs(restored: Tensor, truth: Tensor, *, blocks: int = 20) -> Estimate:
+def fid_of_pairs(restored: Rows, truth: Rows, *, blocks: int = 20) -> Estimate:
     """The distance of features [N, d] of restored images from those of their truths [N, d], row by row the same image:
     the value of :func:`fid`.
 
@@ -130,7 +131,7 @@ def fid_of_pairs(restored: Tensor, truth: Tensor, *, blocks: int = 20) -> Estima
     )
 
 
-def fid_without_bias(generated: Tensor, reference: Moments, *, sizes: int = 15, blocks: int = 60) -> float:
+def fid_without_bias(generated: Rows, reference: Moments, *, sizes: int = 15, blocks: int = 60) -> float:
     """The intercept of a straight line through (1 / n, FID of n of the N features) for `sizes` numbers n between N / 2
     and N.
 

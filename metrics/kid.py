@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from common.tensor_shapes import OtherRows, Rows
 from metrics.base import DistributionMetric
 from metrics.features import FeatureNetwork, Features
 from metrics.jackknife import Estimate, blocks_of, jackknife
@@ -39,7 +40,7 @@ class KID(DistributionMetric):
         return kid(found.features, reference.features[: self.reference_images], blocks=self.blocks)
 
 
-def kid(generated: Tensor, reference: Tensor, *, blocks: int = 20) -> Estimate:
+def kid(generated: Rows, reference: OtherRows, *, blocks: int = 20) -> Estimate:
     """mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean k(x_i, y_j), k(a, b) = (a.b / d + 1)^3: unbiased,
     may be negative.
 
@@ -74,7 +75,7 @@ def kid(generated: Tensor, reference: Tensor, *, blocks: int = 20) -> Estimate:
     return jackknife(distance(xx.sum(), xy.sum(), n), left_out)
 
 
-def kid_of_pairs(restored: Tensor, truth: Tensor, *, blocks: int = 20) -> Estimate:
+def kid_of_pairs(restored: Rows, truth: Rows, *, blocks: int = 20) -> Estimate:
     """mean_{i != j} k(x_i, x_j) + k(y_i, y_j) - 2 k(x_i, y_j) for restored images x_i of the truths y_i, features [N,
     d] both: unbiased, may be negative.
 

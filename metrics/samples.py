@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from common.image_range import to_float
+from common.tensor_shapes import ImageRows, PerImage, Pixels, SampleRows
 
 
-def sample_rows(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+def sample_rows(samples: Tensor, truth: Pixels) -> tuple[SampleRows, ImageRows]:
     """Samples uint8 [B, N, C, H, W] and truth uint8 [B, C, H, W] as float64 [B, N, V] and [B, V] in [-1, 1], V = C H W.
 
     TypeError for other dtypes; ValueError for fewer than two samples or other shapes.
@@ -20,17 +21,17 @@ def sample_rows(samples: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return to_float(samples).double().flatten(2), to_float(truth).double().flatten(1)
 
 
-def squared_error_of_mean(x: Tensor, truth: Tensor) -> Tensor:
+def squared_error_of_mean(x: SampleRows, truth: ImageRows) -> PerImage:
     """mean over values of (mean over samples - truth)^2: rows [B, N, V] and [B, V] to [B]."""
     return (x.mean(1) - truth).square().mean(1)
 
 
-def variance_of_samples(x: Tensor) -> Tensor:
+def variance_of_samples(x: SampleRows) -> PerImage:
     """1/(N-1) sum_k (x_k - mean)^2, mean over values: rows [B, N, V] to [B]."""
     return (x - x.mean(1)[:, None]).square().sum(1).div(x.shape[1] - 1).mean(1)
 
 
-def pairs_of_samples(x: Tensor) -> Tensor:
+def pairs_of_samples(x: SampleRows) -> PerImage:
     """Mean over pairs i < j of sqrt(mean over values of (x_i - x_j)^2): rows [B, N, V] to [B]."""
     N = x.shape[1]
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)

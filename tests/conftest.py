@@ -10,12 +10,15 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import shape_checks
 from suite_options import (  # noqa: F401  (pytest looks for its hooks here)
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_runtest_call,
     pytest_terminal_summary,
 )
+
+shape_checks.install()
 
 import common.late_torchmetrics
 import common.torchvision_remedy  # noqa: F401  (must come before whatever imports torchvision)

@@ -11,6 +11,7 @@ from common.build import Recorded
 from common.errors import UserError
 from common.random_streams import RandomStreams
 from common.shapes import image_shape
+from common.tensor_shapes import Images, Measurements
 from degradations.base import SVD, Operator, Params, Shape
 
 
@@ -113,13 +114,13 @@ class SeverityOperator(Operator):
         self.linear, self.threshold = operator.linear, operator.threshold
         self.description = f"{family.description}, severity {severity}"
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         return self.inner(x)
 
-    def adjoint(self, y: Tensor) -> Tensor:
+    def adjoint(self, y: Measurements) -> Images:
         return self.inner.adjoint(y)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
+    def pseudo_inverse(self, y: Measurements) -> Images:
         return self.inner.pseudo_inverse(y)
 
     @property
@@ -168,7 +169,7 @@ class DegradedBy(Operator):
         self.input_shape = self.output_shape = image_shape(shape)
         self.description = family.description
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Images) -> Measurements:
         for name, value in self._params.items():
             if len(value) != len(x):
                 raise ValueError(

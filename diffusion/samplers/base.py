@@ -81,14 +81,14 @@ class Sampler(ABC):
     def sample(
         self,
         denoiser: Denoiser,
-        x: Tensor,
+        x: Images,
         sigmas: Tensor,
         *,
         noise: NoiseSequence | None = None,
         condition: Condition | None = None,
         clip: bool = True,
         on_step: Callable[[int, Tensor], None] | None = None,
-    ) -> Tensor:
+    ) -> Images:
         """The last x of the list, [B, C, H, W].
 
         x: the start, x0 + sigmas[0] * noise (for pure noise: sigmas[0] * standard normal). sigmas: levels [S + 1],

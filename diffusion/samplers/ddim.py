@@ -3,9 +3,8 @@
 import math
 from typing import Any
 
-from torch import Tensor
-
 from common.random_streams import NoiseSequence
+from common.tensor_shapes import Images
 from diffusion.samplers.base import Predict, Sampler, Step
 
 
@@ -33,7 +32,7 @@ class DDIM(Sampler):
         self.stochastic = eta > 0
 
     def step(
-        self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
+        self, predict: Predict, x: Images, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
     ) -> Step:
         prediction = predict(x, sigma)
         if sigma_next == 0:

@@ -4,9 +4,9 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from common.random_streams import NoiseSequence
+from common.tensor_shapes import Images
 from diffusion.denoiser import Denoiser
 from diffusion.samplers.base import Predict, Sampler, Step
 
@@ -46,7 +46,7 @@ class AncestralDDPM(Sampler):
             )
 
     def step(
-        self, predict: Predict, x: Tensor, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
+        self, predict: Predict, x: Images, sigma: float, sigma_next: float, memory: Any, noise: NoiseSequence | None
     ) -> Step:
         prediction = predict(x, sigma)
         if sigma_next == 0:
