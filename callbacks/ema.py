@@ -152,12 +152,12 @@ class EMA(pl.Callback):
     on_validation_start = on_test_start = on_predict_start = _enter  # pyright: ignore[reportAssignmentType]
     on_validation_end = on_test_end = on_predict_end = _leave  # pyright: ignore[reportAssignmentType]
 
-
-def _average(module: RunModule) -> WeightAverage:
-    assert module.average is not None, "setup makes it before anything asks for it"
-    return module.average
-
     def on_exception(self, trainer: pl.Trainer, pl_module: RunModule, exception: BaseException) -> None:
         if pl_module.average is not None:
             with torch.no_grad():
                 self._leave(trainer, pl_module)
+
+
+def _average(module: RunModule) -> WeightAverage:
+    assert module.average is not None, "setup makes it before anything asks for it"
+    return module.average

@@ -48,6 +48,20 @@ def test_validation_sees_the_average_and_checkpoints_know_which_is_which(tmp_pat
     assert equal(watch.end, watch.raw), "after training the network holds the raw weights"
 
 
+def test_an_error_in_validation_leaves_the_raw_weights_in_the_network(tmp_path):
+    class Fails(pl.Callback):
+        def on_validation_batch_end(self, *_):
+            raise RuntimeError("in the middle of validation")
+
+    watch, model = Watch(tmp_path / "mid.ckpt"), tiny_module()
+    with pytest.raises(RuntimeError, match="in the middle"):
+        tiny_trainer(tmp_path, EMA(half_life_images=1000, ramp=None), watch, Fails()).fit(
+            model, datamodule=tiny_digits()
+        )
+    assert not equal(watch.seen, watch.raw), "validation had looked through the average"
+    assert equal(model.network.state_dict(), watch.raw)
+
+
 def test_test_and_predict_look_through_the_average_of_a_checkpoint(tmp_path):
     watch = Watch(tmp_path / "a.ckpt")
     data = tiny_digits()
@@ -123,12 +137,12 @@ def test_a_power_average_is_the_integral_of_its_profile_over_the_run(tmp_path):
 
 
 def test_snapshots_are_written_at_their_images_and_at_the_end(tmp_path):
-    tiny_trainer(tmp_path, power(), max_steps=7, limit_val_batches=0).fit(
+    tiny_trainer(tmp_path, power(snapshot_every_n_images=20), max_steps=7, limit_val_batches=0).fit(
         tiny_module(), datamodule=tiny_digits(batch_size=8)
     )
     found = list(read_snapshots(tmp_path / "ema").values())
-    # 8 images a step, a snapshot where another 24 are full, and the end.
-    assert [(s.images, s.step, s.width) for s in found] == [(i, i // 8, w) for i in (24, 48, 56) for w in (0.05, 0.1)]
+    # 8 images a step, a snapshot at the first step where another 20 are full, and the end.
+    assert [(s.images, s.step, s.width) for s in found] == [(i, i // 8, w) for i in (24, 40, 56) for w in (0.05, 0.1)]
     assert found[0].gamma == pytest.approx(16.9722, abs=1e-4)
 
 
