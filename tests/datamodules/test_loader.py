@@ -140,3 +140,13 @@ def test_wrong_arguments_are_refused():
     for wrong in ({"batch_size": 0}, {"rank": 1}, {"rank": -1, "world_size": 2}):
         with pytest.raises(ValueError, match="batch_size must"):
             loader(**wrong)
+
+
+def test_a_batch_that_was_fetched_and_not_trained_on_is_given_again():
+    """On every process: the position counts the images of all of them."""
+    for rank in range(2):
+        first, again = (loader(rank=rank, world_size=2) for _ in range(2))
+        given = indices(itertools.islice(first, 2))
+        first.in_flight = lambda: True
+        again.load_state_dict(first.state_dict())
+        assert indices(itertools.islice(again, 1)) == given[1:]

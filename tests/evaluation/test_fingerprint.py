@@ -6,7 +6,7 @@ from evaluation.config import parse_config
 from evaluation.fingerprint import cell_fingerprint
 
 
-def fingerprint(mask=None, prior=None) -> str:
+def fingerprint(mask=None, prior=None, split="test", **data) -> str:
     degradation = (
         {"class_path": "degradations.given_mask.GivenMask", "init_args": {"path": str(mask)}}
         if mask
@@ -19,7 +19,8 @@ def fingerprint(mask=None, prior=None) -> str:
         else []
     )
     raw = {
-        "data": {"class_path": "datamodules.digits.Digits"},
+        "data": {"class_path": "datamodules.digits.Digits", "init_args": data},
+        "split": split,
         "tasks": {"a": {"degradation": degradation, "noise": {"sigma_255": 5}}},
         "methods": {"dip": {"class_path": "restoration.dip.DIP", "init_args": {"terms": terms}}},
         "metrics": {"psnr": "metrics.psnr.PSNR"},
@@ -45,3 +46,10 @@ def test_it_follows_the_bytes_of_files_that_a_task_or_a_method_names(tmp_path):
     (folder / "unet" / "config.json").write_text("{ }")
     os.utime(folder / "unet" / "config.json", ns=(1, 1))
     assert fingerprint(prior=folder) != before
+
+
+def test_how_many_images_there_are_to_train_on_matters_where_those_are_restored():
+    """`limit` chooses which images the training split has, and leaves the others as they are."""
+    assert fingerprint(limit=50) == fingerprint(limit=60)
+    assert fingerprint(split="train", limit=50) != fingerprint(split="train", limit=60)
+    assert fingerprint(batch_size=8) == fingerprint(batch_size=9)

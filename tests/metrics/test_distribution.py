@@ -84,6 +84,17 @@ def test_it_is_scipys_and_torchmetrics_number():
     assert fid(a, Moments.of(b)).value == pytest.approx(float(metric.compute()), rel=1e-6)
 
 
+def test_fewer_images_than_features_give_a_number():
+    """S = X X^T of centred features X has no full rank, and tr (S_a S_b)^(1/2) is the sum of singular values of
+    X_a^T X_b.
+    """
+    a, b = normal(8, 20, 0), normal(9, 20, 1)
+    x, y = ((f - f.mean(0)).T / (len(f) - 1) ** 0.5 for f in (a, b))
+    expected = (a.mean(0) - b.mean(0)).square().sum() + x.square().sum() + y.square().sum()
+    expected -= 2 * torch.linalg.svdvals(x.T @ y).sum()
+    assert fid(a, Moments.of(b)).value == pytest.approx(float(expected), rel=1e-6)
+
+
 def test_kid_is_torchmetrics_number_where_its_one_subset_is_everything():
     a, b = mixed(60, 1) / 5, mixed(60, 2) / 5
     metric = KernelInceptionDistance(feature=Identity(), subsets=1, subset_size=60, normalize=True).set_dtype(
@@ -104,6 +115,8 @@ def test_kid_of_pairs_one_by_one():
     yy = [kernel(b[i], b[j]) for i in range(7) for j in range(7) if i != j]
     xy = [kernel(x, y) for x in a for y in b]
     assert kid(a, b).value == pytest.approx(np.mean(xx) + np.mean(yy) - 2 * np.mean(xy), rel=1e-10)
+    without = [kid(torch.cat([a[:i], a[i + 3 :]]), b).value for i in (0, 3, 6)]
+    assert kid(a, b, blocks=3).left_out == pytest.approx(without, rel=1e-10)
 
 
 def test_the_bias_is_the_references_and_the_line_takes_it_away():

@@ -213,6 +213,20 @@ def test_backtracking_goes_back_to_the_last_good_weights():
     )
 
 
+def test_backtracking_counts_in_decibels_of_the_squared_error():
+    fit = fitted(measurement(2), steps=5, backtrack_db=6.0)  # a check at 5
+    good = [p.detach().clone() for p in fit.network.parameters()]
+    with torch.no_grad():
+        for p in fit.network.parameters():
+            p += 0.1
+    fit.target_error = fit.target_error * torch.tensor([10**0.55, 10**0.65])  # risen by 5.5 and by 6.5 dB
+    fit._backtrack()
+    for now, old in zip(fit.network.parameters(), good, strict=True):
+        half = len(now) // 2
+        torch.testing.assert_close(now[:half], old[:half] + 0.1)
+        assert torch.equal(now[half:], old[half:])
+
+
 def test_curves_of_an_image_end_where_it_stopped():
     """They would go on as long as its neighbours do, and say something else alone."""
     m = measurement()
