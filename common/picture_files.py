@@ -130,7 +130,9 @@ def read_header(path: str | Path) -> Header:
         width, height = opened.size
         if opened.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # they lie on their side
             width, height = height, width
-        return Header(width, height, 1 if _is_grey(opened) else 3)
+        # Pillow has no mode for 16 bits of grey with alpha, and says RGBA: the header's colour type knows
+        grey = start[25] in (0, 4) if png16.is_png16(start) else _is_grey(opened)
+        return Header(width, height, 1 if grey else 3)
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -1,6 +1,8 @@
 """What picture files mean: the tables that every place which opens a picture, a mask or a study's image goes by."""
 
+import lzma
 import struct
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +14,10 @@ LARGEST = 178_956_970  # pixels: what Pillow, too, refuses to decode, so that a 
 FLOAT_RANGE = (-1.0, 2.0)  # of a floating-point picture: black is 0, white is 1, and noise goes beyond
 
 #: What readers of damaged files raise. Pillow's own readers stumble over whatever comes first.
-DAMAGE = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError, struct.error, OverflowError)
+DAMAGE = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError),
+    *(struct.error, zlib.error, lzma.LZMAError),
+)
 
 #: Formats, by Pillow's names, with several pictures in a file of which the first is meant: previews of a camera (MPO),
 #: layers whose sum comes first (PSD). TIFF: its first page that is not a reduced one. In all others several pictures

@@ -101,7 +101,7 @@ def _refuse_unknown(page: tifffile.TiffPage, colours: int | None, kind: str) -> 
     if kind == "u" and page.bitspersample not in (8, 16):
         raise PictureError(f"has {page.bitspersample} bits a channel: save it with 8 or 16 bits")
     extra = page.samplesperpixel - colours
-    if extra < 0 or (colours == 1 and extra > 1 and not page.extrasamples):
+    if extra < 0 or (colours == 1 and extra > 1):
         raise PictureError(f"has {page.samplesperpixel} channels: save it in grey or RGB")
     if page.imagedepth > 1:
         raise PictureError(f"has a depth of {page.imagedepth}: save one grey or RGB picture")
