@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from common.random_streams import RandomStreams
+from common.tensor_shapes import Images
 from diffusion.denoiser import Condition, Denoiser
 from diffusion.samplers.base import Sampler
 
@@ -19,7 +20,7 @@ def draw(
     device: torch.device | str,
     condition: Condition | None = None,
     mean: Tensor | None = None,
-) -> Tensor:
+) -> Images:
     """One image for each index, [B, C, H, W], from sigmas[0] times keyed noise: image k is the same alone and in any
     batch, on any process.
 
