@@ -26,7 +26,8 @@ ROOMS = (
 #: Options that a command hands in and no config gives.
 GIVEN = {"prior", "self"}
 
-#: What a config names is a leaf of one of these, by name because some of them need Lightning; the last are options of options.
+#: What a config names is a leaf of one of these, by name because some of them need Lightning; the last are options of
+#: options.
 BASES = {
     *("Recorded", "Callback", "RunData", "Degradation", "Noise", "Sampler", "Method", "StoppingCriterion", "Term"),
     *("Metric", "SetMetric", "DistributionMetric", "RunModule", "Weighting", "FeatureNetwork"),
