@@ -2,6 +2,8 @@
 
 import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,8 +42,18 @@ def read_stored(path: Path, *, first: bool = False, other_colours: bool = False,
         PictureError: says in one predicate why it cannot be read.
         OSError: where the disk does not give it.
     """
-    try:
+    with damage_named(path):
         stored = _decoded(path, first, other_colours, with_tags)
+    if stored.levels.dtype.kind == "f":
+        _check_values(stored.levels)
+    return stored
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Whatever readers raise inside becomes a PictureError, but what the disk says."""
+    try:
+        yield
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
@@ -57,9 +69,6 @@ def read_stored(path: Path, *, first: bool = False, other_colours: bool = False,
         raise PictureError(
             f"cannot be read as a picture, it is damaged or of an unknown format{said}: save it as PNG"
         ) from error
-    if stored.levels.dtype.kind == "f":
-        _check_values(stored.levels)
-    return stored
 
 
 def _decoded(path: Path, first: bool, other_colours: bool, with_tags: bool) -> Stored:

@@ -19,7 +19,7 @@ from common.colour_tags import ColourTags
 from common.errors import UserError, disk_message
 from common.files import write_atomically
 from common.image_range import to_float
-from common.picture_decoding import ORIENTATION, read_stored, start_of
+from common.picture_decoding import ORIENTATION, damage_named, read_stored, start_of
 from common.picture_formats import DEEP_GREY, MODES, PictureError, Stored
 
 LEAST_SIDE = 2
@@ -113,26 +113,12 @@ def read_8_bits(path: str | Path, mode: Mode, *, first: bool = False, other_colo
 
 
 def read_header(path: str | Path) -> Header:
-    """Size and colours of a file as :func:`read_8_bits` with first and other_colours gives them, without decoding."""
+    """Size and colours of a file as :func:`read_8_bits` with first and other_colours gives them, without decoding;
+    PictureError as there.
+    """
     path = Path(path)
-    start = start_of(path)
-    if start.startswith(tiff_files.STARTS):
-        page, _ = tiff_files.read_tiff(path, first=True, other_colours=True, header=True)
-        if page.colours is not None:
-            return Header(page.width, page.height, page.colours)
-        with Image.open(path) as opened:
-            opened.seek(page.number)
-            return Header(page.width, page.height, 1 if _is_grey(opened) else 3)
-    deep = netpbm.shape_of(start)
-    if deep is not None:
-        return Header(*deep)
-    with Image.open(path) as opened:
-        width, height = opened.size
-        if opened.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # they lie on their side
-            width, height = height, width
-        # Pillow has no mode for 16 bits of grey with alpha, and says RGBA: the header's colour type knows
-        grey = start[25] in (0, 4) if png16.is_png16(start) else _is_grey(opened)
-        return Header(width, height, 1 if grey else 3)
+    with damage_named(path):
+        return _header(path, start_of(path))
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -169,6 +155,26 @@ def _or_user_error(path: Path) -> Stored:
         raise UserError(f"'{path}' {error.predicate}") from error
     except OSError as error:
         raise UserError(disk_message(error) or f"'{path}' cannot be read ({error.strerror})") from error
+
+
+def _header(path: Path, start: bytes) -> Header:
+    if start.startswith(tiff_files.STARTS):
+        page, _ = tiff_files.read_tiff(path, first=True, other_colours=True, header=True)
+        if page.colours is not None:
+            return Header(page.width, page.height, page.colours)
+        with Image.open(path) as opened:
+            opened.seek(page.number)
+            return Header(page.width, page.height, 1 if _is_grey(opened) else 3)
+    deep = netpbm.shape_of(start)
+    if deep is not None:
+        return Header(*deep)
+    with Image.open(path) as opened:
+        width, height = opened.size
+        if opened.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8):  # they lie on their side
+            width, height = height, width
+        # Pillow has no mode for 16 bits of grey with alpha, and says RGBA: the header's colour type knows
+        grey = start[25] in (0, 4) if png16.is_png16(start) else _is_grey(opened)
+        return Header(width, height, 1 if grey else 3)
 
 
 def _rounded(levels: np.ndarray) -> np.ndarray:

@@ -1,15 +1,20 @@
 """Pictures as a person has them: 8 and 16 bits, floating point, alpha, palettes, turned cameras; and back."""
 
+import re
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 import torch
+from picture_examples import too_large
 from PIL import Image
 
 from common import png16
 from common.errors import UserError
 from common.image_range import to_float
-from common.picture_files import Picture, read_opaque, read_picture, write_picture
+from common.picture_files import Picture, read_8_bits, read_opaque, read_picture, write_picture
 
 
 def pixels(*shape: int, seed: int = 0, top: int = 256) -> np.ndarray:
@@ -193,3 +198,38 @@ def test_what_cannot_be_read(tmp_path):
     refused("half.tif", "cannot be read")
     Image.fromarray(pixels(6, 5, 3)).convert("LAB").save(tmp_path / "lab.tif")
     refused("lab.tif", "colour mode LAB")
+
+
+def test_a_picture_that_is_too_large_is_called_so(tmp_path):
+    """Whoever opens it: as one of its size, not as one that is damaged."""
+    (tmp_path / "huge.png").write_bytes(too_large())
+    deep = bytearray(too_large())
+    deep[24] = 16  # bits; the check sum of the header with it
+    deep[29:33] = zlib.crc32(bytes(deep[12:29])).to_bytes(4, "big")
+    (tmp_path / "deep.png").write_bytes(bytes(deep))
+    for name in ("huge.png", "deep.png"):
+        with pytest.raises(UserError, match=r"is too large: it has (900000000|30000x30000) pixels"):
+            read_picture(tmp_path / name)
+
+
+def test_eight_bits_are_the_nearest_ones(tmp_path):
+    """16 bits of colour are rounded, where Pillow takes the high byte: 65,407 is 255, 129 is 1."""
+    values = np.array([[0, 128, 129, 257], [32768, 65535, 65407, 65406]], np.uint16)
+    deep = np.stack([values, values[::-1], values], -1)
+    (tmp_path / "a.png").write_bytes(png16.encode(deep))
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb")
+    for name in ("a.png", "a.tif"):
+        assert np.array_equal(np.array(read_8_bits(tmp_path / name, "colour")), np.round(deep / 257)), name
+
+
+@pytest.mark.parametrize("folder", ["degradations", "datamodules", "inference", "restoration", "metrics", "training"])
+def test_nothing_else_opens_pictures(folder):
+    """One reader: what opens a picture by itself reads it by other rules."""
+    root = Path(__file__).resolve().parents[2]
+    found = [p.name for p in (root / folder).rglob("*.py") if re.search(r"Image\.open|tifffile|imread", p.read_text())]
+    assert not found, f"{found}: use common.picture_files"
+
+
+def test_studies_open_pictures_by_the_one_reader():
+    root = Path(__file__).resolve().parents[2]
+    assert not [p.name for p in (root / "studies").rglob("*.py") if "Image.open" in p.read_text()]

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from picture_examples import too_large
 from PIL import Image
 
 from common.errors import UserError
@@ -221,6 +222,79 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert len(data(fill(tmp_path / "p", 6), test_images="all").images("test")) == 6
+
+
+def said(monkeypatch) -> list[str]:
+    """What the data module says, as it comes."""
+    lines: list[str] = []
+    monkeypatch.setattr("datamodules.image_folder.rank_zero_info", lines.append)
+    return lines
+
+
+def test_what_is_passed_over_is_said_once(tmp_path, monkeypatch):
+    lines = said(monkeypatch)
+    fill(tmp_path, 4)
+    for name in ("a.heic", "b.HEIC", "notes.txt", "README", ".DS_Store", "._1.png"):
+        (tmp_path / name).write_bytes(b"x")
+    one = data(tmp_path, test_images="all")
+    one.prepare_data()
+    assert len(one.images("test")) == 4
+    counts = "1 .txt, 2 .heic, 1 hidden, 1 without an ending"
+    assert lines == [f"'{tmp_path}': 4 pictures; passed over: {', '.join(sorted(counts.split(', '), key=_by_name))}"]
+
+
+def _by_name(count: str) -> str:
+    return count.split(" ", 1)[1]
+
+
+def test_a_folder_of_pictures_alone_says_nothing(tmp_path, monkeypatch):
+    lines = said(monkeypatch)
+    fill(tmp_path / "deep", 4)
+    data(tmp_path).prepare_data()
+    assert lines == []
+
+
+def test_subfolders_that_look_as_if_they_meant_something(tmp_path, monkeypatch):
+    """Without options they are taken like all others, which is said; with them they are what they are called."""
+    lines = said(monkeypatch)
+    for name, count in (("train", 5), ("test", 3), ("masks", 2), ("deep", 1)):
+        fill(tmp_path / name, count)
+    assert len(data(tmp_path, test_images=0).images("train")) == 11
+    assert len(lines) == 1 and all(f"'{n}' ({c})" in lines[0] for n, c in (("train", 5), ("test", 3), ("masks", 2)))
+    assert "deep" not in lines[0] and "data.train" in lines[0]
+    lines.clear()
+    data(tmp_path, train="train", test="test").images("train")
+    assert lines == []
+    data(tmp_path, test="test").images("train")
+    assert len(lines) == 1 and "'test'" not in lines[0] and "'masks' (2)" in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_linked_file_counts_once_by_its_own_name(tmp_path, monkeypatch, kind):
+    """Or the same picture would be trained on and tested."""
+    lines = said(monkeypatch)
+    fill(tmp_path, 3)
+    for name in ("0again.png", "deep"):
+        if name == "deep":
+            (tmp_path / "deep").mkdir()
+        link = tmp_path / ("deep/1.png" if name == "deep" else name)
+        link.symlink_to(tmp_path / "1.png") if kind == "symbolic" else link.hardlink_to(tmp_path / "1.png")
+    one = data(tmp_path, test_images="all").images("test")
+    names = [one.name(row) for row in range(len(one))]
+    assert len(names) == 3 and (kind == "hard" or names == ["0.png", "1.png", "2.png"])
+    assert "2 linked again" in lines[0]
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.warns(UserWarning, match=r"1 of 4 pictures .*gone\.png"):
+        data(tmp_path, test_images="all").images("test")
+
+
+@pytest.mark.parametrize("memory_limit_mb", [0, 2048])
+def test_a_picture_that_is_too_large_is_called_so(tmp_path, memory_limit_mb):
+    fill(tmp_path, 3)
+    (tmp_path / "huge.png").write_bytes(too_large())
+    with pytest.warns(UserWarning, match=r"huge\.png.*too large.*900000000 pixels"):
+        one = data(tmp_path, test_images="all", size=None, memory_limit_mb=memory_limit_mb)
+        assert len(one.images("test")) == 3
 
 
 def test_real_pictures(real_data):
