@@ -6,7 +6,7 @@ TORCH_INDEX ?=
 VENV ?= .venv
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: install demo test bench lint clean
+.PHONY: install demo check test bench lint types clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
