@@ -11,7 +11,8 @@ import pytest
 import tifffile
 import torch
 from helpers import call_process, one_sentence, tiny_denoiser, write_tiny_prior
-from PIL import Image
+from picture_examples import exif_of, lain, too_large
+from PIL import Image, ImageCms
 
 import restore
 from checkpoints.cold_restorer import describe_cold_restorer
@@ -90,6 +91,48 @@ def test_masked_picture_keeps_what_is_known(cli, tmp_path):
     comparison = read(tmp_path / "out/comparison.png")
     assert comparison.ndim == 3 and comparison.shape[1] > 2 * 120  # two tiles, enlarged
     assert ((comparison == (92, 124, 168)).all(-1)).any()  # holes are shown as holes
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_is_turned_with_the_picture(cli, tmp_path, orientation):
+    """Both lie as the camera was held: holes are filled where they are, and nothing else is touched."""
+    upright, known = pixels(10, 12), np.full((10, 12), 255, np.uint8)
+    known[1:4, 2:9] = 0
+    damaged = np.where(known == 0, 128, upright).astype(np.uint8)
+    save(tmp_path / "in.png", lain(damaged, orientation), exif=exif_of(orientation))
+    save(tmp_path / "mask.png", lain(known, orientation), exif=exif_of(orientation))
+    save(tmp_path / "truth.png", lain(upright, orientation), exif=exif_of(orientation))
+    words = ["--mask", tmp_path / "mask.png", "--truth", tmp_path / "truth.png", "--method", "pseudo_inverse"]
+    code, out, err = cli(tmp_path / "in.png", *words, "--output", tmp_path / "out")
+    assert code == 0 and "17.5 % of the pixels are missing" in err, err
+    assert np.array_equal(read(tmp_path / "out/restored.png"), damaged)
+    error = np.square(damaged.astype(float) - upright).mean()
+    assert f"restored: PSNR {20 * np.log10(255) - 10 * np.log10(error):.2f} dB" in out
+
+
+@pytest.mark.parametrize("ending", ["jpg", "tif", "png"])
+def test_the_colour_profile_comes_back(cli, tmp_path, ending):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    save(tmp_path / f"in.{ending}", pixels(8, 8, 3), icc_profile=profile)
+    words = ["--method", "total_variation", "--method.iterations=2", "--sigma_255=5"]
+    code, _, err = cli(tmp_path / f"in.{ending}", *words, "--output", tmp_path / "out")
+    assert code == 0, err
+    with Image.open(tmp_path / "out/restored.png") as opened:
+        assert opened.info["icc_profile"] == profile
+
+
+def test_a_picture_that_is_too_large_is_called_so(cli, tmp_path):
+    (tmp_path / "huge.png").write_bytes(too_large())
+    save(tmp_path / "in.png", pixels(8, 8))
+    for words in (
+        ["huge.png"],
+        ["in.png", "--mask", tmp_path / "huge.png"],
+        ["in.png", "--truth", tmp_path / "huge.png"],
+    ):
+        code, _, err = cli(
+            tmp_path / words[0], *words[1:], "--method=pseudo_inverse", "--sigma_255=0", "--output", tmp_path / "out"
+        )
+        assert code == 2 and "is too large" in err and err.count("error: ") == 1, err
 
 
 @pytest.mark.parametrize(("name", "factor"), [("average_pool", 2), ("bicubic", 4)])
