@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-SLOW_SECONDS = 6.0  # of CPU, of the processes that it starts too: a busy machine does not make a test slow
+SLOW_SECONDS = 5.0  # of CPU, of the processes that it starts too: a busy machine does not make a test slow
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -219,6 +219,7 @@ def test_a_mistake_is_one_sentence(options, words, tmp_path):
     one_sentence(fit(config, tmp_path / "run", *options), *words)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_leaves_the_last_good_checkpoint(tmp_path):
     config = write_config(tmp_path, tiny_config(max_steps=4))
     run = tmp_path / "run"
@@ -247,6 +248,7 @@ def test_files_that_are_not_checkpoints(tmp_path, whole):
         )
 
 
+@pytest.mark.slow
 def test_a_prior_of_another_config_is_refused_and_a_released_one_draws_without_data(whole, tmp_path):
     config, run = whole
     asset = ROOT / "assets/ddpm_mnist.safetensors"

@@ -29,6 +29,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_the_heavy_half_comes_when_it_is_asked_for():
     result = subprocess.run(
         [sys.executable, "-c", CODE], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300

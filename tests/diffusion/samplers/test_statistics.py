@@ -99,6 +99,7 @@ MIXED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", MIXED)
 def test_a_mixture_keeps_its_weights(case):
     sampler, steps, spacing = MIXED[case]
