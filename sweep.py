@@ -69,7 +69,9 @@ def main() -> int:
         (places.output / ".sweep").mkdir(parents=True, exist_ok=True)  # sbatch makes no folder for its log files
         print(array_script(sweep, places, **options), end="")
     else:
-        text, path = write_table(sweep, places, list(dict.fromkeys([sweep.metric, *args.metric])))
+        text, path = write_table(
+            sweep, places, list(dict.fromkeys([*([sweep.metric] if sweep.metric else []), *args.metric]))
+        )
         print(f"{text}\n{path}")
     return 0
 

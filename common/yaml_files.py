@@ -46,26 +46,28 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file; UserError that names file and place where it is missing, malformed or not a
-    mapping.
+def read_yaml(path: str | Path, option: str = "--config") -> dict[str, Any]:
+    """The mapping in a YAML file; UserError that names file and place where it is missing, empty, malformed or
+    not a mapping; option: what the messages call it.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(
-            f"--config '{path}' does not exist: the configurations that come with the project are in configs/evaluate"
+            f"{option} '{path}' does not exist: the configurations that come with the project are in configs/evaluate"
         ) from error
     except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise UserError(f"--config '{path}' is not a text file: give the path of a .yaml file") from error
-    content = _parse(text, f"--config '{path}'")
+        raise UserError(f"{option} '{path}' is not a text file: give the path of a .yaml file") from error
+    except OSError as error:
+        raise UserError(f"{option} '{path}' cannot be read ({error.strerror or error})") from error
+    content = _parse(text, f"{option} '{path}'")
     if content is None:
-        return {}
+        raise UserError(f"{option} '{path}' is empty: give a file with entries, such as those in configs/")
     if not isinstance(content, dict):
         raise UserError(
-            f"--config '{path}' must be a mapping with keys such as data, tasks and methods, it is a"
-            f" {type(content).__name__}"
+            f"{option} '{path}' must be a mapping, 'key: value' line by line, such as the files in configs/, and it is"
+            f" a {type(content).__name__}"
         )
     return content
 

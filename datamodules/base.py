@@ -19,6 +19,7 @@ from datamodules.split import held_out_rows
 from datamodules.store import ImageSet, ImageStore, MemoryStore, everything
 
 Split = Literal["train", "validation", "test"]
+EMPTY = "the training set is empty: all images are held out for validation or testing"
 
 
 class ImageDataModule(RunData):
@@ -160,7 +161,9 @@ class ImageDataModule(RunData):
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that a stage needs."""
         if stage in ("fit", "validate", None):
-            self.images("train")
+            training = self.images("train")
+            if stage == "fit" and not len(training):
+                raise UserError(EMPTY)
         if stage in ("test", None):
             self.images("test")
 
@@ -168,7 +171,7 @@ class ImageDataModule(RunData):
         """Shuffled batches of training images; the position is saved with every checkpoint."""
         images = self.images("train")
         if len(images) == 0:
-            raise UserError("the training set is empty: all images are held out for validation or testing")
+            raise UserError(EMPTY)
         options = self._loader_options()
         options["batch_size"] = self.batch_per_process(options["world_size"])
         if options["batch_size"] > 1 and not images.one_shape:

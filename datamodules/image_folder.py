@@ -105,7 +105,15 @@ class ImageFolder(ImageDataModule):
 
     def _training_images(self) -> ImageSet:
         images = self._read("train")
-        return images if self.test_folder is not None else ImageSet(images.store, self._parts(images)[1])
+        if self.test_folder is not None:
+            return images
+        rest = self._parts(images)[1]
+        if len(rest) == 0 and self.test_images is None:
+            raise UserError(
+                f"folder '{self._root()}' has {len(images)} picture that can be read, and it is held out as the test"
+                " set, so that nothing is left to train on: give more pictures, or test_images: 0"
+            )
+        return ImageSet(images.store, rest)
 
     def _test_images(self) -> ImageSet:
         if self.test_folder is not None:

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import yaml
 
 from common.errors import UserError, nearest
+from common.yaml_files import read_yaml
+from sweeps.command import command_words, filled
 
 #: What W&B reads at the top of a sweep file, https://docs.wandb.ai/guides/sweeps/sweep-config-keys
 TOP_KEYS = (
@@ -21,12 +24,20 @@ TOP_KEYS = (
     "metric",
     "parameters",
     "command",
-    "early_terminate",
+    "controller",
     "entity",
     "project",
     "run_cap",
 )
-MACROS = ("${env}", "${interpreter}", "${program}", "${args}")
+#: What W&B knows too, and nothing here does: a run would be another one than it says.
+NOT_HONOURED = {
+    "early_terminate": "no run is ended early without a server",
+    "job": "jobs of W&B Launch are not started here",
+    "image_uri": "images of W&B Launch are not started here",
+    "imageuri": "images of W&B Launch are not started here",
+    "scheduler": "there is no W&B Launch here",
+}
+DISTRIBUTIONS = ("categorical", "constant", "int_uniform", "q_uniform")
 
 
 @dataclass(frozen=True)
@@ -43,16 +54,18 @@ class Combination:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A grid. swept: the parameters with more than one value, in the order of the file. metric: what it is about, and
-    whether less is better.
+    """A grid. swept: the parameters with more than one value, in the order of the file. metric: what it is about, None
+    where the file does not say, and whether less is better. project, entity: of W&B, where the runs are logged.
     """
 
     path: Path
     name: str
     swept: tuple[str, ...]
-    metric: str
+    metric: str | None
     minimize: bool
     combinations: tuple[Combination, ...]
+    project: str | None = None
+    entity: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -66,17 +79,15 @@ class Sweep:
 def read_sweep(path: str | Path) -> Sweep:
     """The combinations of a sweep file of W&B, in the order of the file, the last parameter changing fastest.
 
-    UserError where the file is not a grid of ``values`` and ``value``, which is what can be listed, or says something
-    W&B does not know.
+    UserError where the file is not a grid, which is what can be listed, or says something that W&B does not know or
+    that is not honoured here. ``run_cap`` ends the list, as it ends the sweep with a server.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"the sweep file '{path}' cannot be read ({' '.join(str(error).split())[:200]})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"the sweep file '{path}' holds no mapping: see configs/sweeps/ for examples")
+    read_yaml(path, "the sweep file")  # which says what is wrong with it, and where
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))  # as W&B reads it: 1e-3 stays a word
     for key in content:
+        if key in NOT_HONOURED:
+            raise UserError(f"'{path}': {key} is known to W&B and not honoured here ({NOT_HONOURED[key]}): remove it")
         if key not in TOP_KEYS:
             raise UserError(f"'{path}': '{key}' is no key of a W&B sweep{nearest(key, TOP_KEYS)}")
     if content.get("method") != "grid":
@@ -84,45 +95,78 @@ def read_sweep(path: str | Path) -> Sweep:
             f"'{path}': method must be grid to be expanded without a server, got '{content.get('method')}'; for others"
             " use wandb agent"
         )
-    metric = content.get("metric")
-    if (
-        not isinstance(metric, dict)
-        or not isinstance(metric.get("name"), str)
-        or metric.get("goal") not in ("minimize", "maximize")
-    ):
-        raise UserError(f"'{path}': metric must be {{name: ..., goal: minimize or maximize}}, got {metric!r}")
+    metric, cap = _metric(path, content), content.get("run_cap")
+    if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
+        raise UserError(f"'{path}': run_cap must be a whole number of at least 1, got {cap!r}")
+    controller = content.get("controller", {"type": "cloud"})
+    if not isinstance(controller, dict) or controller.get("type") not in ("cloud", "local"):
+        raise UserError(f"'{path}': controller must be {{type: cloud or local}}, got {controller!r}")
     values = {key: _values(path, key, entry) for key, entry in (content.get("parameters") or {}).items()}
     if not values:
         raise UserError(f"'{path}': parameters is empty: give at least one")
-    command = _command(path, content)
+    command = command_words(path, content)
     swept = tuple(key for key, choices in values.items() if len(choices) > 1)
-    options = [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+    options = [
+        dict(zip(values, chosen, strict=True)) for chosen in itertools.islice(itertools.product(*values.values()), cap)
+    ]
     return Sweep(
         path=path,
         name=str(content.get("name") or path.stem),
         swept=swept,
-        metric=metric["name"],
-        minimize=metric["goal"] == "minimize",
+        metric=metric.get("name"),
+        minimize=metric.get("goal", "minimize") == "minimize",
+        project=content.get("project"),
+        entity=content.get("entity"),
         combinations=tuple(
-            Combination(number=number, name=name, options=chosen, words=_words(command, chosen))
+            Combination(number=number, name=name, options=chosen, words=filled(command, chosen))
             for number, (name, chosen) in enumerate(zip(_names(swept, options), options, strict=True))
         ),
+    )
+
+
+def _metric(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """{} where the file names none, which a grid needs not; W&B minimises what has no goal."""
+    metric = content.get("metric") or {}
+    if (
+        not isinstance(metric, dict)
+        or (metric and not isinstance(metric.get("name"), str))
+        or metric.get("goal", "minimize") not in ("minimize", "maximize")
+    ):
+        raise UserError(f"'{path}': metric must be {{name: ..., goal: minimize or maximize}}, got {metric!r}")
+    return metric
+
+
+def _choices(path: Path, key: str, entry: object) -> Any:
+    """What a grid of W&B takes for one parameter: values, one value, or the steps of a range."""
+    given = set(entry) - {"distribution"} if isinstance(entry, dict) else set()
+    if not isinstance(entry, dict) or given not in ({"value"}, {"values"}, {"min", "max"}, {"min", "max", "q"}):
+        raise UserError(
+            f"'{path}': parameter '{key}' must be {{value: ...}}, {{values: [...]}}, or min and max of int_uniform or"
+            f" q_uniform, with dotted keys instead of nested ones, got {entry!r}"
+        )
+    kind = entry.get("distribution")
+    if kind is not None and kind not in DISTRIBUTIONS:
+        raise UserError(
+            f"'{path}': parameter '{key}' has the distribution '{kind}', and a grid knows {', '.join(DISTRIBUTIONS)}"
+        )
+    if "min" not in given:
+        return [entry["value"]] if "value" in entry else entry["values"]
+    low, high, step = entry["min"], entry["max"], entry.get("q", 1)
+    whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (low, high))
+    if kind in (None, "int_uniform") and whole and "q" not in given:
+        return list(range(low, high + 1))
+    if kind == "q_uniform" and all(isinstance(v, (int, float)) for v in (low, high, step)) and step > 0:
+        return [low + k * step for k in range(math.ceil((high - low) / step))]  # without its end, as W&B's grid search
+    raise UserError(
+        f"'{path}': parameter '{key}' is a range without steps, got {entry!r}: give whole min and max, or distribution:"
+        " q_uniform with min, max and q"
     )
 
 
 def _values(path: Path, key: str, entry: object) -> list[Any]:
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", key):
         raise UserError(f"'{path}': '{key}' is no name of a parameter: letters, digits, '_', '.' and '-'")
-    if (
-        not isinstance(entry, dict)
-        or len(given := set(entry) - {"distribution"}) != 1
-        or not given <= {"value", "values"}
-    ):
-        raise UserError(
-            f"'{path}': parameter '{key}' must be {{value: ...}} or {{values: [...]}}, with dotted keys instead of"
-            f" nested ones, got {entry!r}"
-        )
-    choices = [entry["value"]] if "value" in entry else entry["values"]
+    choices = _choices(path, key, entry)
     if not isinstance(choices, list) or not choices:
         raise UserError(f"'{path}': values of '{key}' must be a list that is not empty, got {choices!r}")
     if len({json.dumps(c, sort_keys=True) for c in choices}) < len(choices):
@@ -133,31 +177,6 @@ def _values(path: Path, key: str, entry: object) -> list[Any]:
             f"'{path}': a value of '{key}' is null, which W&B's agent passes as the word None: write the text \"null\""
         )
     return choices
-
-
-def _command(path: Path, content: dict[str, Any]) -> list[str]:
-    """`script arguments... ${args} ...`, without what starts Python."""
-    command = [str(word) for word in content.get("command") or MACROS]
-    command = [str(content.get("program")) if word == "${program}" else word for word in command if word != "${env}"]
-    if command[:1] in (["python"], ["python3"], ["${interpreter}"]):
-        command = command[1:]
-    unknown = [w for w in command if w.startswith("${") and w != "${args}"]
-    if unknown or command.count("${args}") != 1:
-        raise UserError(
-            f"'{path}': command must contain ${{args}} once and no macros but {', '.join(MACROS)}, got"
-            f" {content.get('command')}"
-        )
-    if not command[0].endswith(".py") or command[0] != str(content.get("program")):
-        raise UserError(
-            f"'{path}': program '{content.get('program')}' must be the script that command runs, '{command[0]}'"
-        )
-    return command
-
-
-def _words(command: list[str], options: dict[str, Any]) -> tuple[str, ...]:
-    """The command with --key=value for every parameter, character by character as W&B's agent writes it."""
-    flags = [f"--{key}={value}" for key, value in options.items()]
-    return tuple(word for part in command for word in (flags if part == "${args}" else [part]))
 
 
 def _names(swept: tuple[str, ...], options: list[dict[str, Any]]) -> list[str]:

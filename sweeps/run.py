@@ -28,6 +28,8 @@ def command_of(sweep: Sweep, combination: Combination, places: Places) -> list[s
     extra = [f"--output={places.run(combination)}"]
     if script == "train.py":
         extra = [f"--run={places.run(combination)}", f"--wandb.group={sweep.name}", "--wandb.tags=[sweep]"]
+        if sweep.project:
+            extra.append(f"--wandb.project={sweep.project}")
     return [sys.executable, *combination.words, *extra]
 
 
@@ -130,6 +132,7 @@ class Runner:
     def _start(self, combination: Combination) -> None:
         command = command_of(self.sweep, combination, self.places)
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
+        environment |= {"WANDB_ENTITY": self.sweep.entity} if self.sweep.entity else {}
         with open(self.places.log(combination), "ab") as log:
             log.write(f"$ {' '.join(command)}\n".encode())
             log.flush()

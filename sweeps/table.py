@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import cast
 
+from common.errors import UserError, nearest
 from common.files import write_atomically
 from sweeps.expand import Combination, Sweep, is_seed, short_keys, short_value
 from sweeps.results import read_results
@@ -114,10 +115,9 @@ def markdown(sweep: Sweep, rows: list[Row], metrics: list[str]) -> str:
         )
     count = sum(r.status == "finished" for r in rows)
     over = ", mean ± standard deviation over seeds" if repeated else ""
-    goal = "less" if sweep.minimize else "more"
+    goal = "" if sweep.metric is None else f"; {sweep.metric}: {'less' if sweep.minimize else 'more'} is better"
     title = (
-        f"{sweep.name}: {count} of {len(rows)} runs finished{over}; {sweep.metric}: {goal} is better. Made by: python"
-        f" sweep.py table {sweep.path}"
+        f"{sweep.name}: {count} of {len(rows)} runs finished{over}{goal}. Made by: python sweep.py table {sweep.path}"
     )
     return "\n".join([title, "", *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
 
@@ -125,10 +125,26 @@ def markdown(sweep: Sweep, rows: list[Row], metrics: list[str]) -> str:
 def write_table(sweep: Sweep, places: Places, metrics: list[str]) -> tuple[str, Path]:
     """(the markdown, its path): OUTPUT/table.md, and OUTPUT/runs.csv beside it."""
     rows = read_rows(sweep, places, metrics)
+    _refuse_unknown(sweep, places, rows, metrics)
     text = markdown(sweep, rows, metrics)
     write_atomically(places.output / "runs.csv", runs_csv(sweep, rows, metrics))
     write_atomically(places.output / "table.md", text)
     return text, places.output / "table.md"
+
+
+def _refuse_unknown(sweep: Sweep, places: Places, rows: list[Row], metrics: list[str]) -> None:
+    """UserError for no metric at all, and for one that no finished run has measured."""
+    if not metrics:
+        raise UserError(f"'{sweep.path}' names no metric: give --metric NAME, one of those in metrics.csv of a run")
+    finished = [row for row in rows if row.status == "finished"]
+    for metric in metrics:
+        own = metric == sweep.metric and len(metrics) > 1  # its column says for each run that it lacks it
+        if finished and not own and not any(metric in row.values for row in finished):
+            there = sorted({n for row in finished for n in read_results(places.run(row.combination)).values})
+            raise UserError(
+                f"no finished run of '{sweep.path}' has the metric '{metric}'{nearest(metric, there)}: there is"
+                f" {', '.join(there) or 'none'}; give --metric NAME"
+            )
 
 
 def _mean(values: list[float]) -> str:

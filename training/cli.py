@@ -32,6 +32,8 @@ from lightning_modules.cold_diffusion import ColdDiffusion
 from lightning_modules.deep_image_prior import DeepImagePrior
 from lightning_modules.prior import PriorModule
 from lightning_modules.run_module import RunModule
+from training.begin_run import BeginRun
+from training.checks import apply_seed, check_numbers, check_seeds, check_trainer_options
 from training.parser import Parser
 from training.prepare import on_this_machine, prepare
 from training.same_checkpoint import Weights, checked_weights, module_of_the_loss
@@ -99,6 +101,9 @@ class TrainCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         super().parse_arguments(parser, args)
+        options = self.config[self.config["subcommand"]]
+        check_seeds(options)
+        check_numbers({k: v for k, v in options.items() if k != "config"})
         apply_seed(self.config[self.config["subcommand"]])
 
     # The run folder.
@@ -110,6 +115,7 @@ class TrainCLI(LightningCLI):
         options = self.config[self.subcommand]
         if not options.get("config"):
             raise UserError(f"give a config: python train.py {self.subcommand} --config configs/train/NAME.yaml")
+        check_trainer_options(options.trainer)
         if options.trainer.enable_progress_bar is None and not sys.stdout.isatty():
             options.trainer.enable_progress_bar = False  # a log file gets lines, see callbacks/progress_line.py
         self.run = RunFolder(
@@ -126,12 +132,10 @@ class TrainCLI(LightningCLI):
         if options.prepare:
             self.plain_config, self.wanted = self._plain(), on_this_machine(options.trainer)
             return
-        if is_first_process():
-            self.plain_config = self._plain()
-            self.run.open(self.plain_config)
-        else:
-            # read-only: under torchrun every process must refuse, or the others wait for the first one for ever
-            self.run.compare(self._plain())
+        # Read-only here: the folder is made when data and network are known to be right. Under torchrun every process
+        # must refuse, or the others wait for the first one for ever.
+        self.plain_config = self._plain()
+        self.run.compare(self.plain_config)
         finished, steps = self.run.finished(), options.trainer.max_steps
         complete = finished is not None and finished.get("complete", False)
         if finished is not None and (
@@ -181,22 +185,34 @@ class TrainCLI(LightningCLI):
             raise UserError(str(reason)) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        loggers: list[Any] = []
         options = self.config_init[self.subcommand]
-        if self.subcommand == "fit" and not options.trainer.get("fast_dev_run") and not options.prepare:
-            self.metrics = MetricsCSV(self.run.path)
-            online = wandb_logger(WandbOptions(**vars(options.wandb)), self.run, getattr(self, "plain_config", {}))
-            loggers = [self.metrics] if online is None else [self.metrics, online]
         trainer = super().instantiate_trainer(
             default_root_dir=str(self.run.path),
-            logger=loggers or False,
+            logger=False,
             plugins=[AtomicCheckpointIO(), *(options.trainer.plugins or [])],
             **kwargs,
         )
         if self.subcommand == "fit":
             self.datamodule.batch_per_process(trainer.world_size)  # before processes start and data are read
             self.model.check_trainer(trainer)
+            if not options.prepare:
+                self.metrics = MetricsCSV(self.run.path)
+                getattr(trainer, "callbacks").insert(0, BeginRun(self.begin_run))  # noqa: B009  (Lightning sets it)
         return trainer
+
+    def begin_run(self, trainer: pl.Trainer) -> None:
+        """Claim the run folder and begin the logs: once data, network and features are known to be right, so that a
+        typo leaves neither a folder nor a run in W&B behind.
+        """
+        if is_first_process():
+            self.run.open(self.plain_config)
+            if checkpoint := self.config_init["fit"].ckpt_path:
+                step = read_checkpoint_file(Path(checkpoint))["global_step"]
+                self.metrics.resume_at(step)
+                print(f"continuing '{self.run.path}' at step {step}")
+        if not self._trainer_parts.fast_dev_run:
+            online = wandb_logger(WandbOptions(**vars(self.config_init["fit"].wandb)), self.run, self.plain_config)
+            trainer.loggers = [self.metrics] if online is None else [self.metrics, online]
 
     @property
     def _trainer_parts(self) -> Any:
@@ -209,11 +225,6 @@ class TrainCLI(LightningCLI):
         if self.config_init["fit"].prepare:
             prepare(self)
             raise SystemExit(0)
-        checkpoint = self.config_init["fit"].ckpt_path
-        if checkpoint and is_first_process():
-            step = read_checkpoint_file(Path(checkpoint))["global_step"]
-            self.metrics.resume_at(step)
-            print(f"continuing '{self.run.path}' at step {step}")
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero and not self._trainer_parts.fast_dev_run:
@@ -287,10 +298,3 @@ class TrainCLI(LightningCLI):
             ckpt_path=self._to_restore(ckpt_path),
             return_predictions=False,
         )
-
-
-def apply_seed(options: Any) -> None:
-    """--seed in place of the three options that it stands for: one number of a sweep."""
-    if options.get("seed") is not None:
-        options.seed_everything = options.model.init_args.seed = options.data.init_args.seed = options.seed
-        options.seed = None

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from common.errors import UserError, nearest
+from common.yaml_files import read_yaml
 
 SUBCOMMANDS = {
     "fit": "train; the same command again continues the run in its folder",
@@ -45,7 +46,8 @@ def answered(words: list[str]) -> bool:
         words: the command line without the program's name.
 
     Raises:
-        UserError: no subcommand is given, there is none of this name, or a config is a file that does not exist.
+        UserError: no subcommand is given, there is none of this name, or a config is a file that does not exist,
+            is empty, or is not YAML.
     """
     if not words:
         raise UserError(f"a subcommand is missing: python train.py {'|'.join(SUBCOMMANDS)} --config FILE; see --help")
@@ -65,6 +67,8 @@ def answered(words: list[str]) -> bool:
                 f"--config '{name}' does not exist{nearest(name, _shipped())}: those of this project are in"
                 " configs/train"
             )
+        if os.path.exists(os.path.expanduser(name)):
+            read_yaml(os.path.expanduser(name))  # what is no YAML is said with file and line
     return False
 
 

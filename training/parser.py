@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from common.errors import UserError, nearest
 from common.private_names import destinations
 from common.renamed import modernised, modernised_words
+from training.plain_words import plain_words
 
 _load_yaml = get_loader("yaml")
 
@@ -31,14 +32,6 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         text = " ".join(str(message).split())
-        # A subclass option is tried as each type of a union; what matters is the first trial's reason, the others say
-        # "Expected NoneType".
-        inner = re.search(
-            r"^(Parser key \"[\w.]+\"): Does not validate .*? Errors: - (.*?)(?: - Expected a <class 'NoneType'>| Given"
-            r" value type|$)",
-            text,
-        )
-        text = f"{inner.group(1)}: {inner.group(2)}" if inner else text
         if "arguments are required" in text and "model" in text:
             text = "no model and no data are given: name a config, --config configs/train/NAME.yaml"
         # of an entry without a class that the parser knows, such as model.training
@@ -57,7 +50,11 @@ class Parser(LightningArgumentParser):
             )
         unknown = re.search(r"(?:Option|unrecognized arguments:|does not accept option) '?(?:--)?([\w.]+)", text)
         suggestion = nearest(unknown.group(1), self._known_names()) if unknown and "did you mean" not in text else ""
-        raise UserError(text + suggestion) from ex
+        text += suggestion
+        # The parsers of classes call this too: the outermost one, which knows the whole key, puts it into plain words.
+        if any(name.startswith("trainer.") for name in destinations(self)):
+            text = plain_words(text, sys.argv[1:])
+        raise UserError(text) from ex
 
     def _known_names(self) -> list[str]:
         """Options of this parser and of the classes of this project that a config has loaded."""

@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from helpers import ROOT
@@ -48,6 +49,7 @@ def agents_words(path: Path, options: dict) -> list[str]:
     macros = {
         "${env}": ["/usr/bin/env"],
         "${args}": flags["args"],
+        "${args_no_boolean_flags}": flags["args_no_boolean_flags"],
         "${program}": [content["program"]],
         "${interpreter}": ["python"],
     }
@@ -110,8 +112,16 @@ def test_names_stay_unique(tmp_path):
         ({"method": "bayes"}, "method must be grid"),
         ({"methd": "grid"}, "did you mean 'method'"),
         ({"parameters": None}, "parameters is empty"),
-        ({"metric": {"name": "val/loss"}}, "metric must be"),
-        ({"parameters": {"x": {"min": 0, "max": 1}}}, "parameter 'x'"),
+        ({"metric": {"name": "val/loss", "goal": "least"}}, "metric must be"),
+        ({"metric": {"goal": "minimize"}}, "metric must be"),
+        ({"parameters": {"x": {"min": 0.5, "max": 1}}}, "'x' is a range without steps"),
+        ({"parameters": {"x": {"distribution": "normal", "mu": 0, "sigma": 1}}}, "parameter 'x'"),
+        ({"parameters": {"x": {"distribution": "uniform", "min": 0, "max": 1}}}, "distribution 'uniform'"),
+        ({"parameters": {"x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}}}, "'x' is a range"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 3}}, "early_terminate is known to W&B and not honoured"),
+        ({"job": "me/project/job:v0"}, "job is known to W&B and not honoured"),
+        ({"controller": {"type": "mine"}}, "controller must be"),
+        ({"run_cap": 0}, "run_cap must be"),
         ({"parameters": {"x": {"parameters": {"y": {"value": 1}}}}}, "dotted keys"),
         ({"parameters": {"x": {"values": []}}}, "not empty"),
         ({"parameters": {"x": {"values": [1, 1]}}}, "twice"),
@@ -125,6 +135,58 @@ def test_what_cannot_be_expanded_is_refused(tmp_path, changes, words):
     with pytest.raises(UserError) as caught:
         read_sweep(write(tmp_path, **changes))
     assert words in str(caught.value)
+
+
+def test_what_a_grid_of_wandb_may_leave_out_or_say(tmp_path):
+    for metric, minimize in ((None, True), ({"name": "a"}, True), ({"name": "a", "goal": "maximize"}, False)):
+        sweep = read_sweep(write(tmp_path, metric=metric, controller={"type": "local"}))
+        assert sweep.minimize is minimize and sweep.metric == (metric and "a")
+
+
+@pytest.mark.parametrize(
+    ("entry", "values"),
+    [
+        ({"min": 2, "max": 5}, [2, 3, 4, 5]),
+        ({"distribution": "int_uniform", "min": -1, "max": 1}, [-1, 0, 1]),
+        ({"distribution": "q_uniform", "min": 0.25, "max": 1.0, "q": 0.25}, [0.25, 0.5, 0.75]),
+        ({"distribution": "q_uniform", "min": 0, "max": 5, "q": 2}, [0, 2, 4]),
+        ({"distribution": "categorical", "values": ["a", "b"]}, ["a", "b"]),
+    ],
+)
+def test_ranges_as_the_grid_search_of_wandb_takes_them(entry, values, tmp_path):
+    """int_uniform with its end; q_uniform without, numpy.arange(min, max, q)."""
+    sweep = read_sweep(write(tmp_path, parameters={"x": entry}))
+    assert [c.options["x"] for c in sweep.combinations] == values
+    if "q" in entry:
+        assert values == np.arange(entry["min"], entry["max"], entry["q"]).tolist()
+
+
+def test_run_cap_ends_the_list(tmp_path):
+    whole = read_sweep(write(tmp_path))
+    capped = read_sweep(write(tmp_path, run_cap=5))
+    assert [c.words for c in capped.combinations] == [c.words for c in whole.combinations[:5]]
+    assert len(read_sweep(write(tmp_path, run_cap=99)).combinations) == 12
+
+
+def test_macros_are_what_the_agent_makes_of_them(tmp_path, monkeypatch):
+    """Variables of the environment, the name where there is none, flags without a value."""
+    monkeypatch.setenv("SHARED", "/data")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    command = ["${env}", "python", "train.py", "fit", "--data.data_dir=${envvar:SHARED}/x", "${envvar:NOT_SET}"]
+    parameters = {"a": {"values": [True, False]}, "b": {"value": 3}}
+    for macro in ("${args}", "${args_no_boolean_flags}"):
+        path = write(tmp_path, command=[*command, macro], parameters=parameters)
+        for combination in read_sweep(path).combinations:
+            made = agents_words(path, combination.options)
+            assert made == ["/usr/bin/env", "python", *combination.words]
+            assert "--data.data_dir=/data/x" in made and "NOT_SET" in made
+    assert read_sweep(path).combinations[0].words[-2:] == ("--a", "--b=3")
+
+
+@pytest.mark.parametrize("macro", ["${args_json}", "${args_no_hyphens}", "${args_json_file}", "x${args}"])
+def test_a_macro_that_is_not_honoured_is_refused(macro, tmp_path):
+    with pytest.raises(UserError, match="no macros but"):
+        read_sweep(write(tmp_path, command=["python", "train.py", macro, "${args}"]))
 
 
 @pytest.mark.parametrize(

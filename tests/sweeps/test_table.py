@@ -3,15 +3,17 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from common.errors import UserError
 from sweeps.expand import Sweep, read_sweep
 from sweeps.results import read_results
 from sweeps.state import Places
-from sweeps.table import markdown, read_rows, runs_csv
+from sweeps.table import markdown, read_rows, runs_csv, write_table
 
 
 @pytest.fixture
@@ -116,3 +118,23 @@ def test_evaluations_have_results_too(tmp_path):
         file.write("box,sdedit,psnr,20.5,20,21,100\n")
     assert read_results(tmp_path).values == {"box/dps/psnr": 21.5, "box/sdedit/psnr": 20.5}
     assert read_results(tmp_path / "nothing").values == {}
+
+
+def test_a_metric_that_no_run_has_is_refused_with_those_there_are(world):
+    sweep, places = world
+    finish(places, sweep, 0, 3.0)
+    with pytest.raises(
+        UserError, match=r"'quality/fdi' \(did you mean 'quality/fid'\?\): there is quality/fid, train/l"
+    ):
+        write_table(sweep, places, ["quality/fid", "quality/fdi"])
+    assert not (places.output / "table.md").exists()
+    assert "quality/fid" in write_table(sweep, places, ["quality/fid"])[0]
+
+
+def test_a_sweep_without_a_metric_asks_for_one(world):
+    sweep, places = world
+    finish(places, sweep, 0, 3.0)
+    without = replace(sweep, metric=None)
+    with pytest.raises(UserError, match="give --metric"):
+        write_table(without, places, [])
+    assert "better" not in write_table(without, places, ["train/loss"])[0]
