@@ -6,6 +6,9 @@ TORCH_INDEX ?=
 VENV ?= .venv
 PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+# Two processes of one thread each: more threads than cores only get in each other's way.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
 .PHONY: install demo check test bench lint types clean
 .DEFAULT_GOAL := demo
 

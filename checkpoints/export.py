@@ -1,11 +1,11 @@
 """Writes a released prior: python -m checkpoints.export runs/NAME/checkpoints/last.ckpt OUT
 
-    ... last.ckpt prior.safetensors
-        one file of ours, in half precision
-    ... last.ckpt FOLDER --format diffusers
-        a folder that diffusers' DDPMPipeline.from_pretrained opens, with a model card
-    ... ffhq_10m.pt prior.safetensors --preset ffhq_256
-        any prior that --prior takes may be given: of diffusers, of guided-diffusion
+... last.ckpt prior.safetensors
+    one file of ours, in half precision
+... last.ckpt FOLDER --format diffusers
+    a folder that diffusers' DDPMPipeline.from_pretrained opens, with a model card
+... ffhq_10m.pt prior.safetensors --preset ffhq_256
+    any prior that --prior takes may be given: of diffusers, of guided-diffusion
 """
 
 import argparse
