@@ -46,9 +46,21 @@ def read_described(
             f"there is no {key} at '{path}': train one with train.py, or give the path of a .ckpt or .safetensors"
             f" file{hint}"
         )
+    refuse_lfs_pointer(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path, key)
     return _read_checkpoint(path, key, prefix, weights, adapted)
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """UserError where a repository was cloned without git-lfs, so that the file names weights and holds none."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(
+            f"'{path}' is a pointer of git-lfs and not the weights themselves: run git lfs pull --include"
+            f" '{path.name}' in that repository, or download the file"
+        )
 
 
 def load_weights(network: nn.Module, tensors: dict[str, Tensor], *, where: str) -> None:
@@ -79,6 +91,7 @@ def read_checkpoint_file(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint at '{path}': give the path of a .ckpt file")
+    refuse_lfs_pointer(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -129,6 +142,7 @@ def _read_checkpoint(
     adapted: Callable[[dict[str, Any], Path, str], dict[str, Tensor]] | None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     content = read_checkpoint_file(path)
+    _refuse_other_kind(path, key, content)
     if not isinstance(content.get(key), dict):
         raise UserError(
             f"the checkpoint '{path}' is foreign: it has no key '{key}'; only checkpoints that train.py wrote describe"
@@ -147,11 +161,20 @@ def _read_checkpoint(
     return content[key], raw
 
 
+def _refuse_other_kind(path: Path, key: str, content: dict[str, Any]) -> None:
+    """UserError where a file is of this project and of the other kind."""
+    other = {"prior": "classifier", "classifier": "prior"}.get(key)
+    if other in content and key not in content:
+        where = {"prior": "as the features of a metric", "classifier": "as the prior"}[key]
+        raise UserError(f"'{path}' is a {other}, and a {key} is needed here: give a {key}, and this file {where}")
+
+
 def _read_safetensors(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        _refuse_other_kind(path, key, header)
         description = json.loads(header[key])
     except KeyError as error:
         raise UserError(f"'{path}' is foreign: its header has no entry '{key}', so the network is not known") from error

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -103,6 +104,7 @@ def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Itera
     for name, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and name not in options:
             raise UserError(f"{where}: {cls.__name__} needs the option '{name}'")
+    _refuse_nan(options, where)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, skip=set(skip), sub_configs=False)
     try:
@@ -173,6 +175,15 @@ def named_parameters(cls: type) -> dict[str, inspect.Parameter]:
         if not any(p.kind is p.VAR_KEYWORD for p in own):
             break
     return found
+
+
+def _refuse_nan(value: Any, where: str) -> None:
+    """UserError for NaN, which no option can mean, at any depth; before comparisons, which it passes or fails alike."""
+    if isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{where} is NaN, which is not a number: give one")
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, part in inner:
+        _refuse_nan(part, f"{where}.{key}")
 
 
 def _refuse_foreign(value: Any, where: str) -> None:

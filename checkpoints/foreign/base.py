@@ -12,7 +12,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from checkpoints.files import load_weights
+from checkpoints.files import load_weights, refuse_lfs_pointer
 from common.errors import UserError, disk_message
 from common.files import sha256_of
 from diffusion.assemble import assemble
@@ -73,6 +73,7 @@ def digest_of(paths: Sequence[Path], *more: str) -> str:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a .safetensors file; UserError where it is damaged or is none."""
     try:
+        refuse_lfs_pointer(path)
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     except safetensors.SafetensorError as error:

@@ -55,7 +55,7 @@ def test_foreign_files_are_refused(tmp_path):
         "format": "format 99",
         "class": "nothing was loaded",
         "incomplete": "incomplete",
-        "prior": "'classifier'",
+        "prior": "is a prior, and a classifier is needed",
         "none": "no classifier at",
     }
     for name, words in expected.items():

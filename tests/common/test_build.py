@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 
@@ -74,3 +75,29 @@ def test_a_recorded_object_builds_its_equal_again():
     network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[])
     assert copy.deepcopy(network).spec == network.spec
     assert network.spec["init_args"]["multipliers"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"class_path": "degradations.noise.GaussianNoise", "init_args": {"sigma": math.nan}},
+        {"class_path": "restoration.total_variation.TotalVariation", "init_args": {"weight": math.nan}},
+        {"class_path": "diffusion.samplers.ddim.DDIM", "init_args": {"eta": math.nan}},
+    ],
+)
+def test_nan_is_refused_for_any_number_of_any_class(spec):
+    """Before the class compares it with its bounds, which NaN passes as often as not."""
+    name = next(iter(spec["init_args"]))
+    with pytest.raises(UserError, match=rf"^here\.{name} is NaN"):
+        build(spec, object, where="here")
+
+
+def test_nan_deep_inside_an_option():
+    spec = {
+        "class_path": "restoration.dip.DIP",
+        "init_args": {
+            "stopping": {"class_path": "restoration.stopping.morozov.Morozov", "init_args": {"tau": math.nan}}
+        },
+    }
+    with pytest.raises(UserError, match="tau is NaN"):
+        build(spec, object, where="methods.dip")
