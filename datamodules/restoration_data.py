@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.random_streams import RandomStreams
 from datamodules.run_data import RunData
 from degradations.base import Degradation, Operator, Params, Shape
+from degradations.given_mask import masks_in
 from degradations.identity import Identity
 from degradations.mask import Mask
 from degradations.measurement import Measurement, measure
@@ -163,6 +164,8 @@ class RestorationData(RunData):
             pixels = sum(item.image[0].numel() for item in self.items)
             known = sum(item.image[0].numel() if item.known is None else int(item.known.sum()) for item in self.items)
             missing = f", {100 * (1 - known / pixels):.1f} % of the pixels are missing"
+        for mask in masks_in(self.degradation) if self.degradation is not None else ():
+            missing += f", {100 * mask.missing:.1f} % of the pixels are missing in the mask '{mask.path}'"
         return f"{type(self).__name__}, {_count(self.items)} of {shown}{missing}"
 
     def sharing(self, processes: int) -> str:

@@ -17,6 +17,7 @@ from datamodules.digits import Digits
 from datamodules.user_images import UserImages
 from degradations.average_pool import AveragePool
 from degradations.box_mask import BoxMask
+from degradations.given_mask import GivenMask
 from degradations.measurement import measure
 from degradations.noise import GaussianNoise
 
@@ -92,6 +93,39 @@ def test_a_mask_of_each_picture_and_transparent_pixels(folder, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "hole.png")
     found = UserImages(path=str(tmp_path / "hole.png"), degraded=True).measurement([0])
     assert (found.operator.mask == 0).sum() == 1 and found.operator.mask[0, 0, 7, 8] == 0 and found.truth is None
+
+
+def test_the_share_of_missing_pixels_is_said(folder, tmp_path):
+    """Of masks, of transparent pixels, and of a mask that is the degradation; masks that leave nothing out are refused
+    where none of a folder does.
+    """
+    known = np.full((20, 24), 255, np.uint8)
+    Image.fromarray(known).save(tmp_path / "white.png")
+    known[:5] = 0
+    Image.fromarray(known).save(tmp_path / "hole.png")
+    one = str(folder / "a.png")
+    for options in (
+        {"mask": str(tmp_path / "hole.png")},
+        {"degradation": GivenMask(path=str(tmp_path / "hole.png"))},
+    ):
+        assert "25.0 % of the pixels are missing" in UserImages(path=one, **options).contents()
+    assert "missing" not in UserImages(path=one).contents()
+    (tmp_path / "masks").mkdir()
+    for name in ("a.png", "b10.png"):
+        (tmp_path / "masks" / name).write_bytes((tmp_path / "white.png").read_bytes())
+    (folder / "b2.png").unlink()
+    with pytest.raises(UserError, match="leave nothing out, 0 %"):
+        UserImages(path=str(folder), mask=str(tmp_path / "masks")).items  # noqa: B018
+    (tmp_path / "masks/b10.png").write_bytes((tmp_path / "hole.png").read_bytes())
+    assert "12.5 % of the pixels are missing" in UserImages(path=str(folder), mask=str(tmp_path / "masks")).contents()
+
+
+def test_what_is_passed_over_is_said(folder, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr("datamodules.user_images.rank_zero_info", lines.append)
+    (folder / "a.heic").write_bytes(b"x")
+    assert len(UserImages(path=str(folder)).items) == 3
+    assert lines == [f"'{folder}': 3 pictures; passed over: 1 .heic"]
 
 
 def test_degraded_already_with_a_truth(tmp_path):

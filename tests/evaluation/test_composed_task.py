@@ -41,7 +41,7 @@ def rows(folder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_it_is_restored_and_does_not_depend_on_the_batch(tmp_path):
+def test_it_is_restored_and_does_not_depend_on_the_batch(tmp_path, capsys):
     pixels = np.full((8, 8), 255, dtype=np.uint8)
     pixels[2:4, 3:6] = 0
     Image.fromarray(pixels).save(tmp_path / "mask.png")
@@ -51,6 +51,7 @@ def test_it_is_restored_and_does_not_depend_on_the_batch(tmp_path):
         path.write_text(CONFIG.format(batch=batch, mask=tmp_path / "mask.png"))
         evaluate(read_config([path]), Options(output=output, accelerator="cpu"))
         found[batch] = rows(output)
+        assert "painted: 9.4 % of the pixels are missing in the mask" in capsys.readouterr().err
         assert (output / "images" / "holes.png").is_file() and (output / "images" / "painted.png").is_file()
     assert len(found[1]) == 2 * 2 * 3
     ordered = [sorted(f, key=lambda r: (r["task"], r["method"], r["image"])) for f in found.values()]

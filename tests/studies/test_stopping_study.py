@@ -100,3 +100,14 @@ def test_mistakes(study, tmp_path, monkeypatch):
         run(monkeypatch, "--config", str(study), "--output", str(tmp_path / "empty"), "--table")
     with pytest.raises(UserError, match="wrong"):
         read_study([study], ["wrong=1"])
+
+
+def test_pictures_are_opened_by_the_one_reader(tmp_path):
+    """16 bits of grey are no white picture, and what is none is one sentence with the image's name."""
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    Image.fromarray(levels).save(tmp_path / "deep.png")
+    found = read_image("x", {"path": str(tmp_path / "deep.png")})
+    assert np.abs((found[0, 0].numpy() + 1) * 127.5 - levels / 257).max() < 0.51
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(UserError, match=r"images\.x: '.*text\.png' cannot be read as a picture"):
+        read_image("x", {"path": str(tmp_path / "text.png")})
