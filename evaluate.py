@@ -31,6 +31,8 @@ def main() -> None:
         overrides.append(("limit", str(args.limit)))
     if args.prior is not None:
         overrides.append(("priors.default.path", f"'{args.prior}'"))
+    if args.any_size:
+        overrides.append(("any_size", "true"))
     # Late, and in this order: --help and mistakes on the command line or in YAML answer before torch is imported.
     from common.yaml_files import read_yaml
 

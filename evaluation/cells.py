@@ -97,8 +97,12 @@ def refuse(cells: list[Cell], *, skip: bool) -> list[Cell]:
     return usable
 
 
-def size_warnings(plan: Plan) -> list[str]:
-    """A sentence for every prior that was trained on images of another size: it runs, and what it gives may be poor."""
+def other_sizes(plan: Plan) -> list[str]:
+    """A sentence for every prior that was trained on images of another size, where ``any_size`` asked for it.
+
+    Raises:
+        UserError: nobody asked: it would run, and what it gives may be poor.
+    """
     found = {}
     shapes = {shape for task in plan.tasks.values() for shape in plan.shapes(task.rows)}
     for name, built in plan.methods.items():
@@ -112,6 +116,10 @@ def size_warnings(plan: Plan) -> list[str]:
             found[entry] = (
                 f"the prior '{entry}' was trained on images of {trained[1]}x{trained[2]}, the images here have {sizes}"
             )
+    if found and not plan.config.any_size:
+        raise UserError(
+            f"{'; '.join(found.values())}: give data of that size, another prior, or --any_size to use it as it is"
+        )
     return list(found.values())
 
 

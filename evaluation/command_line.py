@@ -19,6 +19,7 @@ RESTORATION_KEYS = {
     "limit": "only the first so many images; null (default): all",
     "batch_size": "images restored at once (default 64); memory, not results",
     "skip_unsupported": "true leaves out what a method cannot do instead of refusing it (default false)",
+    "any_size": "true uses a prior on images of another size than it was trained on (default false: refused)",
     "title": "of the report",
     "wandb": "where the table is logged: mode, project, group, tags",
 }
@@ -74,6 +75,9 @@ def make_parser(description: str | None = None) -> Parser:
         "--prior",
         metavar="PATH",
         help="the checkpoint of the prior 'default', or a foreign checkpoint (docs/checkpoints.md)",
+    )
+    parser.add_argument(
+        "--any_size", action="store_true", help="use a prior on images of another size than it was trained on"
     )
     parser.add_argument(
         "--devices",

@@ -70,6 +70,7 @@ class Config:
     limit: int | None = None
     batch_size: int = 64
     skip_unsupported: bool = False
+    any_size: bool = False
     title: str = ""
     features: Spec | None = None
     wandb: WandbEntry = field(default_factory=WandbEntry)
@@ -128,9 +129,10 @@ def parse_config(raw: dict[str, Any], where: str) -> Config:
     split = raw.get("split", "test")
     if split not in ("test", "validation", "train"):
         raise UserError(f"{where}: split must be test, validation or train, got '{split}'")
-    skip = raw.get("skip_unsupported", False)
-    if not isinstance(skip, bool):
-        raise UserError(f"{where}: skip_unsupported must be true or false, got {skip!r}")
+    asked = {key: raw.get(key, False) for key in ("skip_unsupported", "any_size")}
+    for key, value in asked.items():
+        if not isinstance(value, bool):
+            raise UserError(f"{where}: {key} must be true or false, got {value!r}")
     wandb = known_keys(a_mapping(raw.get("wandb") or {}, f"{where}, wandb"), WandbEntry, f"{where}, wandb")
     return Config(
         data=spec_of(raw["data"], f"{where}, data"),
@@ -142,7 +144,7 @@ def parse_config(raw: dict[str, Any], where: str) -> Config:
         seed=whole_number(raw.get("seed", 0), 0, f"{where}, seed"),
         limit=optional_number(raw.get("limit"), f"{where}, limit"),
         batch_size=whole_number(raw.get("batch_size", 64), 1, f"{where}, batch_size"),
-        skip_unsupported=skip,
+        **asked,
         title=str(raw.get("title") or ""),
         wandb=WandbEntry(**wandb).check(where),
         features=None if raw.get("features") is None else spec_of(raw["features"], f"{where}, features"),

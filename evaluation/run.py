@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.files import require_writable_folder, write_atomically
 from common.renamed import modernised
 from degradations.given_mask import masks_in
-from evaluation.cells import Cell, estimate, make_cells, refuse, size_warnings
+from evaluation.cells import Cell, estimate, make_cells, other_sizes, refuse
 from evaluation.config import Config
 from evaluation.distribution import few_images, update_distances
 from evaluation.engine import Engine
@@ -93,7 +93,7 @@ def dry_run(config: Config, options: Options) -> None:
             f" {plan.device.type}"
         )
     _say_what_is_missing(plan)
-    for warning in [*size_warnings(plan), *plan.metrics.missing.values(), *few_images(plan)]:
+    for warning in [*other_sizes(plan), *plan.metrics.missing.values(), *few_images(plan)]:
         say(f"warning: {warning}")
     refuse(cells, skip=config.skip_unsupported)
 
@@ -104,6 +104,7 @@ def evaluate(config: Config, options: Options) -> Results:
     """
     accelerator = options.resolved_accelerator()
     plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
+    sizes = other_sizes(plan)
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder), _plain_warnings():
         _say_what_is_missing(plan)
@@ -121,7 +122,7 @@ def evaluate(config: Config, options: Options) -> Results:
             _keep_config(config, folder)
             done = frozenset(row.key for row in rows)
             cells = refuse(make_cells(plan, done), skip=config.skip_unsupported)
-            for warning in size_warnings(plan):
+            for warning in sizes:
                 say(f"warning: {warning}")
             _restore(plan, config, folder, cells, done, options, accelerator)
             rows = _in_order(plan, folder, gather(folder, plan.metrics.row_columns))
@@ -220,7 +221,7 @@ def _same_fingerprints(plan: Plan, rows: list[Row], folder: Path) -> None:
         return
     (task, method), (old, new) = next(iter(changed.items()))
     before = _kept_config(folder)
-    ignored = ("limit", "batch_size", "metrics", "title", "skip_unsupported", "features", "wandb")
+    ignored = ("limit", "batch_size", "metrics", "title", "skip_unsupported", "any_size", "features", "wandb")
     reasons = [d for d in differences(before, plan.config.plain()) if not d.startswith(ignored)] if before else []
     why = f" ({'; '.join(reasons[:4])})" if reasons else " (a checkpoint or --precision changed)"
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""

@@ -242,12 +242,17 @@ def test_folder_cannot_be_written(tmp_path):
         evaluate(config(), Options(output=tmp_path / "file" / "out"))
 
 
-def test_a_prior_of_another_size_is_used_with_a_warning(tmp_path, capsys):
+def test_a_prior_of_another_size_is_used_with_a_warning_where_asked_and_else_refused(tmp_path, capsys):
     network = UNet(in_channels=1, channels=8, multipliers=[1, 1], blocks=1, attention=[], groups=4)
     denoiser = DiscreteDenoiser(network=network, schedule=Cosine(), prediction="v", data_shape=(1, 16, 16))
     write_safetensors(tmp_path / "prior.safetensors", network, describe_prior(denoiser, data="test"))
     priors = {"default": {"path": str(tmp_path / "prior.safetensors")}}
     asked = config(methods={"one": {"class_path": TOYS + "OnePass"}}, priors=priors, limit=2)
+    for run in (dry_run, evaluate):
+        with pytest.raises(UserError, match=r"'default' was trained on images of 16x16, .* have 8x8: .*--any_size"):
+            run(asked, Options(output=tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+    asked = dataclasses.replace(asked, any_size=True)
     dry_run(asked, Options(output=tmp_path / "out"))
     for precision in ("32", "bf16"):
         evaluate(asked, Options(output=tmp_path / precision, precision=precision))
