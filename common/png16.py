@@ -100,23 +100,29 @@ def _unfilter(kinds: np.ndarray, filtered: np.ndarray) -> np.ndarray:
     """Undo the row filters: uint8 [H], uint8 [H, W, bytes a pixel] to the same shape.
 
     A pixel needs its neighbours at the left, above, and above left, all on earlier diagonals x + y: whole diagonals at
-    once, in a skewed copy in which diagonal d is column d.
+    once. The pixels of diagonal d lie W - 1 apart in memory, and of the diagonals the last two are kept by row.
     """
     if kinds.max() > 4:
         raise ValueError("its data are damaged")
     height, width, size = filtered.shape
-    row = np.arange(height)
-    out = np.zeros((height + 1, width + 1, size), np.int32)  # a border of zeros stands above and at the left
+    stored, out = filtered.reshape(-1, size), np.empty((height * width, size), np.uint8)
+    # row 0 is the border of zeros above; a row that was not reached yet is the border at the left
+    last, before, now = (np.zeros((height + 1, size), np.int16) for _ in range(3))
+    is_left, is_above, is_mean, is_paeth = (np.repeat(kinds[:, None] == k, size, 1) for k in (1, 2, 3, 4))
     for d in range(height + width - 1):
-        y = row[max(0, d - width + 1) : min(d, height - 1) + 1]
-        x = d - y
-        a, b, c = out[y + 1, x], out[y, x + 1], out[y, x]
-        kind = kinds[y][:, None]
+        top, end = max(0, d - width + 1), min(d, height - 1) + 1
+        step = max(width - 1, 1)
+        here = slice(d + top * (width - 1), d + (end - 1) * (width - 1) + 1, step)
+        a, b, c = last[top + 1 : end + 1], last[top:end], before[top:end]
         p, q, r = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
         paeth = np.where((p <= q) & (p <= r), a, np.where(q <= r, b, c))
-        guess = np.select([kind == 1, kind == 2, kind == 3, kind == 4], [a, b, (a + b) // 2, paeth], 0)
-        out[y + 1, x + 1] = (filtered[y, x] + guess) & 255
-    return out[1:, 1:].astype(np.uint8)
+        guess = paeth * is_paeth[top:end]
+        for chosen, value in ((is_left, a), (is_above, b), (is_mean, (a + b) >> 1)):
+            np.copyto(guess, value, where=chosen[top:end])
+        now[top + 1 : end + 1] = (stored[here] + guess) & 255
+        out[here] = now[top + 1 : end + 1]
+        last, before, now = now, last, before
+    return out.reshape(height, width, size)
 
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:

@@ -1,5 +1,7 @@
 """TIFF: strips, tiles, predictors and compressions give the levels that were written, and damage is named."""
 
+import struct
+
 import numpy as np
 import pytest
 import tifffile
@@ -88,7 +90,16 @@ def test_damage_and_kinds_without_a_meaning(tmp_path):
     tifffile.imwrite(
         tmp_path / "volume.tif", some(3, 7, 9), photometric="minisblack", volumetric=True, tile=(16, 16, 16)
     )
-    words = {"cut": "damaged", "many": "5 channels", "signed8": "int8", "volume": "depth|pictures"}
+    tiff_by_hand(tmp_path / "deep.tif", some(7, 9, 1))
+    camera = (tmp_path / "deep.tif").read_bytes().replace(*(struct.pack("<HHII", 258, 4, 1, b) for b in (16, 12)))
+    (tmp_path / "camera.tif").write_bytes(camera)
+    words = {
+        "camera": "12 bits a channel",
+        "cut": "damaged",
+        "many": "5 channels",
+        "signed8": "int8",
+        "volume": "depth|pictures",
+    }
     for name, match in words.items():
         with pytest.raises(PictureError, match=match):
             read_stored(tmp_path / f"{name}.tif")
