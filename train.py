@@ -3,6 +3,7 @@
 import sys
 
 from common.errors import run_cli
+from common.library_messages import silence
 from common.stop_signals import answer_stop_signals
 
 
@@ -14,9 +15,19 @@ def main() -> None:
 
     if answered(sys.argv[1:]):
         return
+    silence()
     from training.cli import TrainCLI  # late: Lightning takes seconds, and a signal may come meanwhile
+    from training.wandb_logger import finish_wandb
 
-    TrainCLI()
+    code = 1
+    try:
+        TrainCLI()
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+        raise
+    finally:
+        finish_wandb(code)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ USED = (
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._parse_ckpt_path"),  # overridden in training/cli.py
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._run_subcommand"),  # overridden in sweeps/check.py
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._set_seed"),  # overridden in sweeps/check.py
+    ("lightning", "2.6.6", "lightning.pytorch.loggers", "WandbLogger()._wandb_init"),
     ("peft", "0.21.2", "peft", "LoraConfig._register_custom_module"),
     ("torchmetrics", "1.9.0", "torchmetrics.utilities.prints", "log"),  # torchmetrics._logger, which this file imports
 )
@@ -110,6 +111,11 @@ def leave_out_the_sigterm_broadcast(trainer: Any) -> None:
 def subcommand_parser(cli: Any, subcommand: str) -> Any:
     """The parser of ``train.py SUBCOMMAND``, which LightningCLI keeps to itself."""
     return cli._parser(subcommand)
+
+
+def without_anonymous(logger: Any) -> None:
+    """Lightning gives W&B an argument that it warns of, also where it is None, and there is no way to leave it out."""
+    logger._wandb_init.pop("anonymous", None)
 
 
 def register_adapter_layer(config: Any, layers: dict[type, type]) -> None:

@@ -82,6 +82,15 @@ def check_trainer_options(trainer: Any) -> None:
     _check_devices(trainer)
 
 
+def without_summary(trainer: Any) -> bool:
+    """Lightning's table of the model only where it is asked for: it counts operations that it does not know as none
+    ("Total FLOPs: 0"). True where the run is to say its size itself.
+    """
+    asked = trainer.get("enable_model_summary")
+    trainer["enable_model_summary"] = bool(asked)
+    return asked is None
+
+
 def _check_devices(trainer: Any) -> None:
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     if not isinstance(accelerator, str):

@@ -33,7 +33,7 @@ from lightning_modules.deep_image_prior import DeepImagePrior
 from lightning_modules.prior import PriorModule
 from lightning_modules.run_module import RunModule
 from training.begin_run import BeginRun
-from training.checks import apply_seed, check_numbers, check_seeds, check_trainer_options
+from training.checks import apply_seed, check_numbers, check_seeds, check_trainer_options, without_summary
 from training.parser import Parser
 from training.prepare import on_this_machine, prepare
 from training.same_checkpoint import Weights, checked_weights, module_of_the_loss
@@ -118,6 +118,7 @@ class TrainCLI(LightningCLI):
         check_trainer_options(options.trainer)
         if options.trainer.enable_progress_bar is None and not sys.stdout.isatty():
             options.trainer.enable_progress_bar = False  # a log file gets lines, see callbacks/progress_line.py
+        self.says_size = without_summary(options.trainer)
         self.run = RunFolder(
             options.run or Path("runs") / Path(str(options.config[0])).stem / agent_part(), complete=self._complete
         )
@@ -201,11 +202,11 @@ class TrainCLI(LightningCLI):
         return trainer
 
     def begin_run(self, trainer: pl.Trainer) -> None:
-        """Claim the run folder and begin the logs: once data, network and features are known to be right, so that a
-        typo leaves neither a folder nor a run in W&B behind.
-        """
+        """Run folder and logs, once data, network and features are right: a typo leaves neither behind."""
         if is_first_process():
             self.run.open(self.plain_config)
+            if self.says_size:
+                print(self.model.describe_size(), flush=True)
             if checkpoint := self.config_init["fit"].ckpt_path:
                 step = read_checkpoint_file(Path(checkpoint))["global_step"]
                 self.metrics.resume_at(step)
@@ -218,8 +219,6 @@ class TrainCLI(LightningCLI):
     def _trainer_parts(self) -> Any:
         """The trainer, for what Lightning gives it in other places than its class."""
         return self.trainer
-
-    # The subcommands.
 
     def before_fit(self) -> None:
         if self.config_init["fit"].prepare:

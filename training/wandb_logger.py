@@ -1,9 +1,11 @@
 """The W&B logger of a training run: online where it can be, else offline, and one run however often it is continued."""
 
+import sys
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from common.private_names import without_anonymous
 from common.run_folder import RunFolder, is_first_process
 from common.wandb_options import WandbOptions
 
@@ -31,6 +33,7 @@ def wandb_logger(options: WandbOptions, run: RunFolder, config: dict[str, Any]) 
     if not is_first_process():
         return WandbLogger(**fixed, offline=True)  # logs nothing: only the first process does
     logger = WandbLogger(**fixed, id=run.wandb_id(), job_type="train", offline=mode == "offline")
+    without_anonymous(logger)
     try:
         logger.log_hyperparams(config)
         # Rows of validation and quality do not carry the number of images themselves, and a graph against it would
@@ -45,3 +48,10 @@ def wandb_logger(options: WandbOptions, run: RunFolder, config: dict[str, Any]) 
         offline = WandbOptions(mode="offline", project=options.project, group=options.group, tags=options.tags)
         return wandb_logger(offline, run, config)
     return logger
+
+
+def finish_wandb(exit_code: int) -> None:
+    """End the run of this process: left to W&B's helper process, its last words reach log files with escape codes."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and getattr(wandb, "run", None) is not None:
+        wandb.finish(exit_code=exit_code)
