@@ -15,7 +15,7 @@ from degradations.measurement import Measurement
 from inference.iterates import Iterates
 from restoration.base import Method, Restoration
 
-EVERY = 60.0  # seconds between two estimates on the disk
+EVERY = 60.0  # seconds between two estimates on the disk, and between two lines where there is no terminal
 
 
 def restore_watched(
@@ -28,8 +28,9 @@ def restore_watched(
     iterates: Iterates | None,
     save: Callable[[Tensor], None],
 ) -> Restoration:
-    """method.restore with a bar on a terminal; save(estimate [N, C, H, W]) is called once a minute, so that a kill does
-    not take everything.
+    """method.restore with a bar on a terminal, and elsewhere a line a minute.
+
+    save(estimate [N, C, H, W]) is called once a minute, so that a kill does not take everything.
 
     Ctrl-C after the first step ends the method: the restoration is its newest estimate, and a note says so. UserError
     where memory runs out.
@@ -43,12 +44,13 @@ def restore_watched(
         TimeRemainingColumn(),
     )
     newest: tuple[int, Tensor] | None = None
-    saved = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    began = saved = said = time.monotonic()
+    terminal = sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not terminal) as bar:
         task = bar.add_task(name, total=None)
 
         def on_step(step: int, total: int, estimate: Tensor) -> None:
-            nonlocal newest, saved
+            nonlocal newest, saved, said
             newest = step + 1, estimate
             if iterates is not None:
                 iterates(step, total, estimate)
@@ -56,6 +58,11 @@ def restore_watched(
                 save(estimate)
                 saved = time.monotonic()
             bar.update(task, completed=step + 1, total=total)
+            now = time.monotonic()
+            if not terminal and now - said >= EVERY:
+                left = (now - began) * (total - step - 1) / (step + 1)
+                print(f"{name}: {step + 1} of {total}, at most {left / 60:.1f} min left", file=sys.stderr, flush=True)
+                said = now
 
         try:
             return method.restore(measurement, num_samples=num_samples, random=random, on_step=on_step)

@@ -69,3 +69,13 @@ def test_ctrl_c_ends_early():
 def test_memory():
     with pytest.raises(UserError, match="not enough memory"):
         run(MemoryError(), after=1)
+
+
+def test_a_line_a_minute_where_there_is_no_terminal(monkeypatch, capsys):
+    run()
+    assert capsys.readouterr().err == ""
+    clock = iter(range(0, 10_000, 40))  # every look at the clock is 40 s after the one before
+    monkeypatch.setattr(watched.time, "monotonic", lambda: float(next(clock)))
+    run()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines and all(line.startswith("slow: ") and "of 3, at most" in line for line in lines)
