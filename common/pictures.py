@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,3 +49,15 @@ def grid(x: Tensor, *, columns: int | None = None, at_least: int = 64) -> np.nda
     tiles = torch.cat([tiles, empty]).view(rows, columns, c, *tiles.shape[-2:])
     sheet = tiles.permute(2, 0, 3, 1, 4).reshape(c, rows * tiles.shape[-2], columns * tiles.shape[-1])
     return as_picture(F.pad(sheet, (gap, 0, gap, 0), value=GAP_COLOUR))
+
+
+def captioned(x: Tensor, captions: list[str], *, at_least: int = 128) -> Tensor:
+    """Pictures [N, 3, H, W] in [-1, 1], enlarged by nearest neighbour to `at_least` pixels, each under its caption."""
+    factor = enlargement(x.shape[-1], at_least=at_least)
+    tiles = x.float().repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    font, heads = ImageFont.load_default(13), []
+    for caption in captions:
+        head = Image.new("RGB", (tiles.shape[-1], 20), (250, 250, 248))
+        ImageDraw.Draw(head).text((tiles.shape[-1] / 2, 10), caption, (30, 30, 30), font, anchor="mm")
+        heads.append(torch.from_numpy(np.array(head)).permute(2, 0, 1) / 127.5 - 1)
+    return torch.cat([torch.stack(heads), tiles], dim=2)

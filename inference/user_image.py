@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.files import write_atomically
 from common.image_range import to_uint8
 from common.picture_files import Picture, write_picture
-from common.pictures import grid, png_bytes
+from common.pictures import captioned, grid, png_bytes
 from common.shapes import image_shape
 from degradations.base import Degradation, Operator
 from degradations.identity import IdentityOperator
@@ -199,8 +199,10 @@ def write_restored(
             *(x[None].expand(-1, 3, -1, -1) for x in [*samples, *([] if truth is None else [truth])]),
         ]
     )
+    captions = ["given", *(name.removesuffix(".png").replace("_", " ") for name in names)]
+    captions += [] if truth is None else ["truth"]
     pictures: dict[str, np.ndarray | None] = {
-        "comparison.png": grid(tiles, columns=min(len(tiles), COLUMNS), at_least=128)
+        "comparison.png": grid(captioned(tiles, captions), columns=min(len(tiles), COLUMNS), at_least=128)
     }
     if iterates is not None and len(iterates.kept) > 1:
         pictures["iterates.png"] = strip(iterates, samples[0], truth)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from common.pictures import as_picture, grid, png_bytes
+from common.pictures import as_picture, captioned, grid, png_bytes
 
 
 def test_grid_enlarges_small_images_and_leaves_gaps():
@@ -29,3 +29,11 @@ def test_colour_and_png_round_trip():
 def test_no_images_are_refused():
     with pytest.raises(ValueError, match="N > 0"):
         grid(torch.zeros(0, 1, 8, 8))
+
+
+def test_a_caption_stands_above_each_picture():
+    x = torch.linspace(-1, 1, 2 * 3 * 8 * 8).view(2, 3, 8, 8)
+    shown = captioned(x, ["given", "truth"], at_least=64)
+    assert shown.shape == (2, 3, 20 + 64, 64) and torch.equal(shown[:, :, 20::8, ::8], x)
+    heads = shown[:, :, :20]
+    assert (heads < 0).any() and not torch.equal(heads[0], heads[1])
