@@ -118,7 +118,9 @@ def test_a_deep_image_prior_makes_a_step(path: Path, monkeypatch, tmp_path):
             picture.parent.mkdir(parents=True, exist_ok=True)
             grey = option == "mask" or "barbara" in picture.name
             pixels = generator.integers(256, size=(side, side) if grey else (side, side, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(picture)
+            Image.fromarray(np.where(pixels > 60, 255, 0).astype(np.uint8) if option == "mask" else pixels).save(
+                picture
+            )
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     command = [
         "train.py",

@@ -159,9 +159,7 @@ def test_a_stop_before_training_is_a_stop(tmp_path):
 def test_prepare_lists_what_is_there_and_leaves_nothing(tmp_path):
     config = write_config(tmp_path, tiny_config(devices=64, num_nodes=2))
     run = tmp_path / "run"
-    result = call(
-        "train.py", "fit", "--config", config, "--run", run, "--prepare", "--data.batch_size", 256, timeout=600
-    )
+    result = call("train.py", "fit", "--config", config, "--run", run, "--prepare", "--data.batch_size", 256)
     assert result.returncode == 0, result.stderr[-3000:]
     assert "96 training and 21 validation images" in result.stdout and "2 on each of the 128 processes" in result.stdout
     assert "disabled: metrics.csv only" in result.stdout and result.stdout.endswith("ready: submit it\n")
