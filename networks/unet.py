@@ -3,7 +3,7 @@ any size.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,39 +11,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from common.build import Recorded
-from common.errors import UserError
-from networks.layers import (
-    Attention,
-    Downsample,
-    ResidualBlock,
-    TimeEmbedding,
-    Upsample,
-    initialise,
-    norm,
-    xavier_init,
-    zero_init,
-)
-from networks.unet_checks import check_sizes, check_style, check_time
-
-
-class Level(nn.Module):
-    """Residual blocks of one resolution, each followed by attention or nothing, then a change of resolution or none."""
-
-    def __init__(self, blocks: list[ResidualBlock], attentions: list[Attention], resample: nn.Module | None) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.attentions = nn.ModuleList(attentions)
-        self.resample = resample
-
-    def step(self, x: Tensor, condition: Tensor, index: int) -> Tensor:
-        """Block `index` and its attention; where fewer blocks have attention than there are, it is the last ones."""
-        x = self.blocks[index](x, condition)
-        attended = index - (len(self.blocks) - len(self.attentions))
-        return self.attentions[attended](x) if attended >= 0 else x
-
-    def change(self, x: Tensor, condition: Tensor) -> Tensor:
-        """The change of resolution."""
-        return self.resample(x, condition) if isinstance(self.resample, ResidualBlock) else self.resample(x)
+from networks.layers import TimeEmbedding, initialise, norm, xavier_init, zero_init
+from networks.unet_checks import check_input, check_sizes, check_style, check_time
+from networks.unet_parts import Level, Parts, level_widths
 
 
 class UNet(Recorded, nn.Module):
@@ -58,51 +28,57 @@ class UNet(Recorded, nn.Module):
         in_channels: 1 for grey, 3 for colour.
         out_channels: as `in_channels` where None.
         channels: width of the first level; even.
-        multipliers: width of each level over `channels`; their number is the number of levels, each at half the size of
-        the one before. blocks: residual blocks per level on the way down; one more on the way up. attention: levels,
-        counted from 0, that have attention after each block. middle_attention: attention between the two blocks at the
-        bottom. heads: heads of every attention. groups: groups of every normalisation, reduced to the largest divisor
-        of its channels. dropout: in every residual block, 0..1. num_classes: K classes add a table of K + 1 vectors to
-        the time embedding, row K standing for "no class". null_class: whether there is that row; without it (ADM) every
-        image needs a label. norm_eps: added to the variance in every normalisation. time_condition: "add": the time is
-        added to the features (Ho); "scale_shift": it scales and shifts them after the second normalisation (improved
-            DDPM, ADM).
+        multipliers: width of each level over `channels`, whole or not (1.5 makes 96 of 64), as long as every width is
+            whole; their number is the number of levels, each at half the size of the one before.
+        blocks: residual blocks per level on the way down; one more on the way up.
+        attention: levels, counted from 0, that have attention after each block.
+        middle_attention: attention between the two blocks at the bottom.
+        middle: those two blocks; without them (False) the way up begins where the way down ends.
+        heads: heads of every attention.
+        groups: groups of every normalisation, reduced to the largest divisor of its channels.
+        dropout: in every residual block, 0..1.
+        num_classes: K classes add a table of K + 1 vectors to the time embedding, row K standing for "no class".
+        null_class: whether there is that row; without it (ADM) every image needs a label.
+        norm_eps: added to the variance in every normalisation.
+        time_condition: "add": the time is added to the features (Ho); "scale_shift": it scales and shifts them after
+            the second normalisation (improved DDPM, ADM).
         resample: "conv": a convolution of stride 2 down, nearest neighbours and a convolution up (Ho); "residual":
-        inside a residual block (ADM);
-            "projected": the same with a 1x1 convolution on the skip (EDM).
+            inside a residual block (ADM); "projected": the same with a 1x1 convolution on the skip (EDM).
         head_channels: channels of each head instead of `heads` (64 in ADM).
         up_attention: "all": after every block on the way up; "last": after the last one of a level only (EDM).
+        up_attention_levels: levels that have attention on the way up; None (default): those of `attention`.
         skip_scale: factor of every sum of a branch and its skip; sqrt(1/2) in EDM.
         downsample_padding: of the convolution of stride 2 of resample "conv": "end" pads on the right and at the bottom
-        (Ho), "both" on all sides. time_waves: "ho" or "adm", see :class:`networks.layers.TimeEmbedding`. time_channels:
-        how many waves, even; as `channels` where None; the vector that
-            the blocks are given is four times as long. time_scale: factor of the time (1000 / T in improved DDPM).
+            (Ho), "both" on all sides.
+        time_waves: "ho" or "adm", see :class:`networks.layers.TimeEmbedding`.
+        time_channels: how many waves, even; as `channels` where None; the vector that the blocks are given is four
+            times as long.
+        time_scale: factor of the time (1000 / T in improved DDPM).
         init: "ho", "zero" or "edm", see :func:`networks.layers.initialise`.
         checkpoint_gradients: forget what is inside residual blocks and compute it again on the way back: less memory,
-        about a third more time, the same
-            gradients. How it is trained, not what it is: a checkpoint does not record it.
+            about a third more time, the same gradients. How it is trained, not what it is: a checkpoint does not record
+            it.
         patch: P > 1 folds P x P pixels into channels before the first convolution and unfolds them after the last:
-        about P^2 times less work, at the
-            price of the finest detail (Luhman and Luhman 2022, arXiv 2207.04316).
+            about P^2 times less work, at the price of the finest detail (Luhman and Luhman 2022, arXiv 2207.04316).
 
     Raises:
         UserError: a size that is not positive, an attention level that does not exist, heads that do not divide the
-        width.
+            width.
 
     Sizes:
         32x32, Ho et al. for CIFAR-10, 35,746,307 parameters: `UNet(in_channels=3, dropout=0.1)`.
         32x32, improved DDPM with learned variance, 52,546,438 parameters: `UNet(in_channels=3, out_channels=6,
-        blocks=3, attention=[1, 2], heads=4,
-            dropout=0.3, time_condition="scale_shift", init="zero")`.
+            blocks=3, attention=[1, 2], heads=4, dropout=0.3, time_condition="scale_shift", init="zero")`.
         256x256, the network of ADM for FFHQ or ImageNet: what checkpoints/foreign/import_adm.py builds for a file of
-        its weights. 32x32, EDM's DDPM++, 55,732,739 parameters (the published 55,733,891 without the 1,152 of its
-        augmentation labels): `UNet(in_channels=3,
-            multipliers=[2, 2, 2], blocks=4, attention=[1], dropout=0.13, resample="projected", up_attention="last",
-            skip_scale=0.7071067811865476, init="edm")`.
+            its weights.
+        32x32, EDM's DDPM++, 55,732,739 parameters (the published 55,733,891 without the 1,152 of its augmentation
+            labels): `UNet(in_channels=3, multipliers=[2, 2, 2], blocks=4, attention=[1], dropout=0.13,
+            resample="projected", up_attention="last", skip_scale=0.7071067811865476, init="edm")`.
         28x28, 1,576,084 parameters (3.2 MB in half precision; levels of 14 and 7 patches; trains on about 330 images a
-        second on two CPU cores in bfloat16, twice as many as without patches): `UNet(in_channels=1, channels=48,
-        multipliers=[1, 2], blocks=1, groups=8, patch=2)`. 8x8, 701,345 parameters (about 1500 a second):
-        `UNet(in_channels=1, channels=32, multipliers=[1, 2], blocks=1, groups=8)`.
+            second on two CPU cores in bfloat16, twice as many as without patches): `UNet(in_channels=1, channels=48,
+            multipliers=[1, 2], blocks=1, groups=8, patch=2)`.
+        8x8, 701,345 parameters (about 1500 a second): `UNet(in_channels=1, channels=32, multipliers=[1, 2], blocks=1,
+            groups=8)`.
 
     Memory format: channels_last on CUDA; contiguous on a CPU, where group normalisation of channels_last bfloat16 is
     slow (torch 2.13).
@@ -117,7 +93,7 @@ class UNet(Recorded, nn.Module):
         in_channels: int,
         out_channels: int | None = None,
         channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 2),
+        multipliers: Sequence[int | float] = (1, 2, 2, 2),
         blocks: int = 2,
         attention: Sequence[int] = (1,),
         middle_attention: bool = True,
@@ -139,22 +115,26 @@ class UNet(Recorded, nn.Module):
         time_waves: Literal["ho", "adm"] = "ho",
         time_channels: int | None = None,
         time_scale: float = 1.0,
+        middle: bool = True,
+        up_attention_levels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         out_channels = in_channels if out_channels is None else out_channels
+        up_levels = attention if up_attention_levels is None else up_attention_levels
         check_sizes(
-            in_channels,
-            out_channels,
-            channels,
-            multipliers,
-            blocks,
-            attention,
-            middle_attention,
-            heads,
-            groups,
-            dropout,
-            num_classes,
-            head_channels,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            channels=channels,
+            multipliers=multipliers,
+            blocks=blocks,
+            patch=patch,
+            attention=[*attention, *up_levels],
+            bottom_attention=middle and middle_attention,
+            heads=heads,
+            groups=groups,
+            dropout=dropout,
+            num_classes=num_classes,
+            head_channels=head_channels,
         )
         check_style(time_condition, resample, up_attention, skip_scale, init)
         time_channels = channels if time_channels is None else time_channels
@@ -163,32 +143,25 @@ class UNet(Recorded, nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.num_classes, self.null_class = num_classes, null_class or num_classes is None
-        if patch < 1:
-            raise UserError(f"patch must be at least 1, got {patch}")
         self.patch = patch
         self.multiple = patch * 2 ** (len(multipliers) - 1)  # height and width are padded to multiples of this
 
-        widths = [channels * m for m in multipliers]
+        widths = level_widths(channels, multipliers)
         condition = 4 * time_channels
         last = len(widths) - 1
-
-        def block(inputs: int, outputs: int, change: str | None = None) -> ResidualBlock:
-            style = {
-                "time_condition": time_condition,
-                "skip_scale": skip_scale,
-                "resample": change,
-                "project": bool(change) and resample == "projected",
-            }
-            return ResidualBlock(inputs, outputs, condition, groups=groups, eps=norm_eps, dropout=dropout, **style)
-
-        def attend(width: int) -> Attention:
-            count = heads if head_channels is None else width // head_channels
-            return Attention(width, heads=count, groups=groups, eps=norm_eps, skip_scale=skip_scale)
-
-        def resize(width: int, change: str) -> nn.Module:
-            if resample != "conv":
-                return block(width, width, change)
-            return Downsample(width, downsample_padding) if change == "down" else Upsample(width)
+        parts = Parts(
+            condition=condition,
+            groups=groups,
+            eps=norm_eps,
+            dropout=dropout,
+            time_condition=time_condition,
+            skip_scale=skip_scale,
+            resample=resample,
+            heads=heads,
+            head_channels=head_channels,
+            padding=downsample_padding,
+        )
+        block, attend, resize = parts.block, parts.attend, parts.resize
 
         self.time_embedding = TimeEmbedding(time_channels, condition, waves=time_waves, scale=time_scale)
         if num_classes is not None:
@@ -212,9 +185,11 @@ class UNet(Recorded, nn.Module):
             width = outputs
             skips += [width] * (blocks if i == last else blocks + 1)
 
-        self.middle_block1 = block(width, width)
-        self.middle_attention = attend(width) if middle_attention else nn.Identity()
-        self.middle_block2 = block(width, width)
+        self.middle = middle
+        if middle:
+            self.middle_block1 = block(width, width)
+            self.middle_attention = attend(width) if middle_attention else nn.Identity()
+            self.middle_block2 = block(width, width)
 
         self.up = nn.ModuleList()  # in the order of execution: the lowest resolution first
         for i, outputs in reversed(list(enumerate(widths))):
@@ -226,13 +201,13 @@ class UNet(Recorded, nn.Module):
             self.up.append(
                 Level(
                     level,
-                    [attend(outputs) for _ in attended if i in attention],
+                    [attend(outputs) for _ in attended if i in up_levels],
                     resize(outputs, "up") if i > 0 else None,
                 )
             )
 
-        self.head_norm = norm(channels * multipliers[0], groups, norm_eps)
-        self.head = nn.Conv2d(channels * multipliers[0], out_channels * patch**2, 3, padding=1)
+        self.head_norm = norm(widths[0], groups, norm_eps)
+        self.head = nn.Conv2d(widths[0], out_channels * patch**2, 3, padding=1)
         zero_init(self.head)
         initialise(self, init)
 
@@ -248,7 +223,7 @@ class UNet(Recorded, nn.Module):
             ValueError: another number of channels, times or labels than expected; labels for a network without classes,
             none for one that needs them.
         """
-        self._check_input(x, time, label)
+        check_input(x, time, label, in_channels=self.in_channels, num_classes=self.num_classes)
         height, width = x.shape[-2:]
         down, right = -height % self.multiple, -width % self.multiple
         if down or right:
@@ -258,7 +233,7 @@ class UNet(Recorded, nn.Module):
         conditions = self._conditions(time, label)
         x = self._stem(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         skips = [x]
-        for i, level in enumerate(self.down):
+        for i, level in enumerate(cast(Sequence[Level], self.down)):
             for j in range(len(level.blocks)):
                 x = self._run(level.step, x, conditions[i], j)
                 skips.append(x)
@@ -266,11 +241,12 @@ class UNet(Recorded, nn.Module):
                 x = self._run(level.change, x, conditions[i + 1])
                 skips.append(x)
 
-        x = self._run(self.middle_block1, x, conditions[-1])
-        x = self._run(self.middle_attention, x)
-        x = self._run(self.middle_block2, x, conditions[-1])
+        if self.middle:
+            x = self._run(self.middle_block1, x, conditions[-1])
+            x = self._run(self.middle_attention, x)
+            x = self._run(self.middle_block2, x, conditions[-1])
 
-        for i, level in zip(reversed(range(len(conditions))), self.up, strict=True):
+        for i, level in zip(reversed(range(len(conditions))), cast(Sequence[Level], self.up), strict=True):
             for j in range(len(level.blocks)):
                 x = self._run(level.step, torch.cat([x, skips.pop()], dim=1), conditions[i], j)
             if level.resample is not None:
@@ -324,18 +300,3 @@ class UNet(Recorded, nn.Module):
             return self.stem(x)
         with torch.autocast(device, enabled=False):
             return self.stem(x.to(self.stem.weight.dtype)).to(torch.get_autocast_dtype(device))
-
-    def _check_input(self, x: Tensor, time: Tensor, label: Tensor | None) -> None:
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(f"expected images [B, {self.in_channels}, H, W], got {list(x.shape)}")
-        if time.shape != x.shape[:1] and time.shape != (len(x), 1, *x.shape[2:]):
-            raise ValueError(
-                f"expected one time per image, shape [{len(x)}], or one per pixel, shape"
-                f" {[len(x), 1, *x.shape[2:]]}, got {list(time.shape)}"
-            )
-        if label is not None and self.num_classes is None:
-            raise ValueError(
-                "got labels, but this network was built without classes (num_classes=None); pass label=None"
-            )
-        if label is not None and label.shape != x.shape[:1]:
-            raise ValueError(f"expected one label per image, shape [{x.shape[0]}], got {list(label.shape)}")

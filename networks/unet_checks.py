@@ -1,25 +1,31 @@
 """Which options of the U-Net go together: UserError, in one sentence, for those that do not."""
 
+import math
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from common.errors import UserError
+from networks.unet_parts import level_widths
 
 
 def check_sizes(
+    *,
     in_channels: int,
     out_channels: int,
     channels: int,
-    multipliers: Sequence[int],
+    multipliers: Sequence[float],
     blocks: int,
+    patch: int,
     attention: Sequence[int],
-    middle_attention: bool,
+    bottom_attention: bool,
     heads: int,
     groups: int,
     dropout: float,
     num_classes: int | None,
     head_channels: int | None,
 ) -> None:
-    """Widths, depths, heads and attention levels."""
+    """Widths, depths, heads and attention levels, those of both ways together."""
     sizes = {
         "in_channels": in_channels,
         "out_channels": out_channels,
@@ -27,9 +33,7 @@ def check_sizes(
         "heads": heads,
         "groups": groups,
     }
-    sizes |= {f"multipliers[{i}]": m for i, m in enumerate(multipliers)} | (
-        {} if num_classes is None else {"num_classes": num_classes}
-    )
+    sizes |= {"patch": patch} | ({} if num_classes is None else {"num_classes": num_classes})
     for name, value in sizes.items():
         if value < 1:
             raise UserError(f"{name} of the U-Net must be at least 1, got {value}")
@@ -37,6 +41,13 @@ def check_sizes(
         raise UserError(f"channels of the U-Net must be even and at least 4, got {channels}")
     if not multipliers:
         raise UserError("multipliers of the U-Net must name at least one level, got []")
+    for i, m in enumerate(multipliers):
+        width = channels * m
+        if not 1 <= width < math.inf or abs(width - round(width)) > 1e-6:
+            raise UserError(
+                f"multipliers[{i}] of the U-Net must make a whole width of at least 1 of its {channels} channels, got"
+                f" {m}, which makes {width:g}"
+            )
     if not 0 <= dropout < 1:
         raise UserError(f"dropout of the U-Net must be in [0, 1), got {dropout}")
     for i in attention:
@@ -50,9 +61,8 @@ def check_sizes(
             "head_channels of the U-Net must be at least 1 and stands instead of heads, got"
             f" head_channels={head_channels} and heads={heads}"
         )
-    attended = {channels * multipliers[i] for i in attention} | (
-        {channels * multipliers[-1]} if middle_attention else set()
-    )
+    widths = level_widths(channels, multipliers)
+    attended = {widths[i] for i in attention} | ({widths[-1]} if bottom_attention else set())
     for width in sorted(attended):
         if width % (head_channels or heads):
             name = "heads" if head_channels is None else "head_channels"
@@ -87,3 +97,18 @@ def check_time(downsample_padding: str, time_waves: str, time_channels: int, tim
         raise UserError(f"time_channels of the U-Net must be even and at least 4, got {time_channels}")
     if not 0 < time_scale < float("inf"):
         raise UserError(f"time_scale of the U-Net must be positive and finite, got {time_scale}")
+
+
+def check_input(x: Tensor, time: Tensor, label: Tensor | None, *, in_channels: int, num_classes: int | None) -> None:
+    """What a U-Net is given; ValueError."""
+    if x.ndim != 4 or x.shape[1] != in_channels:
+        raise ValueError(f"expected images [B, {in_channels}, H, W], got {list(x.shape)}")
+    if time.shape != x.shape[:1] and time.shape != (len(x), 1, *x.shape[2:]):
+        raise ValueError(
+            f"expected one time per image, shape [{len(x)}], or one per pixel, shape"
+            f" {[len(x), 1, *x.shape[2:]]}, got {list(time.shape)}"
+        )
+    if label is not None and num_classes is None:
+        raise ValueError("got labels, but this network was built without classes (num_classes=None); pass label=None")
+    if label is not None and label.shape != x.shape[:1]:
+        raise ValueError(f"expected one label per image, shape [{x.shape[0]}], got {list(label.shape)}")
