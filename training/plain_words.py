@@ -98,7 +98,7 @@ def _class(rest: str) -> str | None:
 
 def _type(rest: str, given: str | None) -> str | None:
     """ "must be a number or null, got 'fast'"."""
-    kinds = [_TYPES.get(name, name) for name in re.findall(r"Expected a <class '(?:\w+\.)*(\w+)'>", rest)]
+    kinds: list[str] = [_TYPES.get(name) or name for name in re.findall(r"Expected a <class '(?:\w+\.)*(\w+)'>", rest)]
     literals = re.findall(r"Expected a typing.Literal\[([^\]]*)\]", rest)
     choices = list(dict.fromkeys(c.strip().strip("'") for group in literals for c in group.split(",")))
     kinds += [f"one of {', '.join(choices)}" if len(choices) > 1 else c for c in choices[:1]]
