@@ -118,7 +118,9 @@ def test_finished_results_are_taken_as_they_are(stored):
     result = call(
         ROOT / "evaluate.py", "--config", "stored/configs/evaluate.yaml", "--output", "stored/evaluate", cwd=stored
     )
-    assert result.returncode == 0 and "done already" in result.stdout + result.stderr, result.stdout + result.stderr[-2000:]
+    assert result.returncode == 0 and "done already" in result.stdout + result.stderr, (
+        result.stdout + result.stderr[-2000:]
+    )
     assert (stored / "stored/evaluate/rows.csv").read_bytes() == rows
     drawn = {p: p.stat().st_mtime_ns for p in (stored / "stored/generation/drawn").rglob("*.safetensors")}
     words = ["--config", "stored/configs/generation.yaml", "--output", "stored/generation"]
