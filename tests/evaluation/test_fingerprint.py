@@ -53,3 +53,21 @@ def test_how_many_images_there_are_to_train_on_matters_where_those_are_restored(
     assert fingerprint(limit=50) == fingerprint(limit=60)
     assert fingerprint(split="train", limit=50) != fingerprint(split="train", limit=60)
     assert fingerprint(batch_size=8) == fingerprint(batch_size=9)
+
+
+def test_terms_have_the_fingerprint_that_rows_of_before_have():
+    """Terms were hashed as the text of the parser's objects; the values are those of earlier versions' rows."""
+    tv = "restoration.deep_image_prior.terms.tv.TVTerm"
+    weighted = {"class_path": tv, "init_args": {"weight": 1}}
+
+    def of(terms: list) -> str:
+        raw = {
+            "data": {"class_path": "datamodules.digits.Digits"},
+            "tasks": {"a": {"degradation": "degradations.identity.Identity", "noise": {"sigma_255": 5}}},
+            "methods": {"dip": {"class_path": "restoration.dip.DIP", "init_args": {"terms": terms}}},
+        }
+        return cell_fingerprint(parse_config(raw, "the test"), "a", "dip", None, "32")
+
+    assert of([weighted]) == "7ea8e9514584674f"
+    assert of([tv]) == "220e60494fcaa5ea"
+    assert of([weighted]) != of([{**weighted, "init_args": {"weight": 2}}])
