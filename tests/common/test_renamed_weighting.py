@@ -79,6 +79,7 @@ def plain(config, run, monkeypatch, *options):
     monkeypatch.setattr(TrainCLI, "_run_subcommand", lambda self, subcommand: None)
     monkeypatch.setattr("sys.argv", ["train.py", "fit", "--config", str(config), "--run", str(run), *options])
     cli = TrainCLI()
+    cli.run.open(cli.plain_config)
     cli.run._lock.close()  # as if the process had ended
     return cli.plain_config["model"]["init_args"], cli.model
 

@@ -154,7 +154,7 @@ def test_the_command_refuses_another_network_and_no_classifier(monkeypatch, tmp_
     )
     with pytest.raises(UserError, match=r"another network than the config \(init_args.channels"):
         command(monkeypatch, tmp_path, "test", "--ckpt_path", tmp_path / "wide.safetensors")
-    with pytest.raises(UserError, match="'classifier'"):
+    with pytest.raises(UserError, match="is a prior, and a classifier is needed here"):
         command(monkeypatch, tmp_path, "validate", "--ckpt_path", write_tiny_prior(tmp_path / "prior.safetensors"))
     with pytest.raises(UserError, match="predict draws images from a prior"):
         command(monkeypatch, tmp_path, "predict", "--ckpt_path", tmp_path / "wide.safetensors")
