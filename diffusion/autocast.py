@@ -21,6 +21,10 @@ class AutocastNetwork(nn.Module):
     def takes_maps(self) -> bool:
         return getattr(self.network, "takes_maps", False)
 
+    @property
+    def any_size(self) -> bool:
+        return getattr(self.network, "any_size", False)
+
     def forward(self, x: Tensor, *rest: Tensor | None) -> Tensor:
         warn_of_slow_bfloat16(x.device.type)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
@@ -42,7 +46,8 @@ class Autocast(Denoiser):
             denoiser.num_timesteps,
         )
         self.learns_variance, self.takes_image = denoiser.learns_variance, denoiser.takes_image
-        self.takes_maps = denoiser.takes_maps
+        self.takes_maps, self.any_size = denoiser.takes_maps, denoiser.any_size
+        self.reach, self.multiple = denoiser.reach, denoiser.multiple
 
     def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.denoiser.level_at(time)

@@ -57,7 +57,9 @@ class Denoiser(nn.Module, ABC):
     them with one warning. num_timesteps: how many training times it has (1000 where training was continuous), which
     spacings of levels refer to. learns_variance: whether its predictions carry `variance` and `fraction`. takes_image:
     whether it needs Condition(image=...), see diffusion/image_conditioning.py. takes_maps: whether sigma may differ
-    from pixel to pixel, [B, 1, H, W].
+    from pixel to pixel, [B, 1, H, W]. any_size: whether it knows images of every height and width, not of `data_shape`
+    alone. reach: how many pixels around a pixel its x0 there may depend on, beyond that pixel's own cell of `multiple` x
+    `multiple` pixels; None where it may depend on the whole image.
     """
 
     data_shape: tuple[int, int, int]
@@ -67,6 +69,9 @@ class Denoiser(nn.Module, ABC):
     learns_variance: bool = False
     takes_image: bool = False
     takes_maps: bool = False
+    any_size: bool = False
+    reach: int | None = None
+    multiple: int = 1
 
     @abstractmethod
     def level_at(self, time: AnyTimes) -> AnyLevels:
@@ -124,6 +129,18 @@ class NetworkDenoiser(Denoiser):
     @property
     def takes_maps(self) -> bool:
         return getattr(self.network, "takes_maps", False)
+
+    @property
+    def any_size(self) -> bool:
+        return getattr(self.network, "any_size", False)
+
+    @property
+    def reach(self) -> int | None:
+        return getattr(self.network, "reach", None)
+
+    @property
+    def multiple(self) -> int:
+        return getattr(self.network, "multiple", 1)
 
     @abstractmethod
     def training_time(self, u: Tensor) -> Tensor:

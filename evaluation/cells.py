@@ -98,7 +98,7 @@ def refuse(cells: list[Cell], *, skip: bool) -> list[Cell]:
 
 
 def other_sizes(plan: Plan) -> list[str]:
-    """A sentence for every prior that was trained on images of another size, where ``any_size`` asked for it.
+    """A sentence for every prior that knows images of another size alone, where ``any_size`` asked for it.
 
     Raises:
         UserError: nobody asked: it would run, and what it gives may be poor.
@@ -106,7 +106,7 @@ def other_sizes(plan: Plan) -> list[str]:
     found = {}
     shapes = {shape for task in plan.tasks.values() for shape in plan.shapes(task.rows)}
     for name, built in plan.methods.items():
-        if built.method.prior is None:
+        if built.method.prior is None or getattr(built.method.prior, "any_size", False):
             continue
         trained = tuple(built.method.prior.data_shape)
         other = sorted(shape for shape in shapes if shape != trained and shape[0] == trained[0])

@@ -64,6 +64,8 @@ class DenoisingUNet(Recorded, nn.Module):
         1,964,204 parameters (3.9 MB in half precision): `DenoisingUNet(in_channels=3)`.
     """
 
+    any_size = True
+
     def __init__(
         self,
         *,

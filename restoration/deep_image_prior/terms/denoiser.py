@@ -99,7 +99,7 @@ class DenoiserTerm(Term):
                 f"the prior knows pictures of {channels} channels, and these have {given}: give another prior, or"
                 " pictures in its colours"
             )
-        if known != size and not self.any_size:
+        if known != size and not (self.any_size or self.prior.any_size):
             raise Unsupported(
                 f"the prior was trained on pictures of {known[1]}x{known[0]} pixels (width x height), and these have"
                 f" {size[1]}x{size[0]}: give pictures of that size, another prior, or any_size true to use it as it is"
