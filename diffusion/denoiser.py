@@ -58,8 +58,8 @@ class Denoiser(nn.Module, ABC):
     spacings of levels refer to. learns_variance: whether its predictions carry `variance` and `fraction`. takes_image:
     whether it needs Condition(image=...), see diffusion/image_conditioning.py. takes_maps: whether sigma may differ
     from pixel to pixel, [B, 1, H, W]. any_size: whether it knows images of every height and width, not of `data_shape`
-    alone. reach: how many pixels around a pixel its x0 there may depend on, beyond that pixel's own cell of `multiple` x
-    `multiple` pixels; None where it may depend on the whole image.
+    alone. reach: how many pixels around a pixel its x0 there may depend on, beyond that pixel's own cell of `multiple`
+    x `multiple` pixels; None where it may depend on the whole image.
     """
 
     data_shape: tuple[int, int, int]
