@@ -47,7 +47,7 @@ class Autocast(Denoiser):
         )
         self.learns_variance, self.takes_image = denoiser.learns_variance, denoiser.takes_image
         self.takes_maps, self.any_size = denoiser.takes_maps, denoiser.any_size
-        self.reach, self.multiple = denoiser.reach, denoiser.multiple
+        self.reach, self.multiple, self.blind = denoiser.reach, denoiser.multiple, denoiser.blind
 
     def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.denoiser.level_at(time)

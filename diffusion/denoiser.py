@@ -54,12 +54,13 @@ class Denoiser(nn.Module, ABC):
     """E[x0 | x] and its relatives, for x = x0 + sigma * noise.
 
     data_shape: (C, H, W) that it was trained on. sigma_min, sigma_max: the levels that it knows; others are clamped to
-    them with one warning. num_timesteps: how many training times it has (1000 where training was continuous), which
-    spacings of levels refer to. learns_variance: whether its predictions carry `variance` and `fraction`. takes_image:
-    whether it needs Condition(image=...), see diffusion/image_conditioning.py. takes_maps: whether sigma may differ
-    from pixel to pixel, [B, 1, H, W]. any_size: whether it knows images of every height and width, not of `data_shape`
-    alone. reach: how many pixels around a pixel its x0 there may depend on, beyond that pixel's own cell of `multiple`
-    x `multiple` pixels; None where it may depend on the whole image.
+    them with one warning, or refused (diffusion/published_denoiser.py). num_timesteps: how many training times it has
+    (1000 where training was continuous), which spacings of levels refer to. learns_variance: whether its predictions
+    carry `variance` and `fraction`. takes_image: whether it needs Condition(image=...), see
+    diffusion/image_conditioning.py. takes_maps: whether sigma may differ from pixel to pixel, [B, 1, H, W]. any_size:
+    whether it knows images of every height and width, not of `data_shape` alone. reach: how many pixels around a pixel
+    its x0 there may depend on, beyond that pixel's own cell of `multiple` x `multiple` pixels; None where it may depend
+    on the whole image. blind: whether it goes by the image alone, so that x0 does not depend on the sigma asked for.
     """
 
     data_shape: tuple[int, int, int]
@@ -72,6 +73,7 @@ class Denoiser(nn.Module, ABC):
     any_size: bool = False
     reach: int | None = None
     multiple: int = 1
+    blind: bool = False
 
     @abstractmethod
     def level_at(self, time: AnyTimes) -> AnyLevels:
@@ -187,13 +189,17 @@ class NetworkDenoiser(Denoiser):
                 f"sigma must be positive, got {least}: at 0 the image is clean and nothing is to be predicted"
                 f" (a pixel that is known exactly takes sigma_min, {self.sigma_min:.4g})"
             )
+        self._check_range(least, most)
+        return level
+
+    def _check_range(self, least: float, most: float) -> None:
+        """What is said of levels in [least, most] that the network does not know: one warning."""
         if (least < 0.999 * self.sigma_min or most > 1.001 * self.sigma_max) and not self._warned:
             self._warned = True
             warnings.warn(
                 f"sigma in [{least:.4g}, {most:.4g}] leaves the levels the network knows, [{self.sigma_min:.4g},"
                 f" {self.sigma_max:.4g}]: clamped"
             )
-        return level
 
 
 class DiscreteDenoiser(NetworkDenoiser):
