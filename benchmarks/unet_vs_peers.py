@@ -28,7 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers, unet_from_diffusers
+from checkpoints.foreign.diffusers_config import unet_from_diffusers
+from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers
 from common.compute import count_flops, matrix_peak, precisions
 from networks.unet import UNet
 

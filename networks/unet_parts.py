@@ -76,3 +76,8 @@ class Parts:
 def level_widths(channels: int, multipliers: Sequence[float]) -> list[int]:
     """channels * m for every level: whole numbers, which networks/unet_checks.py has made sure of."""
     return [round(channels * m) for m in multipliers]
+
+
+def multipliers_of(widths: Sequence[int], channels: int) -> list[int | float]:
+    """The inverse of :func:`level_widths`: whole numbers where they are."""
+    return [w / channels if w % channels else w // channels for w in widths]

@@ -12,6 +12,7 @@ import yaml
 from common.build import check_options
 from common.errors import UserError, disk_message, nearest
 from diffusion.schedules import Cosine, Linear, Schedule
+from networks.unet_parts import level_widths
 
 # As in openai/guided-diffusion, README.md; an empty channel_mult is the one of its image_size.
 _ADM = {
@@ -145,6 +146,11 @@ class Flags:
         said["channel_mult"] = (
             _numbers(said["channel_mult"], "channel_mult") or list(_MULTIPLIERS.get(self.image_size, ())) or None
         )
+        if said["channel_mult"] is not None:
+            # What they make is a whole width, rounded down.
+            made = [int(m * network["time_channels"]) for m in said["channel_mult"]]
+            if made == level_widths(network["channels"], network["multipliers"]):
+                shown["channel_mult"] = said["channel_mult"]
         resolutions = _numbers(said["attention_resolutions"], "attention_resolutions")
         if resolutions is not None:
             # Where there is no such resolution, guided-diffusion has no attention.

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from common.errors import UserError
+from networks.unet_parts import multipliers_of
 
 # Modules of a block as (theirs, ours).
 _BLOCK = [
@@ -74,13 +75,11 @@ def network_of_adm(state: Mapping[str, Tensor], where: str) -> dict[str, Any]:
             f"{where} takes {images} channels: it is an upsampler or another conditional network, and a prior takes 1"
             " or 3"
         )
-    if any(width % channels for width in widths):
-        raise UserError(f"{where} has levels of {widths} channels, and our U-Net can have multiples of {channels} only")
     return {
         "in_channels": images,
         "out_channels": _needed(state, "out.2.weight", where).shape[0],
         "channels": channels,
-        "multipliers": [width // channels for width in widths],
+        "multipliers": multipliers_of(widths, channels),
         "blocks": blocks,
         "attention": [level for level, name in enumerate(first) if f"{name}.1.qkv.weight" in state],
         "groups": 32,

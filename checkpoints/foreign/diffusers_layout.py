@@ -11,53 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.errors import UserError, nearest
+from checkpoints.foreign.diffusers_config import unet_from_diffusers
+from common.errors import UserError
 from networks.unet import UNet
-
-# What a key that the config leaves out means (the defaults of UNet2DModel), and the values that our U-Net computes.
-_ONLY: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "act_fn": ("silu", ("silu", "swish")),
-    "center_input_sample": (False, (False,)),
-    "class_embed_type": (None, (None,)),
-    "downsample_padding": (1, (0, 1)),
-    "downsample_type": ("conv", ("conv", "resnet")),
-    "mid_block_scale_factor": (1, (1,)),
-    "mid_block_type": ("UNetMidBlock2D", ("UNetMidBlock2D",)),
-    "num_class_embeds": (None, (None,)),  # diffusers has no row for "no class"
-    "resnet_time_scale_shift": ("default", ("default", "scale_shift")),
-    "time_embedding_type": ("positional", ("positional",)),
-    "upsample_type": ("conv", ("conv", "resnet")),
-}
-_DEFAULTS: dict[str, Any] = {
-    "add_attention": True,
-    "attention_head_dim": 8,
-    "attn_norm_num_groups": None,
-    "block_out_channels": (224, 448, 672, 896),
-    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-    "dropout": 0.0,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "in_channels": 3,
-    "layers_per_block": 2,
-    "norm_eps": 1e-5,
-    "norm_num_groups": 32,
-    "out_channels": 3,
-    "time_embedding_dim": None,
-    "up_block_types": ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-}
-# The last seven are what diffusers' EMAModel writes into the config of averaged weights.
-_WITHOUT_EFFECT = {
-    "sample_size",
-    "num_train_timesteps",
-    "decay",
-    "inv_gamma",
-    "min_decay",
-    "optimization_step",
-    "power",
-    "update_after_step",
-    "use_ema_warmup",
-}
-_WAVES = {(False, 1): "ho", (True, 0): "adm"}  # (flip_sin_to_cos, freq_shift)
 
 # Modules as (theirs, ours); "#" is a number. All but the fused attention is a change of name.
 _BLOCK = [
@@ -93,121 +49,14 @@ _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_
 _QKV = ("to_q", "to_k", "to_v")
 
 
-def unet_from_diffusers(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments of the U-Net that computes what a UNet2DModel of this config computes.
-
-    A key that is left out means diffusers' default, not the value of the released model: several of those defaults are
-    other functions with weights of the same shapes.
-
-    Args:
-        config: unet/config.json, or `dict(model.config)`.
-
-    Raises:
-        UserError: names the first key and value that our U-Net does not implement.
-    """
-    given = {k: v for k, v in config.items() if not k.startswith("_") and k not in _WITHOUT_EFFECT}
-    for key in given:
-        if key not in _ONLY and key not in _DEFAULTS:
-            raise _refused(
-                key,
-                repr(given[key]),
-                f"this key is not known{nearest(key, [*_ONLY, *_DEFAULTS])} and cannot be converted",
-            )
-    for key, (default, implemented) in _ONLY.items():
-        value = given.get(key, default)
-        if value not in implemented:
-            told = "" if key in given else " (diffusers' default, the config does not say)"
-            raise _refused(
-                key, f"{value!r}{told}", f"only {' or '.join(repr(v) for v in implemented)} can be converted"
-            )
-    full = _DEFAULTS | {k: default for k, (default, _) in _ONLY.items()} | given
-
-    widths = [int(w) for w in full["block_out_channels"]]
-    if any(w % widths[0] for w in widths):
-        raise _refused("block_out_channels", widths, "every width must be a multiple of the first")
-    if full["time_embedding_dim"] not in (None, 4 * widths[0]):
-        raise _refused(
-            "time_embedding_dim",
-            full["time_embedding_dim"],
-            f"only four times the first width, {4 * widths[0]}, will do",
-        )
-    groups = full["norm_num_groups"]
-    if groups is None or any(w % groups for w in widths):
-        raise _refused("norm_num_groups", groups, f"it must divide the widths {widths}")
-
-    modulated = full["resnet_time_scale_shift"] == "scale_shift"
-    # Of the middle attention: not given means the others' groups, but with scale and shift no normalisation at all.
-    if (
-        full["attn_norm_num_groups"] != groups
-        and (modulated or full["attn_norm_num_groups"] is not None)
-        and full["add_attention"]
-    ):
-        raise _refused(
-            "attn_norm_num_groups", full["attn_norm_num_groups"], f"it must be that of norm_num_groups, {groups}"
-        )
-    types = {
-        "down": ("DownBlock2D", "ResnetDownsampleBlock2D", "AttnDownBlock2D"),
-        "up": ("UpBlock2D", "ResnetUpsampleBlock2D", "AttnUpBlock2D"),
-    }
-    # A block with attention changes resolution as down/upsample_type says, one without as its own name says: all of a
-    # network must do it in one way.
-    residual = "resnet" in (full["downsample_type"], full["upsample_type"])
-    if full["downsample_type"] != full["upsample_type"]:
-        raise _refused(
-            "upsample_type", full["upsample_type"], f"it must be that of downsample_type, {full['downsample_type']!r}"
-        )
-    down, up = (
-        _has_attention(full, f"{k}_block_types", {plain[residual]: False, plain[2]: True}, len(widths))
-        for k, plain in types.items()
-    )
-    if up[::-1] != down:
-        raise _refused(
-            "up_block_types",
-            list(full["up_block_types"]),
-            "attention must be at the same resolutions as in down_block_types",
-        )
-    attention = [i for i, has in enumerate(down) if has]
-    attended = {widths[i] for i in attention} | ({widths[-1]} if full["add_attention"] else set())
-    head_dim = full["attention_head_dim"]
-    if head_dim is not None and (head_dim < 1 or any(w % head_dim for w in attended)):
-        raise _refused(
-            "attention_head_dim", head_dim, f"it must divide the widths of all attentions, {sorted(attended)}"
-        )
-    heads = {1 if head_dim is None else width // head_dim for width in attended} or {1}
-    waves = _WAVES.get((bool(full["flip_sin_to_cos"]), int(full["freq_shift"])))
-    if waves is None:
-        raise _refused(
-            "flip_sin_to_cos",
-            f"{full['flip_sin_to_cos']} and freq_shift={full['freq_shift']}",
-            "only False with 1 or True with 0 can be converted",
-        )
-
-    return {
-        "in_channels": full["in_channels"],
-        "out_channels": full["out_channels"],
-        "channels": widths[0],
-        "multipliers": [w // widths[0] for w in widths],
-        "blocks": full["layers_per_block"],
-        "attention": attention,
-        "middle_attention": bool(full["add_attention"]),
-        **({"heads": heads.pop()} if len(heads) == 1 else {"head_channels": head_dim}),
-        "groups": groups,
-        "dropout": full["dropout"],
-        "norm_eps": full["norm_eps"],
-        **({"time_condition": "scale_shift"} if modulated else {}),
-        **({"resample": "residual"} if residual else {}),
-        **({"downsample_padding": "both"} if full["downsample_padding"] == 1 and not residual else {}),
-        **({"time_waves": waves} if waves != "ho" else {}),
-    }
-
-
 def state_dict_from_diffusers(
     state_dict: Mapping[str, Tensor], *, config: Mapping[str, Any] | None = None
 ) -> dict[str, Tensor]:
     """Our U-Net's weights from those of a UNet2DModel, bit for bit and in their precision; attention under its old
     names is read too.
 
-    config: where given, every key and shape is checked against the network of :func:`unet_from_diffusers`.
+    config: where given, every key and shape is checked against the network of
+            checkpoints/foreign/diffusers_config.unet_from_diffusers.
     Raises UserError that names unexpected and missing keys, in diffusers' names.
     """
     theirs = {_modern(name): tensor for name, tensor in state_dict.items()}
@@ -285,19 +134,6 @@ def _siblings(name: str) -> list[str]:
     """The three names that are fused with this one, if any."""
     found = re.fullmatch(r"(.*\.attentions\.\d+)\.to_[qkv]\.(weight|bias)", name)
     return [f"{found[1]}.{part}.{found[2]}" for part in _QKV] if found else []
-
-
-def _has_attention(config: dict[str, Any], key: str, kinds: dict[str, bool], levels: int) -> list[bool]:
-    types = list(config[key])
-    if len(types) != levels or any(t not in kinds for t in types):
-        raise _refused(
-            key, types, f"only {levels} of {' and '.join(kinds)}, one per width of block_out_channels, can be converted"
-        )
-    return [kinds[t] for t in types]
-
-
-def _refused(key: str, value: Any, reason: str) -> UserError:
-    return UserError(f"the diffusers config has {key}={value}: {reason}")
 
 
 def _complain(what: str, names: list[str]) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from checkpoints.files import read_checkpoint_file
 from checkpoints.foreign.base import ForeignPrior, digest_of, only_tensors, read_tensors
-from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers, unet_from_diffusers
+from checkpoints.foreign.diffusers_config import unet_from_diffusers
+from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers
 from checkpoints.foreign.diffusers_scheduler import schedule_from_diffusers
 from common.errors import UserError, disk_message
 

@@ -57,15 +57,18 @@ def test_published_numbers_of_parameters():
 
 @pytest.mark.parametrize(
     "style",
-    [IMPROVED, EDM, {"resample": "residual", "head_channels": 8, "attention": [0, 1]}],
-    ids=["improved", "EDM", "ADM"],
+    [
+        IMPROVED,
+        EDM,
+        {"resample": "residual", "head_channels": 8, "attention": [0, 1]},
+        {"multipliers": [1.5, 1, 1.75], "attention": [2], "up_attention_levels": [0, 1], "head_channels": 4},
+        {"multipliers": [1, 0.5], "attention": [0], "up_attention_levels": [], "middle": False, "heads": 2},
+    ],
+    ids=["improved", "EDM", "ADM", "any width, attention on each side its own", "no middle"],
 )
 def test_each_style_runs_on_odd_sizes_and_describes_itself(style):
-    options = (
-        SMALL
-        | {k: v for k, v in style.items() if k not in ("multipliers", "blocks", "attention", "dropout")}
-        | {"attention": [1]}
-    )
+    published = {"multipliers", "blocks", "attention", "dropout"} if style in (IMPROVED, EDM) else set()
+    options = SMALL | {"attention": [1]} | {k: v for k, v in style.items() if k not in published}
     network = randomised(UNet(**options).double().eval())
     x, time = torch.randn(2, 3, 9, 14, dtype=torch.float64), torch.tensor([3.0, 800.0], dtype=torch.float64)
     out = network(x, time)
@@ -107,6 +110,31 @@ def test_attention_is_scaled_as_a_whole():
     scaled.load_state_dict(attention.state_dict())
     x = torch.randn(2, 8, 4, 4, dtype=torch.float64)
     torch.testing.assert_close(scaled(x), 0.5 * attention(x))
+
+
+def test_where_attention_is_and_how_wide_the_levels_are():
+    """Each way its own levels; without a middle nothing of it is there."""
+    options = SMALL | {"multipliers": [1, 1.5, 2.25], "attention": [2], "up_attention_levels": [1, 0]}
+    network = UNet(**options)
+    assert [level.blocks[-1].conv2.out_channels for level in network.down] == [16, 24, 36]
+    assert [level.blocks[-1].conv2.out_channels for level in network.up] == [36, 24, 16]
+    assert [len(level.attentions) for level in network.down] == [0, 0, 2]
+    assert [len(level.attentions) for level in network.up] == [0, 3, 3]
+    assert [len(level.attentions) for level in UNet(**options, up_attention="last").up] == [0, 1, 1]
+    assert [len(level.attentions) for level in UNet(**options | {"up_attention_levels": None}).up] == [3, 0, 0]
+    without = UNet(**options, middle=False)
+    gone = set(network.state_dict()) - set(without.state_dict())
+    assert gone and gone == {n for n in network.state_dict() if n.startswith("middle_")}
+    # Heads need not divide the width of an attention that is not there.
+    assert UNet(**SMALL | {"multipliers": [1, 1.25], "attention": [0], "heads": 16}, middle=False)
+    x, time = torch.randn(1, 3, 8, 8), torch.tensor([5.0])
+    randomised(without)
+    bottom = []
+    without.up[0].blocks[0].register_forward_pre_hook(lambda block, given: bottom.append(given[0]))
+    without.down[2].blocks[1].register_forward_hook(lambda block, given, out: bottom.append(out))
+    without(x, time)
+    after = without.down[2].attentions[1](bottom[0])
+    torch.testing.assert_close(bottom[1], torch.cat([after, after], 1), atol=0, rtol=0)  # as it was left, and as a skip
 
 
 def test_initial_weights():
@@ -210,11 +238,16 @@ def test_adm_for_256_has_the_size_of_guided_diffusion_s():
         ({"resample": "pool"}, "resample"),
         ({"init": "he"}, "init"),
         ({"up_attention": "first"}, "up_attention"),
+        ({"multipliers": [1, 1.3]}, r"multipliers\[1\] .* got 1.3, which makes 20.8"),
+        ({"multipliers": [1, float("inf")]}, r"multipliers\[1\]"),
+        ({"multipliers": [1, -1]}, r"multipliers\[1\]"),
+        ({"up_attention_levels": [2]}, "attention level 2 does not exist"),
+        ({"up_attention_levels": [0], "heads": 32, "attention": []}, "heads must divide the 16 channels"),
     ],
 )
 def test_nonsense_is_refused(options, word):
     with pytest.raises(UserError, match=word):
-        UNet(**SMALL, **options)
+        UNet(**SMALL | options)
 
 
 def test_waves_of_adm():

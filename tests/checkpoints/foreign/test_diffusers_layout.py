@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers, state_dict_to_diffusers, unet_from_diffusers
+from checkpoints.foreign.diffusers_config import unet_from_diffusers, unet_to_diffusers
+from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers, state_dict_to_diffusers
 from common.errors import UserError
 from networks.unet import UNet
 
@@ -117,6 +118,83 @@ def test_the_same_function_in_float64(change):
     assert largest_difference(theirs, ours, torch.float64) < 1e-10
 
 
+RESIDUAL = {"down_block_types": ["ResnetDownsampleBlock2D"] * 4, "up_block_types": ["ResnetUpsampleBlock2D"] * 4}
+OTHERS = {
+    "widths": {"block_out_channels": [16, 24, 40, 56], "attention_head_dim": 8},
+    "widths below the first": {"block_out_channels": [32, 24, 16, 48]},
+    "attention on the way down": {"up_block_types": ["UpBlock2D"] * 4},
+    "attention on the way up": {"down_block_types": ["DownBlock2D"] * 4, "attention_head_dim": 16},
+    "attention of other levels": {"up_block_types": ["UpBlock2D", "UpBlock2D", "UpBlock2D", "AttnUpBlock2D"]},
+    "no middle": {"mid_block_type": None},
+    "no middle, and what it would have": {
+        "mid_block_type": None,
+        "add_attention": False,
+        "attn_norm_num_groups": 5,
+        "mid_block_scale_factor": 1.4142,
+        "resnet_time_scale_shift": "scale_shift",
+    },
+    "no middle and no attention": {
+        "mid_block_type": None,
+        "down_block_types": ["DownBlock2D"] * 4,
+        "up_block_types": ["UpBlock2D"] * 4,
+        "attention_head_dim": 5,
+    },
+    "residual blocks change resolution": RESIDUAL,
+    "the same, padding told": RESIDUAL | {"downsample_padding": 1},
+    "the last block does not change resolution": {
+        "down_block_types": ["DownBlock2D"] * 3 + ["ResnetDownsampleBlock2D"],
+        "up_block_types": ["UpBlock2D"] * 3 + ["ResnetUpsampleBlock2D"],
+    },
+    "names of the first releases": {
+        "down_block_types": [
+            "UNetResDownBlock2D",
+            "UNetResAttnDownBlock2D",
+            "UNetResDownBlock2D",
+            "UNetResDownBlock2D",
+        ],
+        "up_block_types": ["UNetResUpBlock2D", "UNetResUpBlock2D", "UNetResAttnUpBlock2D", "UNetResUpBlock2D"],
+    },
+    "all at once": {
+        "block_out_channels": [24, 16, 40],
+        "mid_block_type": None,
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+        "attention_head_dim": 8,
+    },
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_networks_that_ours_are_not_made_like(name):
+    """The same function; written again it is that of the config and weights that we write, and the same network of ours."""
+    config = SMALL | OTHERS[name]
+    theirs = reference(config).double()
+    ours = converted(theirs, config)
+    written = unet_to_diffusers(ours, size=(32, 32))
+    assert largest_difference(theirs, ours.double(), torch.float64) < 1e-10
+    again = reference(written)
+    again.load_state_dict(state_dict_to_diffusers(ours.state_dict()))  # with every name and shape
+    assert largest_difference(again.double(), ours, torch.float64) < 1e-10
+    assert unet_from_diffusers(written) == unet_from_diffusers(config)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"down_block_types": ["DownBlock2D", "ResnetDownsampleBlock2D", "DownBlock2D", "DownBlock2D"]},
+        {"up_block_types": ["ResnetUpsampleBlock2D"] * 3 + ["UpBlock2D"]},
+        {"downsample_type": "resnet"},  # of the one block with attention, on one side
+        RESIDUAL | {"down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"] * 2},
+    ],
+)
+def test_more_than_one_way_to_change_resolution_is_refused(change):
+    with pytest.raises(UserError, match=r"some blocks .* with a convolution and some with a residual block") as error:
+        unet_from_diffusers(SMALL | change)
+    assert all(str(value) in str(error.value) for value in change.values())
+
+
 def test_grey_and_another_number_of_outputs():
     config = SMALL | {"in_channels": 1, "out_channels": 2}
     theirs = reference(config).double()
@@ -170,9 +248,11 @@ def test_attention_under_its_old_names():
         ("time_embedding_dim", 100),
         ("norm_num_groups", 24),
         ("attention_head_dim", 5),
-        ("block_out_channels", [16, 24, 32, 32]),
+        ("norm_num_groups", None),
         ("down_block_types", ["SkipDownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"]),
-        ("up_block_types", ["UpBlock2D", "UpBlock2D", "UpBlock2D", "AttnUpBlock2D"]),
+        ("up_block_types", ["UpBlock2D", "UpBlock2D", "AttnSkipUpBlock2D", "UpBlock2D"]),
+        ("mid_block_type", "UNetMidBlock2DCrossAttn"),
+        ("downsample_type", "kernel"),
         ("a_new_option", 3),
     ],
 )

@@ -9,7 +9,7 @@ from helpers import ROOT, call, one_sentence, tiny_denoiser
 
 from checkpoints.files import write_safetensors
 from checkpoints.foreign.diffusers_config import unet_to_diffusers
-from checkpoints.foreign.diffusers_layout import unet_from_diffusers
+from checkpoints.foreign.diffusers_config import unet_from_diffusers
 from checkpoints.foreign.export_diffusers import write_diffusers
 from checkpoints.load import load_prior
 from checkpoints.prior import LoadedPrior, describe_prior
@@ -79,6 +79,19 @@ WORLDS = {
     },
     "diffusers' defaults": {"time_waves": "adm", "downsample_padding": "both", "head_channels": 4, "attention": [0, 1]},
     "no attention": {"attention": [], "middle_attention": False},
+    "widths that are no multiples, attention on the way up": {
+        "multipliers": [1, 1.5],
+        "attention": [],
+        "up_attention_levels": [0],
+        "middle_attention": False,
+        "heads": 2,
+    },
+    "attention on the way down, no middle": {
+        "up_attention_levels": [],
+        "up_attention": "last",  # of none
+        "middle": False,
+        "time_condition": "scale_shift",
+    },
 }
 
 
@@ -167,6 +180,9 @@ def test_half_precision_is_written_and_read(tmp_path):
         ({"num_classes": 3}, "num_classes=3"),
         ({"resample": "projected"}, "resample=projected"),
         ({"up_attention": "last"}, "up_attention=last"),
+        ({"up_attention": "last", "attention": [], "up_attention_levels": [0]}, "up_attention=last"),
+        ({"heads": 2, "up_attention_levels": [0], "middle": False}, "heads=2"),
+        ({"multipliers": [1, 1.25]}, "does not divide the widths [8, 10]"),
         ({"skip_scale": 0.5}, "skip_scale=0.5"),
         ({"time_channels": 16}, "time_channels=16"),
         ({"time_scale": 0.25}, "time_scale=0.25"),

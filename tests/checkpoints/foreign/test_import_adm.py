@@ -113,6 +113,13 @@ STYLES = {
         },
         {"num_channels": 64, "channel_mult": "0.5,1,2"},
     ),
+    "widths that are no multiples of the first": (
+        {
+            "model_channels = 128": "model_channels = 64",
+            "channel_mult = (1, 1, 2, 2, 4, 4)": "channel_mult = (1, 1.501, 2.5)",
+        },
+        {"num_channels": 64, "channel_mult": "1,1.501,2.5"},
+    ),
     "one level": (
         {"channel_mult = (1, 1, 2, 2, 4, 4)": "channel_mult = (1,)"},
         {"channel_mult": "1", "attention_resolutions": "128,64"},
