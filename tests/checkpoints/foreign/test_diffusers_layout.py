@@ -168,7 +168,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_networks_that_ours_are_not_made_like(name):
-    """The same function; written again it is that of the config and weights that we write, and the same network of ours."""
+    """The same function; so is that of the config and weights that we write; and they are the same network of ours."""
     config = SMALL | OTHERS[name]
     theirs = reference(config).double()
     ours = converted(theirs, config)

@@ -8,8 +8,7 @@ import yaml
 from helpers import ROOT, call, one_sentence, tiny_denoiser
 
 from checkpoints.files import write_safetensors
-from checkpoints.foreign.diffusers_config import unet_to_diffusers
-from checkpoints.foreign.diffusers_config import unet_from_diffusers
+from checkpoints.foreign.diffusers_config import unet_from_diffusers, unet_to_diffusers
 from checkpoints.foreign.export_diffusers import write_diffusers
 from checkpoints.load import load_prior
 from checkpoints.prior import LoadedPrior, describe_prior
