@@ -1,0 +1,128 @@
+"""Plug-and-play: the data term by its proximal step, the prior by a denoiser, in turns at falling levels."""
+
+import torch
+from torch import Tensor
+
+from common.random_streams import RandomStreams
+from degradations.base import Operator
+from degradations.identity import IdentityOperator
+from degradations.linear import proximal
+from degradations.measurement import Measurement
+from diffusion.denoiser import Denoiser
+from diffusion.samplers.base import predictor
+from restoration.base import Cost, Method, OnStep, Restoration
+from restoration.first_guess import first_guess
+
+#: Steps, and the first and the last level in grey levels, by what happened to the picture.
+SETTINGS = {"blur": (8, 49.0, 0.0), "super_resolution": (24, 49.0, 2.0), "holes": (40, 49.0, 2.0)}
+LEAST_NOISE = 2 * 0.255 / 255  # what a measurement without noise is taken to have, in [-1, 1] units (DPIR's code)
+TOLERANCE = 1e-3  # of a data step without a closed form: the next one goes on where it ended
+
+
+class PlugAndPlay(Method):
+    """z_k = argmin_z |A z - y|^2 + a_k |z - x_(k-1)|^2, x_k = D(z_k, sigma_k), a_k = weight sigma^2 / sigma_k^2, with
+    sigma_1 > ... > sigma_K evenly spaced in their logarithms.
+
+    Half-quadratic splitting of |A x - y|^2 / (2 sigma^2) + weight R(x), sigma the noise of y, where the denoiser D
+    stands for the proximal step of sigma_k^2 R. It begins with :func:`restoration.first_guess.first_guess` of y, and
+    ends with the denoiser, or, where y has no noise, with one more data step. Noise alone (A = I) is one call of the
+    denoiser at its level, and no noise at all is y. Levels that the denoiser does not know become the nearest that it
+    knows. Deterministic. Zhang et al. 2017 (1704.03264), 2021 (2008.13751, algorithm 1).
+
+    Args:
+        prior: the denoiser.
+        steps: K; null for 8 of a blur, 24 of a smaller picture, 40 of one with holes.
+        weight: of the prior, 0.23 as in DPIR.
+        first_sigma_255: sigma_1 in grey levels; null for 49, as in DPIR, and for the noise of y where that is more.
+        last_sigma_255: sigma_K in grey levels, where the noise of y is not more; null for that of a blur, 2 else.
+        turns: show the denoiser the picture turned and mirrored, another way at each step; null for priors of any size.
+        clip: clip what the denoiser says to [-1, 1].
+
+    Raises:
+        ValueError: options out of range.
+    """
+
+    needs_prior = True
+    deterministic = True
+    cost_varies = True
+    needs = frozenset({"proximal", "white_noise"})
+    prior: Denoiser
+
+    def __init__(
+        self,
+        *,
+        prior: Denoiser,
+        steps: int | None = None,
+        weight: float = 0.23,
+        first_sigma_255: float | None = None,
+        last_sigma_255: float | None = None,
+        turns: bool | None = None,
+        clip: bool = True,
+    ) -> None:
+        if steps is not None and steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        given = {"weight": weight, "first_sigma_255": first_sigma_255, "last_sigma_255": last_sigma_255}
+        for name, value in given.items():
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        self.prior, self.steps, self.weight, self.clip = prior, steps, weight, clip
+        self.first_sigma_255, self.last_sigma_255 = first_sigma_255, last_sigma_255
+        self.turns = prior.any_size if turns is None else turns
+
+    def calls(self) -> Cost:
+        """The most that it may be."""
+        return Cost(nfe=self.steps or max(steps for steps, *_ in SETTINGS.values()))
+
+    def levels(self, operator: Operator, sigma: float) -> list[float]:
+        """sigma_1 .. sigma_K in [-1, 1] units, for noise of the level `sigma`."""
+        steps, first, last = SETTINGS[_kind(operator)]
+        steps = self.steps or steps
+        low = max(sigma, 2 / 255 * (self.last_sigma_255 or last))
+        high = max(low, 2 / 255 * (self.first_sigma_255 or first))
+        low, high = (min(max(level, self.prior.sigma_min), self.prior.sigma_max) for level in (low, high))
+        return [high * (low / high) ** (k / max(1, steps - 1)) for k in range(steps)]
+
+    @torch.no_grad()
+    def restore(
+        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+    ) -> Restoration:
+        del num_samples, random
+        operator, y, sigma = measurement.operator, measurement.y, measurement.sigma
+        self.check(operator, measurement.noise)
+        predict = predictor(self.prior, clip=self.clip)
+        if isinstance(operator, IdentityOperator):
+            level = min(max(sigma, self.prior.sigma_min), self.prior.sigma_max)
+            x = predict(y, level).x0 if sigma else y
+            if on_step is not None:
+                on_step(0, 1, x)
+            return Restoration(samples=x[:, None], cost=Cost(nfe=1 if sigma else 0))
+        levels, x, residuals = self.levels(operator, sigma), first_guess(operator, y), []
+        weights = [self.weight * (max(sigma, LEAST_NOISE) / level) ** 2 for level in levels]
+        for k, (level, weight) in enumerate(zip(levels, weights, strict=True)):
+            z = proximal(operator, x, y, weight, tolerance=TOLERANCE)
+            turn = k % 8 if self.turns else 0
+            x = _back(predict(_turned(z, turn), level).x0, turn)
+            residuals.append((y - operator(x)).flatten(1).norm(dim=1).mean())
+            if on_step is not None:
+                on_step(k, len(levels), x)
+        if sigma == 0:
+            x = proximal(operator, x, y, weights[-1], tolerance=TOLERANCE)
+        trace = {"residual": torch.stack(residuals).tolist(), "sigma_255": [127.5 * level for level in levels]}
+        return Restoration(samples=x[:, None], cost=Cost(nfe=len(levels)), trace=trace)
+
+
+def _kind(operator: Operator) -> str:
+    if operator.mask is not None:
+        return "holes"
+    smaller = tuple(operator.output_shape[1:]) != tuple(operator.input_shape[1:])
+    return "super_resolution" if smaller else "blur"
+
+
+def _turned(x: Tensor, k: int) -> Tensor:
+    """x turned by k quarters, mirrored from k = 4 on."""
+    x = torch.rot90(x, k % 4, (-2, -1))
+    return (x.flip(-1) if k >= 4 else x).contiguous()
+
+
+def _back(x: Tensor, k: int) -> Tensor:
+    return torch.rot90(x.flip(-1) if k >= 4 else x, -(k % 4), (-2, -1))
