@@ -35,11 +35,19 @@ class DenoiserFile(Recorded, Denoiser):
             self.denoiser.num_timesteps,
         )
         self.learns_variance, self.takes_image = self.denoiser.learns_variance, self.denoiser.takes_image
-        self.takes_maps = self.denoiser.takes_maps
+        self.takes_maps, self.any_size, self.blind = (
+            self.denoiser.takes_maps,
+            self.denoiser.any_size,
+            self.denoiser.blind,
+        )
+        self.reach, self.multiple = self.denoiser.reach, self.denoiser.multiple
         self.eval()
 
     def level_at(self, time: Tensor) -> Tensor:
         return self.denoiser.level_at(time)
+
+    def refused(self, least: float, most: float) -> str | None:
+        return self.denoiser.refused(least, most)
 
     def predict(self, x: Tensor, sigma: Tensor, condition: Condition | None = None) -> Prediction:
         return self.denoiser.predict(x, sigma, condition)

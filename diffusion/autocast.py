@@ -52,6 +52,9 @@ class Autocast(Denoiser):
     def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.denoiser.level_at(time)
 
+    def refused(self, least: float, most: float) -> str | None:
+        return self.denoiser.refused(least, most)
+
     def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         warn_of_slow_bfloat16(x.device.type)
         with torch.autocast(x.device.type, dtype=torch.bfloat16):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
 from common.shapes import image_shape
 from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma, Times
 from diffusion.bins import bin_of, even_bins
@@ -85,6 +86,13 @@ class Denoiser(nn.Module, ABC):
         ValueError for other shapes and for sigma that is infinite or not positive (a pixel that is known has the level
         sigma_min).
         """
+
+    def refused(self, least: float, most: float) -> str | None:
+        """Why it says nothing about levels from `least` to `most`, in one sentence; None where it answers, as a
+        denoiser does that clamps.
+        """
+        del least, most
+        return None
 
 
 def expand(sigma: Tensor, x: Tensor, name: str = "sigma") -> Tensor:
@@ -189,17 +197,15 @@ class NetworkDenoiser(Denoiser):
                 f"sigma must be positive, got {least}: at 0 the image is clean and nothing is to be predicted"
                 f" (a pixel that is known exactly takes sigma_min, {self.sigma_min:.4g})"
             )
-        self._check_range(least, most)
-        return level
-
-    def _check_range(self, least: float, most: float) -> None:
-        """What is said of levels in [least, most] that the network does not know: one warning."""
+        if reason := self.refused(least, most):
+            raise UserError(reason)
         if (least < 0.999 * self.sigma_min or most > 1.001 * self.sigma_max) and not self._warned:
             self._warned = True
             warnings.warn(
                 f"sigma in [{least:.4g}, {most:.4g}] leaves the levels the network knows, [{self.sigma_min:.4g},"
                 f" {self.sigma_max:.4g}]: clamped"
             )
+        return level
 
 
 class DiscreteDenoiser(NetworkDenoiser):

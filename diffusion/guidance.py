@@ -58,10 +58,13 @@ class Guided(Denoiser):
             denoiser.sigma_max,
             denoiser.learns_variance,
         )
-        self.takes_image, self.takes_maps = denoiser.takes_image, denoiser.takes_maps
+        self.takes_image, self.takes_maps, self.blind = denoiser.takes_image, denoiser.takes_maps, denoiser.blind
 
     def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.denoiser.level_at(time)
+
+    def refused(self, least: float, most: float) -> str | None:
+        return self.denoiser.refused(least, most)
 
     def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         label = None if condition is None else condition.label

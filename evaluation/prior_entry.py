@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from checkpoints.foreign.adm_flags import PRESETS
+from checkpoints.foreign.detect import PRESETS
 from checkpoints.lora.files import AdapterEntry
 from common.errors import UserError, nearest
 from evaluation.entries import a_mapping, known_keys

@@ -1,4 +1,4 @@
-"""A prior that another project wrote, read into our own terms: what remains is a U-Net of ours, its weights, and a
+"""A prior that another project wrote, read into our own terms: what remains is a network of ours, its weights, and a
 schedule of ours.
 """
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import safetensors
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from checkpoints.files import load_weights, refuse_lfs_pointer
 from common.errors import UserError, disk_message
 from common.files import sha256_of
 from diffusion.assemble import assemble
 from diffusion.denoiser import NetworkDenoiser
-from diffusion.schedules import Schedule
+from diffusion.schedules import TrainingLevels
 from networks.unet import UNet
 
 
@@ -26,17 +26,18 @@ class ForeignPrior:
     """What is known of another project's prior, in our own terms.
 
     Args:
-        network: options of our U-Net.
+        network: options of our network.
         tensors: its weights by our names, in any precision.
         shape: (C, H, W).
         digest: of the bytes of all files that were read.
         where: names the files in messages.
         training: what else is known, plain values.
+        network_class: which of our networks it is.
     """
 
     network: dict[str, Any]
     tensors: dict[str, Tensor]
-    schedule: Schedule
+    schedule: TrainingLevels
     prediction: str
     variance: str
     shape: tuple[int, int, int]
@@ -44,13 +45,14 @@ class ForeignPrior:
     where: str
     data: str = "unknown"
     training: dict[str, Any] = field(default_factory=dict)
+    network_class: type[nn.Module] = UNet
 
     def denoiser(self) -> NetworkDenoiser:
         """The network with its weights in float32; UserError for weights that do not fit or are not finite, and for
         parts that contradict each other.
         """
         with torch.device("meta"):  # initial weights of half a billion parameters take longer than reading them
-            network = UNet(**self.network)
+            network = self.network_class(**self.network)
         network.to_empty(device="cpu")
         load_weights(network, self.tensors, where=self.where)
         try:

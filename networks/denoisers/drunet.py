@@ -48,7 +48,7 @@ class DRUNet(Recorded, nn.Module):
             raise UserError(f"widths must be four numbers, one for each scale, got {list(widths)}")
         check_counts(channels=channels, blocks=blocks, **{f"widths[{k}]": width for k, width in enumerate(widths)})
         self.in_channels = self.out_channels = channels
-        self.reach, self.multiple = 2 + 44 * blocks, 8  # convolutions times the size of their pixels: 1 2 4 8 4 2 1
+        self.reach, self.multiple = _reach(blocks), 8
         self.m_head = _conv(channels + 1, widths[0])
         for k in range(3):
             down = nn.Conv2d(widths[k], widths[k + 1], 2, stride=2, bias=False)
@@ -77,6 +77,20 @@ class DRUNet(Recorded, nn.Module):
 
     def _part(self, name: str) -> nn.Module:
         return cast(nn.Module, getattr(self, name))
+
+
+def _reach(blocks: int) -> int:
+    """How far beyond its cell of 8x8 pixels an output pixel looks, wherever it lies in there."""
+    found = 0
+    for at in range(8):
+        low, high = at - 1, at + 1
+        for _ in range(3):  # up again, backwards
+            low, high = (low - 2 * blocks) // 2, (high + 2 * blocks) // 2
+        low, high = low - 2 * blocks, high + 2 * blocks
+        for _ in range(3):
+            low, high = 2 * low - 2 * blocks, 2 * high + 1 + 2 * blocks
+        found = max(found, 1 - low, high + 1 - 7)
+    return found
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
