@@ -8,17 +8,38 @@ from common.errors import UserError, nearest
 from diffusion.denoiser import DiscreteDenoiser, NetworkDenoiser
 from diffusion.schedules import Cosine, Linear, ScaledLinear, Schedule, SigmoidBeta, Tabulated, ZeroTerminalSNR
 
-# Schedulers that share DDPMScheduler's options of training and their defaults.
-CLASSES = (
-    "DDPMScheduler",
-    "DDIMScheduler",
-    "DDIMInverseScheduler",
+# Schedulers that share DDPMScheduler's options of training, with what else they mean where a file does not say it.
+_LATENT = {"beta_start": 0.00085, "beta_end": 0.012}
+CLASSES: dict[str, dict[str, Any]] = {
+    "DDPMScheduler": {},
+    "DDIMScheduler": {},
+    "DDIMInverseScheduler": {},
+    "PNDMScheduler": {},
+    "DPMSolverMultistepScheduler": {},
+    "DPMSolverSinglestepScheduler": {},
+    "DEISMultistepScheduler": {},
+    "UniPCMultistepScheduler": {},
+    "DDPMParallelScheduler": {},
+    "DDIMParallelScheduler": {},
+    "EulerDiscreteScheduler": {},
+    "EulerAncestralDiscreteScheduler": {},
+    "LMSDiscreteScheduler": {},
+    "HeunDiscreteScheduler": _LATENT,
+    "KDPM2DiscreteScheduler": _LATENT,
+    "KDPM2AncestralDiscreteScheduler": _LATENT,
+    "LCMScheduler": _LATENT | {"beta_schedule": "scaled_linear"},
+    "TCDScheduler": _LATENT | {"beta_schedule": "scaled_linear"},
+}
+# These have no rescale_betas_zero_snr: a file that was made from another scheduler's may keep it, and they pass it over.
+_NEVER_RESCALED = {
     "PNDMScheduler",
-    "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler",
     "DEISMultistepScheduler",
-    "UniPCMultistepScheduler",
-)
+    "LMSDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+}
 _TRAINING = {
     "num_train_timesteps": 1000,
     "beta_start": 1e-4,
@@ -57,6 +78,11 @@ _SAMPLING = frozenset(
         "disable_corrector",
         "timestep_values",
         "tensor_format",
+        "interpolation_type",
+        "original_inference_steps",
+        "timestep_scaling",
+        "sigma_min",
+        "sigma_max",
     }
 )
 # Allowed with these values only, None: with any.
@@ -65,9 +91,8 @@ _NEUTRAL = {
     "flow_shift": (1.0, None),
     "use_dynamic_shifting": (False, None),
     "time_shift_type": None,
-    "sigma_min": (None,),
-    "sigma_max": (None,),
     "shift_terminal": (None,),
+    "timestep_type": ("discrete",),
 }
 _PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 
@@ -91,9 +116,9 @@ def schedule_from_diffusers(config: Mapping[str, Any], where: str) -> FoundSched
     where: the file.
     """
     name = config.get("_class_name", "DDPMScheduler")
-    if name not in CLASSES:
+    if not isinstance(name, str) or name not in CLASSES:
         raise UserError(
-            f"{where} is of the class {name}: only those that know DDPM's discrete schedule can be converted,"
+            f"{where} is of the class {name}: only those that have DDPM's table of betas can be converted,"
             f" {', '.join(CLASSES)}"
         )
     given = {k: v for k, v in config.items() if not k.startswith("_")}
@@ -101,14 +126,18 @@ def schedule_from_diffusers(config: Mapping[str, Any], where: str) -> FoundSched
     if old is not None:
         given.setdefault("prediction_type", "epsilon" if old else "sample")
     for key, value in given.items():
-        if key in _NEUTRAL and (_NEUTRAL[key] is None or value in _NEUTRAL[key]):
+        if key in _NEUTRAL:
+            if (allowed := _NEUTRAL[key]) is not None and value not in allowed:
+                raise UserError(f"{where} has {key}={value!r}: only {' or '.join(map(repr, allowed))} can be converted")
             continue
         if key not in _TRAINING and key not in _SAMPLING:
             raise UserError(
                 f"{where} has {key}={value!r}: this key is not known{nearest(key, [*_TRAINING, *_SAMPLING])} and cannot"
                 " be converted"
             )
-    full = _TRAINING | {k: v for k, v in given.items() if k in _TRAINING}
+    full = _TRAINING | CLASSES[name] | {k: v for k, v in given.items() if k in _TRAINING}
+    if name == "EulerDiscreteScheduler" and full["prediction_type"] == "original_sample":  # its other word for it
+        full["prediction_type"] = "sample"
     prediction = _PREDICTIONS.get(full["prediction_type"])
     if prediction is None:
         raise UserError(
@@ -124,6 +153,11 @@ def schedule_from_diffusers(config: Mapping[str, Any], where: str) -> FoundSched
         raise UserError(
             f"{where} has beta_schedule={full['beta_schedule']!r}: only linear, scaled_linear, squaredcos_cap_v2 and"
             " sigmoid can be converted"
+        )
+    if full["rescale_betas_zero_snr"] and name in _NEVER_RESCALED:
+        raise UserError(
+            f"{where} has rescale_betas_zero_snr=True, which a {name} passes over: write the class of a scheduler that"
+            " the network was trained with, such as DDPMScheduler, or false where it was trained without"
         )
     if full["rescale_betas_zero_snr"]:
         schedule = ZeroTerminalSNR(schedule=schedule)
@@ -143,9 +177,8 @@ def schedule_to_diffusers(denoiser: NetworkDenoiser) -> dict[str, Any]:
     """
     if not isinstance(denoiser, DiscreteDenoiser):
         raise UserError(
-            f"prediction '{denoiser.prediction}' is trained on a continuum of levels (diffusion.edm.LogNormal), which"
-            " diffusers' DDPMPipeline has not: only priors with a discrete schedule can be written as a diffusers"
-            " folder"
+            f"prediction '{denoiser.prediction}' is trained on a continuum of levels, which diffusers' DDPMPipeline"
+            " has not: only priors with a discrete schedule can be written as a diffusers folder"
         )
     schedule, rescaled = denoiser.schedule, False
     if isinstance(schedule, ZeroTerminalSNR):

@@ -1,5 +1,6 @@
 """Folders of diffusers as priors: parity with UNet2DModel and DDPMScheduler under random weights, layouts, refusals."""
 
+import inspect
 import json
 import sys
 import types
@@ -161,6 +162,11 @@ def test_every_schedule_is_that_of_diffusers(config, kind):
     torch.testing.assert_close(ours.alphas_bar.float(), theirs.alphas_cumprod, rtol=2e-3, atol=2e-7)
 
 
+# diffusers takes tables of torch into numpy in an old way, one warning for each number
+OLD_NUMPY = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@OLD_NUMPY
 @pytest.mark.parametrize("name", CLASSES)
 def test_other_schedulers_share_the_schedule(name):
     """Their whole configurations, as they are today, are understood."""
@@ -168,6 +174,76 @@ def test_other_schedulers_share_the_schedule(name):
     theirs = getattr(diffusers, name)(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
     found = schedule_from_diffusers(dict(theirs.config) | {"_class_name": name}, "it")
     assert isinstance(found.schedule, Cosine) and found.prediction == "v" and found.variance == "fixed"
+
+
+@OLD_NUMPY
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_a_scheduler_s_file_leaves_out_is_the_default_of_its_class(name):
+    """Heun, KDPM2, LCM and TCD have others than DDPM; the table is the one that the class computes."""
+    diffusers = pytest.importorskip("diffusers")
+    theirs = getattr(diffusers, name)()
+    for config in ({"_class_name": name}, {**theirs.config, "_class_name": name}):
+        ours = schedule_from_diffusers(config, "it").schedule
+        torch.testing.assert_close(ours.alphas_bar.float(), theirs.alphas_cumprod, rtol=2e-5, atol=0)
+
+
+@OLD_NUMPY
+@pytest.mark.parametrize("name", CLASSES)
+def test_zero_terminal_snr_is_that_of_the_class_or_refused(name):
+    """Made from DDPM's config, a file of another class keeps the key; some classes have no use for it."""
+    diffusers = pytest.importorskip("diffusers")
+    options = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    theirs = getattr(diffusers, name).from_config(diffusers.DDPMScheduler(**options).config)
+    config = dict(theirs.config) | {"_class_name": name}
+    assert config["rescale_betas_zero_snr"]
+    if float(theirs.alphas_cumprod[-1]) > 2**-20:  # some put 2^-24 for the 0
+        with pytest.raises(UserError, match=f"rescale_betas_zero_snr=True, which a {name} passes over: write"):
+            schedule_from_diffusers(config, "it")
+        config["rescale_betas_zero_snr"] = False
+    ours = schedule_from_diffusers(config, "it").schedule
+    torch.testing.assert_close(ours.alphas_bar.float(), theirs.alphas_cumprod, rtol=2e-5, atol=1e-7)
+
+
+STEPPING = [
+    n for n in CLASSES if n.startswith(("Euler", "Heun", "LMS", "KDPM2", "LCM")) or n.endswith("ParallelScheduler")
+]
+
+
+@OLD_NUMPY
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", STEPPING)
+def test_the_step_of_a_scheduler_sees_our_x0(name, prediction, theirs, tmp_path):
+    """The folder with the scheduler's own file: the network's output, and the clean image that its step computes."""
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = getattr(diffusers, name)(prediction_type=prediction)
+    folder = folder_of(theirs, tmp_path / "a")
+    scheduler.save_pretrained(folder / "scheduler")
+    denoiser = load_prior(folder).denoiser
+    scheduler.set_timesteps(50 if name == "LCMScheduler" else 1000)
+    t = scheduler.timesteps[len(scheduler.timesteps) // 4 * 2 + 2]  # where a pair of evaluations begins
+    sigma = denoiser.schedule.sigma_of(t[None]).float()
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * sigma
+    given = x if hasattr(scheduler, "sigmas") else x / (1 + sigma.square()).sqrt()
+    with torch.no_grad():
+        output = theirs(scheduler.scale_model_input(given, t), t).sample
+        found = denoiser.predict(x, sigma)
+    random = {"generator": torch.Generator()} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    step = scheduler.step(output, t, given, **random)
+    x0 = step.denoised if name == "LCMScheduler" else step.pred_original_sample
+    ours = found.x0.clamp(-1, 1) if scheduler.config.get("clip_sample") else found.x0
+    assert 0.2 < float(sigma) < 10 and x0.std() > 0.05
+    assert (ours - x0).abs().max() < 1e-5 * max(1.0, float(sigma))
+
+
+def test_original_sample_is_euler_s_word_for_x0():
+    assert (
+        schedule_from_diffusers(
+            {"_class_name": "EulerDiscreteScheduler", "prediction_type": "original_sample"}, "it"
+        ).prediction
+        == "x0"
+    )
+    with pytest.raises(UserError, match="prediction_type='original_sample'"):
+        schedule_from_diffusers({"prediction_type": "original_sample"}, "it")
 
 
 def test_predict_epsilon_of_old_files():
@@ -186,7 +262,16 @@ def test_predict_epsilon_of_old_files():
         ("scheduler", {"prediction_type": "flow_prediction"}, "flow_prediction"),
         ("scheduler", {"variance_type": "learned"}, "variance_type='learned'"),
         ("scheduler", {"beta_strt": 1}, "beta_strt=1: this key is not known (did you mean 'beta_start'?)"),
-        ("scheduler", {"use_flow_sigmas": True}, "use_flow_sigmas"),
+        ("scheduler", {"use_flow_sigmas": True}, "use_flow_sigmas=True: only False or None can be converted"),
+        ("scheduler", {"_class_name": ["a"]}, "is of the class ['a']"),
+        (
+            "scheduler",
+            {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"},
+            "timestep_type='continuous': only 'discrete' can be converted",
+        ),
+        ("scheduler", {"_class_name": "HeunDiscreteScheduler", "beta_schedule": "exp"}, "beta_schedule='exp'"),
+        ("scheduler", {"_class_name": "PNDMScheduler", "rescale_betas_zero_snr": True}, "which a PNDMScheduler"),
+        ("scheduler", {"_class_name": "EDMEulerScheduler"}, "EDMEulerScheduler"),
         ("scheduler", {"rescale_betas_zero_snr": True}, "pure noise"),
         ("scheduler", {"trained_betas": [0.1]}, "trained_betas has 1 numbers"),
         ("scheduler", {"variance_type": "learned_range"}, "6 output channels"),
