@@ -13,6 +13,7 @@ from torch import nn
 from common.build import Recorded, build
 from common.errors import UserError
 from diffusion.assemble import assemble
+from diffusion.continuous import ContinuousDenoiser
 from diffusion.denoiser import DiscreteDenoiser, NetworkDenoiser
 from diffusion.edm import EDMDenoiser
 from diffusion.image_conditioning import ConditioningOptions, ImageConditionedDenoiser
@@ -41,20 +42,20 @@ def describe_prior(denoiser: NetworkDenoiser, *, data: str, training: dict[str, 
     """The `prior` dictionary of a denoiser: network, schedule, wrapper, shape and range of the data; TypeError where
     the network is not Recorded.
 
-    `schedule` is a table or, for prediction "edm", the distribution of levels. `variance` ("learned_range"),
-    `sigma_data` and `conditioning image` are there where they apply.
+    `schedule` is a table or, for predictions "edm" and "velocity", the distribution of training times. `variance`
+    ("learned_range"), `sigma_data` and `conditioning image` are there where they apply.
     """
     if not isinstance(denoiser.network, Recorded):
         raise TypeError(
             f"{type(denoiser.network).__name__} must be a common.build.Recorded, so that a checkpoint can describe it"
         )
-    continuous = isinstance(denoiser, EDMDenoiser)
+    continuous = isinstance(denoiser, ContinuousDenoiser)
     schedule: Recorded = denoiser.levels if continuous else cast(DiscreteDenoiser, denoiser).schedule
     return {
         "format": FORMAT,
         "kind": "denoiser",
         "prediction": denoiser.prediction,
-        **({"sigma_data": denoiser.sigma_data} if continuous else {}),
+        **({"sigma_data": denoiser.sigma_data} if isinstance(denoiser, EDMDenoiser) else {}),
         **({"variance": denoiser.variance} if denoiser.learns_variance else {}),
         **({"guide": denoiser.describe()} if isinstance(denoiser, ImageConditionedDenoiser) else {}),
         "network": denoiser.network.spec,

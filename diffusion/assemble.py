@@ -6,12 +6,20 @@ from typing import cast
 
 from torch import nn
 
+from diffusion.continuous import ContinuousLevels
 from diffusion.denoiser import DiscreteDenoiser, NetworkDenoiser
 from diffusion.edm import EDMDenoiser, LogNormal
+from diffusion.flow import FlowDenoiser, FlowTimes
 from diffusion.image_conditioning import ConditioningOptions, ImageConditionedDenoiser
+from diffusion.published_denoiser import PublishedDenoiser, UniformLevels
 from diffusion.schedules import Schedule, TrainingLevels
 
-PREDICTIONS = ("epsilon", "x0", "v", "edm")
+PREDICTIONS = ("epsilon", "x0", "v", "edm", "velocity")
+#: Predictions in continuous time: (their training levels, what to set the schedule to).
+CONTINUOUS: dict[str, tuple[type[ContinuousLevels], str]] = {
+    "edm": (LogNormal, "diffusion.edm.LogNormal"),
+    "velocity": (FlowTimes, "diffusion.flow.UniformTimes or diffusion.flow.LogitNormalTimes"),
+}
 
 
 def assemble(
@@ -25,7 +33,8 @@ def assemble(
     conditioning: ConditioningOptions | None = None,
 ) -> NetworkDenoiser:
     """The denoiser of a network: :class:`DiscreteDenoiser` for a Schedule, :class:`EDMDenoiser` for prediction "edm"
-    with a LogNormal.
+    with a LogNormal, :class:`FlowDenoiser` for prediction "velocity" with times of diffusion/flow.py,
+    :class:`PublishedDenoiser` for prediction "x0" with UniformLevels.
 
     network: its channels are checked where it says them (`in_channels`, `out_channels`). variance: "fixed", or
     "learned_range" for a network of 2 C output channels. sigma_data: of prediction "edm". conditioning image: for a
@@ -34,21 +43,25 @@ def assemble(
     """
     if prediction not in PREDICTIONS:
         raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got '{prediction}'")
-    if prediction == "edm" and not isinstance(schedule, LogNormal):
+    continuous = prediction in CONTINUOUS
+    if continuous and not isinstance(schedule, CONTINUOUS[prediction][0]):
         raise ValueError(
-            f"prediction 'edm' is trained on a continuum of levels, not on {type(schedule).__name__}: set schedule to"
-            " diffusion.edm.LogNormal"
+            f"prediction '{prediction}' is trained on a continuum of levels, not on {type(schedule).__name__}: set"
+            f" schedule to {CONTINUOUS[prediction][1]}"
         )
-    if prediction != "edm" and not isinstance(schedule, Schedule):
+    published = isinstance(schedule, UniformLevels) and prediction == "x0"
+    if not continuous and not published and not isinstance(schedule, Schedule):
+        fits = [name for name, (levels, _) in CONTINUOUS.items() if isinstance(schedule, levels)]
         raise ValueError(
             f"prediction '{prediction}' needs a schedule of diffusion.schedules, got {type(schedule).__name__}: change"
-            " it, or prediction to edm"
+            f" it, or prediction to {' or '.join(fits or ['x0'])}"
         )
-    if prediction == "edm" and variance != "fixed":
+    if (continuous or published) and variance != "fixed":
         raise ValueError(
-            f"variance '{variance}' needs a discrete schedule, and prediction 'edm' has none: set variance to fixed"
+            f"variance '{variance}' needs a discrete schedule, and prediction '{prediction}' has none: set variance to"
+            " fixed"
         )
-    if conditioning is not None and (prediction == "edm" or variance != "fixed"):
+    if conditioning is not None and (continuous or published or variance != "fixed"):
         raise ValueError(
             f"a conditioning image needs a discrete schedule and variance fixed, got prediction '{prediction}' and"
             f" variance '{variance}'"
@@ -61,6 +74,10 @@ def assemble(
     )
     if isinstance(schedule, LogNormal):
         return EDMDenoiser(network=network, levels=schedule, sigma_data=sigma_data, data_shape=data_shape)
+    if isinstance(schedule, FlowTimes):
+        return FlowDenoiser(network=network, levels=schedule, data_shape=data_shape)
+    if isinstance(schedule, UniformLevels):
+        return PublishedDenoiser(network=network, levels=schedule, data_shape=data_shape)
     discrete = cast(Schedule, schedule)  # checked above
     if conditioning is not None:
         return ImageConditionedDenoiser(

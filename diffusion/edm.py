@@ -3,16 +3,14 @@ variance.
 """
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from common.shapes import image_shape
-from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma, Times
-from diffusion.denoiser import Condition, NetworkDenoiser, Prediction, TrainingPair, expand
+from common.tensor_shapes import Images, Sigma, Times
+from diffusion.continuous import ContinuousDenoiser, ContinuousLevels
+from diffusion.denoiser import Condition, Prediction, TrainingPair, expand
 from diffusion.levels import karras_ramp
-from diffusion.schedules import TrainingLevels
 
 #: 100 log(sigma) is what the network is told: its time embedding is made for numbers of order 0..1000 whose units it
 #: can tell apart, and a unit is then one per cent of sigma, about the distance between neighbours of a schedule of 1000
@@ -20,7 +18,7 @@ from diffusion.schedules import TrainingLevels
 TIME_SCALE = 100.0
 
 
-class LogNormal(TrainingLevels):
+class LogNormal(ContinuousLevels):
     """sigma = exp(p_mean + p_std N(0, 1)), restricted to [sigma_min, sigma_max]: the levels of training with prediction
     "edm", in place of a schedule.
 
@@ -62,7 +60,7 @@ class LogNormal(TrainingLevels):
         return (self.p_mean + self.p_std * z).exp().clamp(self.sigma_min, self.sigma_max)
 
 
-class EDMDenoiser(NetworkDenoiser):
+class EDMDenoiser(ContinuousDenoiser):
     """D = c_skip x + c_out F(c_in x, 100 log sigma), with s = sigma_data:
 
         c_skip = s^2 / (sigma^2 + s^2),  c_out = sigma s / sqrt(sigma^2 + s^2),  c_in = 1 / sqrt(sigma^2 + s^2).
@@ -76,36 +74,25 @@ class EDMDenoiser(NetworkDenoiser):
         sigma_data: s, positive.
         data_shape: (C, H, W). Its `num_timesteps` are a thousand, evenly spaced in sigma^(1/7) from sigma_min to
             sigma_max, so that all spacings have a meaning and "linspace" is "karras" to within rounding to whole times.
-            Its training times are the sigmas themselves. Karras et al. 2022 (2206.00364), table 1 and equation 7.
+            Its training times are the sigmas themselves, float64. Karras et al. 2022 (2206.00364), table 1 and equation
+            7.
 
     Raises:
         ValueError: a sigma_data that is not positive.
     """
 
     prediction = "edm"
-    num_timesteps = 1000
 
     def __init__(
         self, *, network: nn.Module, levels: LogNormal, sigma_data: float, data_shape: tuple[int, int, int]
     ) -> None:
-        super().__init__()
+        super().__init__(network=network, levels=levels, data_shape=data_shape)
         if not 0 < sigma_data < math.inf:
             raise ValueError(f"sigma_data must be positive, got {sigma_data}")
-        self.network, self.levels, self.sigma_data = network, levels, sigma_data
-        self.data_shape = image_shape(data_shape)
-        self.sigma_min, self.sigma_max = levels.sigma_min, levels.sigma_max
+        self.sigma_data = sigma_data
 
-    def level_at(self, time: AnyTimes) -> AnyLevels:
-        if time.numel() and not 0 <= float(time.min()) <= float(time.max()) <= self.num_timesteps - 1:
-            raise ValueError(
-                f"time must lie in 0 .. {self.num_timesteps - 1}, got {float(time.min()):.6g} .."
-                f" {float(time.max()):.6g}"
-            )
-        return karras_ramp(1 - time.double() / (self.num_timesteps - 1), self.sigma_min, self.sigma_max)
-
-    def training_time(self, u: Tensor) -> Tensor:
-        """The level sigma itself, float64: the quantile u of the training levels."""
-        return self.levels.quantile(u)
+    def _level_at_share(self, share: Tensor) -> Tensor:
+        return karras_ramp(1 - share, self.sigma_min, self.sigma_max)
 
     def training_pair(self, x0: Images, noise: Images, time: Times) -> TrainingPair:
         """c_in (x0 + sigma noise); the target is (x0 - c_skip x) / c_out = (sigma x0 / s - s noise) / sqrt(sigma^2 +
@@ -120,15 +107,6 @@ class EDMDenoiser(NetworkDenoiser):
             target=target,
             snr=time.to(x0.dtype).square().reciprocal(),
         )
-
-    def bins(self, count: int) -> list[str]:
-        """ "q000-199": thousandths of the training levels, counted from the least noise."""
-        edges = [k * 1000 // count for k in range(count + 1)]
-        return [f"q{a:03d}-{b - 1:03d}" for a, b in pairwise(edges)]
-
-    def bin_of(self, time: Tensor, count: int) -> Tensor:
-        inner = torch.arange(1, count, dtype=torch.float64, device=time.device) / count
-        return torch.bucketize(time.double(), self.levels.quantile(inner), right=True)
 
     def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         level, s = self._check(x, sigma), self.sigma_data

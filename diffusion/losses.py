@@ -28,9 +28,9 @@ def denoising_loss(
     vlb_weight L_vlb is added.
 
     For a discrete denoiser input is a_t x0 + b_t noise with a_t^2 = alpha_bar_t, b_t^2 = 1 - alpha_bar_t, for EDM's it
-    is c_in (x0 + sigma noise); see their `question`. x0 [B, C, H, W] in [-1, 1], noise standard normal of the same
-    shape, time [B] as the denoiser's `training_time` gives it, or [B, 1, H, W] where every pixel has its own (and then
-    its own weight).
+    is c_in (x0 + sigma noise), for a flow (1 - t) x0 + t noise; see their `training_pair`. x0 [B, C, H, W] in [-1, 1],
+    noise standard normal of the same shape, time [B] as the denoiser's `training_time` gives it, or [B, 1, H, W] where
+    every pixel has its own (and then its own weight).
 
     L_vlb is the sum over t of the bound's terms in bits per dimension, of which T times the term at `time` is an
     unbiased estimate. It trains the variance alone: the mean is detached from it. vlb_weight = 0.001 is the paper's; 1
@@ -61,6 +61,12 @@ def check_loss(denoiser: NetworkDenoiser, weighting: Weighting, vlb_weight: floa
     weighting.check(denoiser.prediction, denoiser.sigma_data)
     if denoiser.learns_variance and not 0 < vlb_weight < float("inf"):
         raise ValueError(f"vlb_weight must be positive, or the learned variance is not trained, got {vlb_weight}")
+    if denoiser.prediction == "velocity" and float(weighting(torch.zeros(1), denoiser.prediction)) == 0:
+        raise ValueError(
+            f"weighting {type(weighting).__name__} falls to 0 towards the end t = 1 of the path, where drawing with"
+            " prediction 'velocity' begins: take diffusion.weighting.target.Target, the loss of flow matching, or"
+            " SNRPlusOne, TruncatedSNR or EDM"
+        )
     schedule = getattr(denoiser, "schedule", None)
     if schedule is not None and schedule.ends_in_noise and float(weighting(torch.zeros(1), denoiser.prediction)) == 0:
         raise ValueError(

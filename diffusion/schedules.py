@@ -11,8 +11,8 @@ from common.build import Recorded
 
 
 class TrainingLevels(Recorded, ABC):
-    """Which noise levels a network is trained on: a table of them, a :class:`Schedule`, or for EDM a distribution,
-    diffusion/edm.py.
+    """Which noise levels a network is trained on: a table of them, a :class:`Schedule`, or for EDM and flow matching a
+    distribution, diffusion/continuous.py.
     """
 
 

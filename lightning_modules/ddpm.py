@@ -30,17 +30,19 @@ class DDPM(PriorModule):
     """E_{t, noise} w(t) |f(input, t) - target|^2 -> min over the noise levels of a schedule.
 
     Logged: train/loss, train/grad_norm, images; val/loss and val/loss_<bin> (t<first>-<last> in training times,
-    q<first>-<last> in thousandths of EDM's levels), on noise and times that are the same at every validation; with
-    learned variance val/bits_per_dim, an estimate of the variational bound.
+    q<first>-<last> in thousandths of the times of EDM or a flow), on noise and times that are the same at every
+    validation; with learned variance val/bits_per_dim, an estimate of the variational bound.
 
     The other arguments: see TrainedModule. Options that contradict each other are a UserError.
 
     Args:
         network: called as network(input, time, label).
-        schedule: alpha-bar by time, or diffusion.edm.LogNormal for prediction "edm".
+        schedule: alpha-bar by time; diffusion.edm.LogNormal for prediction "edm", UniformTimes or LogitNormalTimes of
+            diffusion/flow.py for "velocity".
         data_shape: (C, H, W) of the images.
         sampler: how sample grids and ``predict`` draw.
-        prediction: what the network gives, "epsilon", "x0", "v" or "edm" (diffusion/edm.py, with sigma_data).
+        prediction: what the network gives, "epsilon", "x0", "v", "edm" (diffusion/edm.py, with sigma_data) or
+            "velocity" (flow matching on straight paths, diffusion/flow.py, with weighting Target).
         weighting: w(t), how much each noise level counts: a class of diffusion/weighting; where it is not given uniform
             on epsilon, as in Ho et al.
         sigma_data: of prediction "edm": the standard deviation of the data in [-1, 1]; 0.5 is EDM's for natural images.
@@ -68,7 +70,7 @@ class DDPM(PriorModule):
         schedule: TrainingLevels,
         data_shape: list[int],
         sampler: Sampler,
-        prediction: Literal["epsilon", "x0", "v", "edm"] = "epsilon",
+        prediction: Literal["epsilon", "x0", "v", "edm", "velocity"] = "epsilon",
         weighting: Weighting = Simple(),  # noqa: B008 (without state; the parser shows it as class_path)
         sigma_data: float = 0.5,
         variance: Literal["fixed", "learned_range"] = "fixed",

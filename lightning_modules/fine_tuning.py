@@ -16,7 +16,7 @@ from common.build import build, find_class
 from common.errors import UserError
 from common.renamed import modernised
 from diffusion.cold_starts.base import Start
-from diffusion.edm import EDMDenoiser
+from diffusion.continuous import ContinuousDenoiser
 from diffusion.weighting.base import Weighting
 from lightning_modules.ddpm_for_operator import DDPMForOperator
 from lightning_modules.image_conditioned_ddpm import ImageConditionedDDPM
@@ -193,7 +193,7 @@ def _parts_of(path: str, weights: str, preset: str | None) -> tuple[dict[str, An
     prior = load_prior(path, weights=weights, preset=preset)
     denoiser = prior.denoiser
     parts = {"network": denoiser.network, "prediction": denoiser.prediction, "data_shape": list(denoiser.data_shape)}
-    if isinstance(denoiser, EDMDenoiser):
+    if isinstance(denoiser, ContinuousDenoiser):
         return {**parts, "schedule": denoiser.levels, "sigma_data": denoiser.sigma_data}, prior.description
     return {**parts, "schedule": denoiser.schedule, "variance": denoiser.variance}, prior.description
 

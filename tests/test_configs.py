@@ -190,6 +190,9 @@ def test_data_that_are_missing_are_one_sentence(monkeypatch, tmp_path):
         ("ddpm_mnist_zero_snr", ["--model.prediction", "epsilon"], "pure noise"),
         ("ddpm_mnist_zero_snr", ["--model.schedule.init_args.schedule.init_args.steps", "9"], "use more steps"),
         ("ddpm_mnist", ["--model.schedule", "diffusion.edm.LogNormal"], "'v' needs a schedule"),
+        ("ddpm_mnist_flow", ["--model.schedule", "diffusion.schedules.Cosine"], "'velocity' is trained on a continuum"),
+        ("ddpm_mnist_flow", ["--model.schedule.init_args.t_max", "1"], "infinite, take 0.999"),
+        ("ddpm_mnist_flow", ["--model.weighting", "diffusion.weighting.min_snr.MinSNR"], "MinSNR falls to 0"),
         ("ddpm_mnist", ["--model.weighting", "p3"], "weighting must be a class of"),
     ],
 )

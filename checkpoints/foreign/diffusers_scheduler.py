@@ -30,7 +30,7 @@ CLASSES: dict[str, dict[str, Any]] = {
     "LCMScheduler": _LATENT | {"beta_schedule": "scaled_linear"},
     "TCDScheduler": _LATENT | {"beta_schedule": "scaled_linear"},
 }
-# These have no rescale_betas_zero_snr: a file that was made from another scheduler's may keep it, and they pass it over.
+# These have no rescale_betas_zero_snr: a file made from another scheduler's may keep it, and they pass it over.
 _NEVER_RESCALED = {
     "PNDMScheduler",
     "DPMSolverSinglestepScheduler",

@@ -29,7 +29,7 @@ class Weighting(Recorded, ABC):
 
         Args:
             snr: [B], or a map [B, 1, H, W]; at least 0, and not 0 for prediction "epsilon".
-            prediction: "epsilon", "x0", "v" or "edm".
+            prediction: "epsilon", "x0", "v", "edm" or "velocity".
             sigma_data: that of prediction "edm".
         """
         return self.on_x0(snr) / target_factor(snr, prediction, sigma_data)
@@ -41,7 +41,8 @@ class Weighting(Recorded, ABC):
 
 def target_factor(snr: Tensor, prediction: str, sigma_data: float = 0.5) -> Tensor:
     """MSE of the target over MSE of x0, of one estimate: SNR for epsilon, 1 for x0, SNR + 1 for v, SNR + 1 / s^2 for
-    the target of "edm" with s = sigma_data. ValueError for another prediction.
+    the target of "edm" with s = sigma_data, (sqrt(SNR) + 1)^2 = 1 / t^2 for velocity. ValueError for another
+    prediction.
     """
     if prediction == "x0":
         return torch.ones_like(snr)
@@ -51,7 +52,9 @@ def target_factor(snr: Tensor, prediction: str, sigma_data: float = 0.5) -> Tens
         return snr + 1
     if prediction == "edm":
         return snr + sigma_data**-2
-    raise ValueError(f"prediction must be epsilon, x0, v or edm, got '{prediction}'")
+    if prediction == "velocity":
+        return (snr.sqrt() + 1).square()
+    raise ValueError(f"prediction must be epsilon, x0, v, edm or velocity, got '{prediction}'")
 
 
 def require_positive(name: str, value: float) -> None:

@@ -9,7 +9,8 @@ from diffusion.weighting.base import Weighting
 class Target(Weighting):
     """w = 1 on the network's own target: the one weighting whose loss depends on the prediction.
 
-    On x0 it is 1, SNR, SNR + 1 or SNR + 1 / s^2 for prediction "x0", "epsilon", "v" or "edm".
+    On x0 it is 1, SNR, SNR + 1, SNR + 1 / s^2 or (sqrt(SNR) + 1)^2 for prediction "x0", "epsilon", "v", "edm" or
+    "velocity"; with the last it is the loss of flow matching (Lipman et al. 2023, 2210.02747).
     """
 
     of_target = True

@@ -5,6 +5,8 @@ from torch import nn
 from diffusion.assemble import assemble
 from diffusion.denoiser import DiscreteDenoiser
 from diffusion.edm import EDMDenoiser, LogNormal
+from diffusion.flow import FlowDenoiser, LogitNormalTimes, UniformTimes
+from diffusion.image_conditioning import ConditioningOptions
 from diffusion.losses import check_loss
 from diffusion.samplers.ddim import DDIM
 from diffusion.samplers.ddpm import AncestralDDPM
@@ -34,6 +36,9 @@ def test_the_kind_follows_from_the_prediction():
     assert make(Net(outputs=6), variance="learned_range").learns_variance
     edm = make(schedule=LogNormal(), prediction="edm", sigma_data=0.6)
     assert isinstance(edm, EDMDenoiser) and edm.sigma_data == 0.6 and edm.prediction == "edm"
+    for times in (UniformTimes(), LogitNormalTimes()):
+        flow = make(schedule=times, prediction="velocity")
+        assert isinstance(flow, FlowDenoiser) and flow.prediction == "velocity" and not flow.learns_variance
     # A network that does not say its channels is taken at its word.
     assert isinstance(
         assemble(network=nn.Identity(), schedule=Cosine(), prediction="x0", data_shape=(1, 2, 2)), DiscreteDenoiser
@@ -43,10 +48,22 @@ def test_the_kind_follows_from_the_prediction():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"prediction": "noise"}, "one of epsilon, x0, v, edm, got 'noise'"),
+        ({"prediction": "noise"}, "one of epsilon, x0, v, edm, velocity, got 'noise'"),
         ({"prediction": "edm"}, "continuum of levels, not on Cosine.*LogNormal"),
         ({"schedule": LogNormal()}, "'v' needs a schedule.*got LogNormal.*prediction to edm"),
         ({"schedule": LogNormal(), "prediction": "edm", "variance": "learned_range"}, "needs a discrete schedule"),
+        ({"prediction": "velocity"}, "'velocity' is trained on a continuum.*not on Cosine.*UniformTimes"),
+        ({"schedule": LogNormal(), "prediction": "velocity"}, "not on LogNormal: .*diffusion.flow.UniformTimes"),
+        ({"schedule": UniformTimes(), "prediction": "edm"}, "not on UniformTimes: .*diffusion.edm.LogNormal"),
+        ({"schedule": UniformTimes()}, "'v' needs a schedule.*got UniformTimes.*prediction to velocity"),
+        (
+            {"schedule": UniformTimes(), "prediction": "velocity", "variance": "learned_range"},
+            "'learned_range' needs a discrete schedule, and prediction 'velocity' has none",
+        ),
+        (
+            {"schedule": UniformTimes(), "prediction": "velocity", "conditioning": ConditioningOptions()},
+            "conditioning image needs a discrete schedule.*'velocity'",
+        ),
         ({"variance": "learned_range"}, "needs 6 output channels, and the network has 3: .*to 6"),
         ({"network": Net(outputs=6)}, "6 output channels.*out_channels to 3, or variance to learned_range"),
         ({"network": Net(outputs=1)}, "1 output channels.*out_channels to 3$"),

@@ -10,6 +10,7 @@ from diffusion.autocast import Autocast, AutocastNetwork
 from diffusion.closed_form import GaussianDenoiser
 from diffusion.denoiser import Condition, DiscreteDenoiser
 from diffusion.edm import EDMDenoiser, LogNormal
+from diffusion.flow import FlowDenoiser, UniformTimes
 from diffusion.guidance import Guided
 from diffusion.image_conditioning import ConditioningOptions, ImageConditionedDenoiser
 from diffusion.losses import denoising_loss
@@ -21,7 +22,7 @@ from networks.unet import UNet
 from tests.diffusion.tools import normal
 
 SHAPE = (1, 12, 12)
-PREDICTIONS = ("epsilon", "x0", "v", "edm")
+PREDICTIONS = ("epsilon", "x0", "v", "edm", "velocity")
 S = 0.5  # of the data of the closed form: N(0, S^2), pixel by pixel
 
 
@@ -38,6 +39,9 @@ class OptimalPixels(nn.Module):
         time = time if time.ndim == 4 else time.view(-1, 1, 1, 1)
         if self.prediction == "edm":  # Karras et al.: the best F is 0 where the data have standard deviation S
             return torch.zeros_like(x)
+        if self.prediction == "velocity":
+            t = time.double() / 1000
+            return ((t - (1 - t) * S**2) / ((1 - t) ** 2 * S**2 + t**2) * x.double()).to(x.dtype)
         sigma = self.schedule.sigma_of(time).to(x.dtype)
         a = torch.rsqrt(1 + sigma.square())
         x0 = S**2 / (S**2 + sigma.square()) * x / a
@@ -48,6 +52,8 @@ class OptimalPixels(nn.Module):
 def around(network, prediction, schedule=None, data_shape=SHAPE, **options):
     if prediction == "edm":
         return EDMDenoiser(network=network, levels=LogNormal(), sigma_data=S, data_shape=data_shape)
+    if prediction == "velocity":
+        return FlowDenoiser(network=network, levels=UniformTimes(), data_shape=data_shape)
     schedule = schedule or Linear()
     return DiscreteDenoiser(network=network, schedule=schedule, prediction=prediction, data_shape=data_shape, **options)
 
@@ -124,7 +130,7 @@ def test_the_loss_is_the_mean_of_each_pixels_weight_times_its_error(prediction):
     )
     x0, noise = S * normal(2, *SHAPE), normal(2, *SHAPE, seed=1)
     loss = denoising_loss(d, x0, noise, time, weighting=MinSNR(gamma=5.0))
-    sigma = time if prediction == "edm" else d.level_at(time)
+    sigma = {"edm": lambda: time, "velocity": lambda: time / (1 - time)}.get(prediction, lambda: d.level_at(time))()
     shrunk = S**2 / (S**2 + sigma.square()) * (x0 + sigma * noise)
     expected = (sigma**-2).clamp(max=5) * (shrunk - x0).square()
     torch.testing.assert_close(loss, expected.mean((1, 2, 3)), rtol=1e-6, atol=0)

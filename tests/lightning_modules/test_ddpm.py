@@ -11,6 +11,7 @@ from checkpoints.load import load_prior
 from common.batch import Batch
 from common.errors import UserError
 from diffusion.edm import LogNormal
+from diffusion.flow import LogitNormalTimes, UniformTimes
 from diffusion.samplers.ddim import DDIM
 from diffusion.samplers.ddpm import AncestralDDPM
 from diffusion.samplers.heun import Heun
@@ -220,6 +221,11 @@ VARIANTS = {
             "sampling_steps": 4,
         },
     ),
+    "flow": ({}, {"schedule": UniformTimes(), "prediction": "velocity", "weighting": Target()}),
+    "flow_logit_normal": (
+        {"num_classes": 10},
+        {"schedule": LogitNormalTimes(), "prediction": "velocity", "weighting": Target(), "guidance_scale": 2.0},
+    ),
     "p2": ({}, {"weighting": P2(), "prediction": "epsilon", "schedule": SigmoidAlphaBar()}),
 }
 
@@ -233,7 +239,8 @@ def test_a_variant_trains_validates_draws_and_is_read_again(name, tmp_path):
     trainer.fit(model, datamodule=tiny_digits())
     logged = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
     bins = [k for k in logged if k.startswith("val/loss_")]
-    assert len(bins) == 5 and all(k.startswith("val/loss_q" if name == "edm" else "val/loss_t") for k in bins)
+    continuous = name in ("edm", "flow", "flow_logit_normal")
+    assert len(bins) == 5 and all(k.startswith("val/loss_q" if continuous else "val/loss_t") for k in bins)
     assert ("val/bits_per_dim" in logged) == (name == "learned") and all(math.isfinite(v) for v in logged.values())
     images = model.generate([0, 1])
     assert images.shape == (2, 1, 8, 8) and bool(images.isfinite().all())
@@ -283,6 +290,13 @@ def test_bits_per_dim_are_the_bound(tmp_path):
         ({"num_classes": 10}, {"guidance_scale": float("inf")}, "scale must be finite"),
         ({}, {"prediction": "edm"}, "continuum of levels"),
         ({}, {"schedule": LogNormal()}, "'v' needs a schedule"),
+        ({}, {"prediction": "velocity"}, "continuum of levels, not on Cosine.*UniformTimes"),
+        ({}, {"schedule": UniformTimes(), "prediction": "velocity"}, "Simple falls to 0.*Target"),
+        (
+            {"out_channels": 2},
+            {"schedule": UniformTimes(), "prediction": "velocity", "weighting": Target(), "variance": "learned_range"},
+            "needs a discrete schedule",
+        ),
         ({}, {"schedule": LogNormal(), "prediction": "edm", "sigma_data": -1.0}, "sigma_data"),
         (
             {},

@@ -19,8 +19,12 @@ from degradations.severity.pixelation import Pixelation
 from diffusion.assemble import assemble
 from diffusion.cold_restorer import ColdRestorer
 from diffusion.denoiser import Condition
+from diffusion.edm import LogNormal
+from diffusion.flow import UniformTimes
 from diffusion.image_conditioning import ConditioningOptions
 from diffusion.schedules import Cosine
+from diffusion.weighting.edm import EDM
+from diffusion.weighting.target import Target
 from lightning_modules.fine_tuning import FineTuning
 from lightning_modules.lora_fine_tuning import LoRAFineTuning
 from networks.unet import UNet
@@ -207,6 +211,29 @@ def test_a_prior_with_a_guide_is_trained_on_with_one(tmp_path):
         module(LoRAFineTuning, tmp_path / "shifted.safetensors", training=for_operator())
     model = module(LoRAFineTuning, tmp_path / "conditional.safetensors", training=for_operator())
     assert model.images_side_by_side == 1 and model.network.in_channels == 2  # not widened once more
+
+
+@pytest.mark.parametrize(
+    ("prediction", "schedule", "weighting"),
+    [("edm", LogNormal(p_mean=-1.0), EDM(sigma_data=0.6)), ("velocity", UniformTimes(t_max=0.99), Target())],
+    ids=["edm", "velocity"],
+)
+def test_a_prior_in_continuous_time_is_trained_on_as_it_was(prediction, schedule, weighting, tmp_path):
+    """With its own times, and the weighting that its file names."""
+    torch.manual_seed(0)
+    network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+    denoiser = assemble(network=network, schedule=schedule, prediction=prediction, data_shape=(1, 8, 8), sigma_data=0.6)
+    description = describe_prior(denoiser, data="Digits", training={"weighting": weighting.spec})
+    path = tmp_path / "prior.safetensors"
+    write_safetensors(path, network, description, dtype=torch.float32)
+    model = module(FineTuning, path)
+    before = network.head.weight.detach().clone()
+    tiny_trainer(tmp_path / "run", EMA(), max_steps=1).fit(model, datamodule=tiny_digits())
+    again, levels, u = model.inner.describe("Digits"), model.inner.denoiser.levels, torch.linspace(0, 1, 5).double()
+    assert type(levels) is type(schedule) and torch.equal(levels.quantile(u), schedule.quantile(u))
+    assert again["prediction"] == prediction and again.get("sigma_data") == description.get("sigma_data")
+    assert again["training"]["weighting"]["class_path"] == weighting.spec["class_path"]
+    assert not torch.equal(model.network.head.weight, before)
 
 
 def test_measurements_are_drawn_anew_in_every_step_and_are_the_same_in_validation(prior, tmp_path):

@@ -17,6 +17,7 @@ from common.random_streams import RandomStreams
 from diffusion.assemble import assemble
 from diffusion.drawing import draw
 from diffusion.edm import LogNormal
+from diffusion.flow import UniformTimes
 from diffusion.levels import spaced_sigmas
 from diffusion.samplers.ddpm import AncestralDDPM
 from diffusion.schedules import Cosine, Linear, ScaledLinear, SigmoidAlphaBar, SigmoidBeta, ZeroTerminalSNR
@@ -189,6 +190,7 @@ def test_half_precision_is_written_and_read(tmp_path):
         ({"shape": (1, 9, 8)}, "pads pictures of 8x9 pixels to multiples of 2"),
         ({"heads": 2, "attention": [0, 1]}, "heads=2"),
         ({"prediction": "edm", "schedule": LogNormal()}, "prediction 'edm'"),
+        ({"prediction": "velocity", "schedule": UniformTimes()}, "prediction 'velocity'"),
     ],
 )
 def test_what_diffusers_cannot_compute_is_refused_by_name_and_nothing_is_written(options, words, tmp_path):

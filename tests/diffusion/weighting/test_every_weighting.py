@@ -12,6 +12,7 @@ from common.build import build
 from common.renamed_weighting import WEIGHTINGS
 from diffusion.denoiser import DiscreteDenoiser, NetworkDenoiser
 from diffusion.edm import EDMDenoiser, LogNormal
+from diffusion.flow import FlowDenoiser, UniformTimes
 from diffusion.losses import check_loss, denoising_loss
 from diffusion.schedules import Cosine, Linear
 from diffusion.weighting.base import Weighting, target_factor
@@ -21,7 +22,7 @@ from tests.diffusion.tools import SHAPE, normal
 FOUND = catalogue("diffusion/weighting", Weighting)
 SNR = torch.logspace(-6, 6, 25, dtype=torch.float64)
 SIGMA_DATA = 0.4  # of the network with prediction "edm"
-PREDICTIONS = ("epsilon", "x0", "v", "edm")
+PREDICTIONS = ("epsilon", "x0", "v", "edm", "velocity")
 
 
 def numbers(cls: type[Weighting]) -> dict[str, float]:
@@ -52,6 +53,11 @@ class FromOneX0(nn.Module):
 
     def forward(self, given, time, label=None):
         s, edm = SIGMA_DATA, self.prediction == "edm"
+        if self.prediction == "velocity":
+            t = (time.double() / 1000).view(-1, 1, 1, 1)
+            sigma, x = t / (1 - t), given / (1 - t)
+            x0 = torch.tanh(torch.rsqrt(1 + sigma**2) * x) + 0.1
+            return (x - x0) / sigma - x0
         sigma = (time.double() / 100).exp() if edm else self.schedule.sigma_of(time)
         sigma = sigma.view(-1, 1, 1, 1)
         a, c_in = torch.rsqrt(1 + sigma**2), torch.rsqrt(sigma**2 + s**2)
@@ -67,7 +73,14 @@ def denoiser(prediction: str, schedule: Any) -> NetworkDenoiser:
     network = FromOneX0(schedule, prediction)
     if prediction == "edm":
         return EDMDenoiser(network=network, levels=LogNormal(), sigma_data=SIGMA_DATA, data_shape=SHAPE)
+    if prediction == "velocity":
+        return FlowDenoiser(network=network, levels=UniformTimes(), data_shape=SHAPE)
     return DiscreteDenoiser(network=network, schedule=schedule, prediction=prediction, data_shape=SHAPE)
+
+
+def time_of(prediction: str, time: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """What a denoiser of this prediction calls the level sigma in training; `time`: that of the table."""
+    return {"edm": sigma, "velocity": sigma / (1 + sigma)}.get(prediction, time)
 
 
 def test_they_are_found():
@@ -77,11 +90,13 @@ def test_they_are_found():
 @each
 @pytest.mark.parametrize("schedule", [Linear(), Cosine()], ids=["linear", "cosine"])
 def test_the_weighted_losses_of_one_x0_are_equal_in_all_parametrisations(weighting, schedule):
-    """MSE_epsilon = SNR MSE_x0, MSE_v = (SNR + 1) MSE_x0, MSE_F = (SNR + 1 / s^2) MSE_x0."""
+    """MSE_epsilon = SNR MSE_x0, MSE_v = (SNR + 1) MSE_x0, MSE_F = (SNR + 1 / s^2) MSE_x0, of velocity (sqrt(SNR) + 1)^2
+    MSE_x0.
+    """
     time = torch.tensor([0, 1, 50, 130, 258, 500, 750, 900, 998])
     x0, noise, sigma = normal(9, *SHAPE).clamp(-1, 1), normal(9, *SHAPE, seed=1), schedule.sigma_of(time)
     losses = {
-        p: denoising_loss(denoiser(p, schedule), x0, noise, sigma if p == "edm" else time, weighting=weighting)
+        p: denoising_loss(denoiser(p, schedule), x0, noise, time_of(p, time, sigma), weighting=weighting)
         for p in PREDICTIONS
     }
     guess = torch.tanh((x0 + sigma.view(-1, 1, 1, 1) * noise) * torch.rsqrt(1 + sigma**2).view(-1, 1, 1, 1)) + 0.1
