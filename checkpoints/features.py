@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from checkpoints.classifier import load_classifier
 from common.errors import UserError
@@ -31,13 +32,21 @@ class ClassifierFeatures(FeatureNetwork):
     Args:
         path: a .safetensors of assets/ or a .ckpt.
         weights: "ema" or "raw" of a .ckpt.
+        pool: images are averaged over pool x pool pixels first, so that a classifier of 32x32 pixels takes 64x64; 1
+            leaves them as they are. The name of the network says it.
     """
 
-    def __init__(self, *, path: str, weights: str = "ema") -> None:
+    def __init__(self, *, path: str, weights: str = "ema", pool: int = 1) -> None:
+        if pool < 1:
+            raise UserError(f"pool of the feature network must be at least 1, got {pool}")
         loaded = load_classifier(path, weights=weights)
         self.path, self.network, self.fingerprint = path, loaded.network, loaded.fingerprint
         self.name, self.dimension = Path(path).stem, loaded.network.feature_dimension
-        self.shape = tuple(loaded.description["data"]["shape"])
+        self.pool = pool
+        if pool > 1:
+            self.name += f"_pool{pool}"
+        channels, height, width = loaded.description["data"]["shape"]
+        self.shape = (channels, height * pool, width * pool)
         self.device = torch.device("cpu")
 
     def check(self, shape: tuple[int, int, int]) -> None:
@@ -55,7 +64,8 @@ class ClassifierFeatures(FeatureNetwork):
     @torch.no_grad()
     def of(self, images: Tensor) -> Features:
         with _exact(self.device):
-            features = self.network.features(to_float(images.to(self.device)))
+            x = to_float(images.to(self.device))
+            features = self.network.features(x if self.pool == 1 else avg_pool2d(x, self.pool))
             probabilities = self.network.logits(features).softmax(1)
         return Features(features.cpu(), probabilities.cpu())
 

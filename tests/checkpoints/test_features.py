@@ -81,3 +81,20 @@ def test_a_missing_or_broken_inception_file_is_one_clear_line(tmp_path, monkeypa
     (tmp_path / "broken.pt").write_bytes(b"no program")
     with pytest.raises(UserError, match="not a TorchScript file"):
         InceptionFeatures(path=str(tmp_path / "broken.pt"))
+
+
+def test_a_classifier_of_small_images_takes_means_of_pixels(tmp_path):
+    network = ResNet(in_channels=1, channels=[8, 16], groups=4).eval()
+    description = describe_classifier(network, shape=(1, 8, 8), data="Digits")
+    path = tmp_path / "tiny.safetensors"
+    write_safetensors(path, network, description, dtype=torch.float32, key="classifier")
+    plain, pooled = ClassifierFeatures(path=str(path)), ClassifierFeatures(path=str(path), pool=2)
+    small = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(pooled.of(large).features, plain.of(small).features, atol=1e-6, rtol=0)
+    assert (plain.name, pooled.name) == ("tiny", "tiny_pool2")  # features of the two are never mixed
+    pooled.check((1, 16, 16))
+    with pytest.raises(UserError, match=r"knows images of \[1, 16, 16\], these are \[1, 8, 8\]"):
+        pooled.check((1, 8, 8))
+    with pytest.raises(UserError, match="pool of the feature network must be at least 1, got 0"):
+        ClassifierFeatures(path=str(path), pool=0)
