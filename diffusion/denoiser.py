@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
 from common.shapes import image_shape
 from common.tensor_shapes import AnyLevels, AnyTimes, Images, Sigma, Times
 from diffusion.bins import bin_of, even_bins
@@ -197,15 +196,17 @@ class NetworkDenoiser(Denoiser):
                 f"sigma must be positive, got {least}: at 0 the image is clean and nothing is to be predicted"
                 f" (a pixel that is known exactly takes sigma_min, {self.sigma_min:.4g})"
             )
-        if reason := self.refused(least, most):
-            raise UserError(reason)
+        self._look_at_range(least, most)
+        return level
+
+    def _look_at_range(self, least: float, most: float) -> None:
+        """Levels from `least` to `most` are about to be asked for: one warning where the network does not know them."""
         if (least < 0.999 * self.sigma_min or most > 1.001 * self.sigma_max) and not self._warned:
             self._warned = True
             warnings.warn(
                 f"sigma in [{least:.4g}, {most:.4g}] leaves the levels the network knows, [{self.sigma_min:.4g},"
                 f" {self.sigma_max:.4g}]: clamped"
             )
-        return level
 
 
 class DiscreteDenoiser(NetworkDenoiser):

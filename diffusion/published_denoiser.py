@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from common.errors import UserError
 from common.tensor_shapes import Images, Sigma, Times
 from diffusion.continuous import ContinuousDenoiser, ContinuousLevels
 from diffusion.denoiser import Condition, Prediction, TrainingPair, expand
@@ -100,12 +101,16 @@ class PublishedDenoiser(ContinuousDenoiser):
         x0 = 2 * unit - 1
         return Prediction(x0=x0, eps=(x - x0) / level)
 
+    def _look_at_range(self, least: float, most: float) -> None:
+        if reason := self.refused(least, most):
+            raise UserError(reason)
+
     def refused(self, least: float, most: float) -> str | None:
         levels = self.levels
         if levels.knows(least, most):
             return None
         known = f"level {levels.to_255:g}" if levels.one else f"levels {levels.from_255:g} to {levels.to_255:g}"
-        asked = 127.5 * (most if most > self.sigma_max else least)
+        asked = 127.5 * (least if levels.knows(most, most) else most)
         return (
             f"the prior ({type(self.network).__name__}) knows noise of {known} of 255, and is asked about sigma_255"
             f" {asked:.4g}: give a prior that knows this level, or a measurement with another"
