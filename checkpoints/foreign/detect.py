@@ -11,8 +11,9 @@ from checkpoints.files import read_checkpoint_file
 from checkpoints.foreign import adm_flags, kair
 from checkpoints.foreign.adm_layout import is_adm
 from checkpoints.foreign.base import ForeignPrior
+from checkpoints.foreign.diffusers_files import holds_weights
 from checkpoints.foreign.import_adm import read_adm
-from checkpoints.foreign.import_diffusers import WEIGHTS, is_hub_name, read_diffusers
+from checkpoints.foreign.import_diffusers import is_hub_name, read_diffusers
 from common.errors import UserError
 
 #: What a file may need to be told, by name: flags of guided-diffusion, the level of a DnCNN.
@@ -43,7 +44,7 @@ def read_foreign(path: str | Path, *, preset: str | None = None) -> ForeignPrior
             f"there is no prior at '{path}': it is a folder, and not one of diffusers with unet/config.json or"
             f" config.json: {advice}"
         )
-    return read_diffusers(path.parent if path.name in WEIGHTS else path)
+    return read_diffusers(path)
 
 
 def refuse_preset(path: Path, preset: str | None) -> None:
@@ -56,11 +57,7 @@ def refuse_preset(path: Path, preset: str | None) -> None:
 
 
 def _is_diffusers(path: Path) -> bool:
-    return (
-        path.is_dir()
-        or is_hub_name(path)
-        or (path.name in WEIGHTS and path.is_file() and (path.parent / "config.json").is_file())
-    )
+    return path.is_dir() or is_hub_name(path) or holds_weights(path)
 
 
 def _kind(path: Path) -> Literal["ours", "adm", "kair"]:

@@ -10,9 +10,9 @@ import safetensors.torch
 import torch
 
 from checkpoints.foreign.diffusers_config import unet_to_diffusers
+from checkpoints.foreign.diffusers_files import SAFETENSORS
 from checkpoints.foreign.diffusers_layout import state_dict_to_diffusers
 from checkpoints.foreign.diffusers_scheduler import schedule_to_diffusers
-from checkpoints.foreign.import_diffusers import WEIGHTS
 from checkpoints.model_card import model_card
 from checkpoints.prior import LoadedPrior
 from common.errors import UserError
@@ -80,7 +80,7 @@ def write_diffusers(
         }.items():
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
             (beside / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        safetensors.torch.save_file(tensors, beside / "unet" / WEIGHTS[0], metadata={"format": "pt"})
+        safetensors.torch.save_file(tensors, beside / "unet" / SAFETENSORS, metadata={"format": "pt"})
         (beside / "README.md").write_text(card, encoding="utf-8")
         os.replace(beside, folder)
     finally:

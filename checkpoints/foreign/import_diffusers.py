@@ -3,21 +3,18 @@ the hub.
 """
 
 import importlib
-import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from checkpoints.files import read_checkpoint_file
-from checkpoints.foreign.base import ForeignPrior, digest_of, only_tensors, read_tensors
+from checkpoints.foreign.base import ForeignPrior, digest_of
 from checkpoints.foreign.diffusers_config import unet_from_diffusers
+from checkpoints.foreign.diffusers_files import INDICES, WEIGHTS, read_json, read_weights, shards_of, weights_in
 from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers
 from checkpoints.foreign.diffusers_scheduler import schedule_from_diffusers
-from common.errors import UserError, disk_message
+from common.errors import UserError
 
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -36,16 +33,19 @@ def read_diffusers(path: str | Path) -> ForeignPrior:
     """The prior in a folder of diffusers, with unet/ and scheduler/ or all in one (as the first releases); in the
     folder unet/ itself too.
 
-    path: the folder, or the name of a repository of the hub, which is fetched where there is a network and
-    huggingface_hub is installed. Raises UserError for what our U-Net or our schedules do not compute, by key and value;
+    path: the folder, a file of weights in it, or the name of a repository of the hub, which is fetched where there is
+    a network and huggingface_hub is installed. Of several files of weights the first of diffusers_files.WEIGHTS is
+    taken. Raises UserError for what our U-Net or our schedules do not compute, by key and value;
     for missing and unexpected weights, by name; for .bin files that would run code; for pipelines with further parts
     (latent diffusion).
     """
     folder = _fetched(path) if is_hub_name(path) else Path(path)
+    chosen = folder if folder.is_file() else None
+    folder = folder.parent if chosen else folder
     where = f"the prior '{path}'"
     _refuse_other_parts(folder, where)
-    unet = folder / "unet" if (folder / "unet").is_dir() else folder
-    config_file, config = _json(unet / "config.json", f"{where} has no UNet2DModel")
+    unet = folder if chosen or not (folder / "unet").is_dir() else folder / "unet"
+    config_file, config = read_json(unet / "config.json", f"{where} has no UNet2DModel")
     if config.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise UserError(
             f"{where} holds a {config['_class_name']}: only UNet2DModel, the U-Net of unconditional pictures, can be"
@@ -56,7 +56,7 @@ def read_diffusers(path: str | Path) -> ForeignPrior:
         (p / "scheduler_config.json" for p in places if (p / "scheduler_config.json").is_file()),
         places[0] / "scheduler_config.json",
     )
-    scheduler_file, scheduler = _json(scheduler_file, f"{where} does not say its noise schedule")
+    scheduler_file, scheduler = read_json(scheduler_file, f"{where} does not say its noise schedule")
     found = schedule_from_diffusers(scheduler, f"'{scheduler_file}'")
     network = unet_from_diffusers(config)
     if network["out_channels"] == 2 * network["in_channels"] and found.variance == "fixed":
@@ -64,7 +64,7 @@ def read_diffusers(path: str | Path) -> ForeignPrior:
             f"{where} has twice as many output channels as the picture, a learned variance, and '{scheduler_file}'"
             ' does not say so: write "variance_type": "learned_range" into it'
         )
-    weights_file, tensors = _weights(unet, where)
+    tensors, weights_files = read_weights(chosen or weights_in(unet, where))
     return ForeignPrior(
         network=network,
         tensors=state_dict_from_diffusers(tensors, config=config),
@@ -72,7 +72,7 @@ def read_diffusers(path: str | Path) -> ForeignPrior:
         prediction=found.prediction,
         variance=found.variance,
         shape=(network["in_channels"], *_size(config, where)),
-        digest=digest_of([config_file, scheduler_file, weights_file]),
+        digest=digest_of([config_file, scheduler_file, *weights_files]),
         where=where,
         training={
             "source": "diffusers",
@@ -86,9 +86,11 @@ def _refuse_other_parts(folder: Path, where: str) -> None:
     """UserError where model_index.json names parts beside U-Net and scheduler: the pictures are then not what the U-Net
     sees.
     """
-    if not (folder / "model_index.json").is_file():
+    # Beside it too: the folder unet/ of a latent prior is one of a UNet2DModel as any other.
+    place = next((p for p in (folder, folder.parent) if (p / "model_index.json").is_file()), None)
+    if place is None:
         return
-    _, index = _json(folder / "model_index.json", where)
+    _, index = read_json(place / "model_index.json", where)
     for name, value in index.items():
         if not name.startswith("_") and name not in ("unet", "scheduler") and value not in (None, [None, None]):
             raise UserError(
@@ -108,34 +110,6 @@ def _size(config: dict[str, Any], where: str) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _weights(folder: Path, where: str) -> tuple[Path, dict[str, Tensor]]:
-    for name in WEIGHTS:
-        path = folder / name
-        if path.is_file():
-            return path, (
-                read_tensors(path) if path.suffix == ".safetensors" else only_tensors(read_checkpoint_file(path), path)
-            )
-    others = sorted(
-        p.name for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") or p.name.endswith(".index.json")
-    )
-    seen = f"; there are {', '.join(others[:4])}" if others else ""
-    raise UserError(f"{where} has no weights: '{folder}' needs {' or '.join(WEIGHTS)}{seen}")
-
-
-def _json(path: Path, complaint: str) -> tuple[Path, dict[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"{complaint}: there is no '{path}'")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not JSON: {error}") from error
-    except OSError as error:
-        raise UserError(disk_message(error) or f"'{path}' cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"'{path}' holds a {type(content).__name__}, not a configuration")
-    return path, content
-
-
 def _fetched(name: str | Path) -> Path:
     """The folder of the hub's cache that holds a repository; only configurations and weights are fetched."""
     files = "config.json, scheduler_config.json and diffusion_pytorch_model.safetensors"
@@ -147,14 +121,30 @@ def _fetched(name: str | Path) -> Path:
             f"'{name}' is no path on this disk, and to fetch it from the hub huggingface_hub is needed: install it, or"
             f" {advice}"
         ) from error
-    patterns = [
-        f"{part}{name}"
-        for part in ("", "unet/", "scheduler/")
-        for name in ("config.json", "scheduler_config.json", "model_index.json", *WEIGHTS)
-    ]
+
+    def fetch(*patterns: str) -> Path:
+        return Path(hub.snapshot_download(Path(name).as_posix(), allow_patterns=list(patterns)))
+
     try:
-        return Path(hub.snapshot_download(Path(name).as_posix(), allow_patterns=patterns))
+        return _fetched_parts(fetch)
+    except UserError:
+        raise
     except Exception as error:  # every failure of a network has its own class there
         raise UserError(
             f"'{name}' is no path on this disk and cannot be fetched from the hub ({type(error).__name__}): {advice}"
         ) from error
+
+
+def _fetched_parts(fetch: Callable[..., Path]) -> Path:
+    """First what is small, configurations and indices; then one set of weights, the first of WEIGHTS that is there."""
+    small = ("config.json", "scheduler_config.json", "model_index.json", *INDICES)
+    folder = fetch(*(part + file for part in ("", "unet/", "scheduler/") for file in small))
+    part = "unet/" if (folder / "unet").is_dir() else ""
+    for file in WEIGHTS:
+        if file not in INDICES:
+            folder = fetch(part + file)
+        elif (folder / part / file).is_file():
+            folder = fetch(*(part + shard for shard in sorted(set(shards_of(folder / part / file).values()))))
+        if (folder / part / file).is_file():
+            break
+    return folder

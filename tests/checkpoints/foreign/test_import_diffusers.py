@@ -1,7 +1,9 @@
 """Folders of diffusers as priors: parity with UNet2DModel and DDPMScheduler under random weights, layouts, refusals."""
 
+import copy
 import inspect
 import json
+import shutil
 import sys
 import types
 
@@ -326,8 +328,8 @@ def test_folders_that_are_none(theirs, tmp_path):
         load_prior(folder)
     folder = folder_of(theirs, tmp_path / "b")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    with pytest.raises(UserError, match=r"has no weights: .*there are diffusion_pytorch_model\.fp16"):
+    weights.rename(weights.with_name("diffusion_pytorch_model.non_ema.safetensors"))
+    with pytest.raises(UserError, match=r"has no weights: .*there are diffusion_pytorch_model\.non_ema"):
         load_prior(folder)
     folder = folder_of(theirs, tmp_path / "c")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"no")
@@ -341,13 +343,127 @@ def test_folders_that_are_none(theirs, tmp_path):
     (folder / "model_index.json").write_text(
         json.dumps({"_class_name": "LDMPipeline", "unet": [], "scheduler": [], "vqvae": ["diffusers", "VQModel"]})
     )
-    with pytest.raises(UserError, match="has a part 'vqvae'"):
-        load_prior(folder)
+    for path in (folder, folder / "unet", folder / "unet" / "diffusion_pytorch_model.safetensors"):
+        with pytest.raises(UserError, match="has a part 'vqvae'"):
+            load_prior(path)
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(UserError, match=r"give .*checkpoints/last"):
         load_prior(run)
+
+
+# --- files of weights
+
+SAVED = {
+    "shards": {"max_shard_size": 20_000},
+    "binary shards": {"max_shard_size": 20_000, "safe_serialization": False},
+    "half": {"variant": "fp16"},
+    "binary half": {"variant": "fp16", "safe_serialization": False},
+    "shards of half": {"variant": "fp16", "max_shard_size": 20_000},
+    "binary shards of half": {"variant": "fp16", "max_shard_size": 20_000, "safe_serialization": False},
+}
+
+
+def saved(theirs, path, how):
+    """The folder as save_pretrained writes the network."""
+    folder = folder_of(theirs, path)
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    network = copy.deepcopy(theirs).half() if "half" in how else theirs
+    network.save_pretrained(folder / "unet", **SAVED[how])
+    return folder
+
+
+@pytest.mark.parametrize("how", SAVED)
+def test_weights_in_several_files_and_in_half_precision(how, theirs, tmp_path):
+    """What diffusers saves and reads; each file counts in the fingerprint; the index is the same prior as its folder."""
+    folder = saved(theirs, tmp_path / "a", how)
+    files = sorted((folder / "unet").glob("*model*"))
+    assert len(files) == 1 if "shards" not in how else len(files) > 3
+    options = {"variant": "fp16"} if "half" in how else {}
+    again = (
+        type(theirs)
+        .from_pretrained(folder / "unet", use_safetensors="binary" not in how, low_cpu_mem_usage=False, **options)
+        .eval()
+    )
+    prior = load_prior(folder)
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = again(x, 30).sample
+        assert expected.dtype == torch.float32
+        assert (prior.denoiser.network(x, torch.tensor([30.0])) - expected).abs().max() < 1e-5
+        assert ((theirs(x, 30).sample - expected).abs().max() > 1e-5) == ("half" in how)
+    first = next(f for f in files if "shards" not in how or f.suffix == ".json")
+    assert load_prior(first).fingerprint == prior.fingerprint
+    part = next(f for f in files if f.suffix != ".json")
+    if "shards" in how:
+        with pytest.raises(UserError, match=r"is one of several files of weights: give the folder '.*unet'"):
+            load_prior(part)
+    if part.suffix == ".safetensors":
+        tensors = safetensors.torch.load_file(part)
+        safetensors.torch.save_file({k: v + 1 for k, v in tensors.items()}, part)
+        assert load_prior(folder).fingerprint != prior.fingerprint
+    elif "shards" in how:
+        torch.save({"evil": Evil()}, part)
+        with pytest.raises(UserError, match="nothing of it was run"):
+            load_prior(folder)
+
+
+def test_of_several_the_index_is_taken_and_full_precision(theirs, tmp_path):
+    """As diffusers does; a file that is given by name is taken itself."""
+    zeros = {k: torch.zeros_like(v) for k, v in theirs.state_dict().items()}
+    folder = saved(theirs, tmp_path / "a", "shards")
+    safetensors.torch.save_file(zeros, folder / "unet" / "diffusion_pytorch_model.safetensors")
+    torch.save(zeros, folder / "unet" / "diffusion_pytorch_model.bin")
+    safetensors.torch.save_file(zeros, folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    assert type(theirs).from_pretrained(folder / "unet").conv_in.weight.any()
+    assert load_prior(folder).denoiser.network.stem.weight.any()
+    for name in ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"):
+        assert not load_prior(folder / "unet" / name).denoiser.network.stem.weight.any()
+    folder = folder_of(theirs, tmp_path / "b")
+    torch.save(zeros, folder / "unet" / "diffusion_pytorch_model.fp16.bin")
+    safetensors.torch.save_file(zeros, folder / "unet" / "model.safetensors")
+    assert load_prior(folder).denoiser.network.stem.weight.any()
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    assert not load_prior(folder).denoiser.network.stem.weight.any()
+    (folder / "unet" / "diffusion_pytorch_model.fp16.bin").unlink()
+    assert not load_prior(folder).denoiser.network.stem.weight.any()  # as another saver calls it
+    (folder / "unet" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="has no weights"):
+        load_prior(folder)
+
+
+def test_the_index_of_a_variant_under_its_name_of_before(theirs, tmp_path):
+    folder = saved(theirs, tmp_path / "a", "shards of half")
+    expected = load_prior(folder).denoiser.network.stem.weight
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.fp16.json"
+    index.rename(index.with_name("diffusion_pytorch_model.safetensors.fp16.index.json"))
+    assert torch.equal(load_prior(folder).denoiser.network.stem.weight, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.update({"conv_in.weight": "../unet/x.safetensors"}), "names the file '../unet/x.safetensors'"),
+        (lambda m: m.update({"conv_in.weight": "/etc/x.safetensors"}), "only names of .safetensors files in its own"),
+        (lambda m: m.update({"conv_in.weight": "..\\x.safetensors"}), "only names of .safetensors files"),
+        (lambda m: m.update({"conv_in.weight": "x.bin"}), "names the file 'x.bin'"),
+        (lambda m: m.update({"conv_in.weight": 3}), "names the file 3"),
+        (lambda m: m.update({"conv_in.weight": "x.safetensors"}), "names 'x.safetensors', which is not beside it"),
+        (lambda m: m.pop("conv_in.weight"), "it also has 'conv_in.weight'"),
+        (lambda m: m.update({"more": m["conv_in.weight"]}), "it lacks 'more'"),
+        (lambda m: m.clear(), "it has no weight_map"),
+    ],
+)
+def test_an_index_that_leads_elsewhere_or_says_what_is_not(change, words, theirs, tmp_path):
+    folder = saved(theirs, tmp_path / "a", "shards")
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    change(content["weight_map"])
+    index.write_text(json.dumps(content))
+    with pytest.raises(UserError) as error:
+        load_prior(folder)
+    assert words in str(error.value) and "\n" not in str(error.value)
 
 
 # --- the hub
@@ -371,20 +487,43 @@ def test_names_of_the_hub(name, expected, tmp_path, monkeypatch):
     assert is_hub_name(name) == expected
 
 
-def test_a_repository_is_fetched_where_there_is_a_network(theirs, tmp_path, monkeypatch):
-    folder, asked = folder_of(theirs, tmp_path / "cache", flat=True), []
+class Hub:
+    """A repository that is copied file by file, as far as it is asked for."""
 
-    def snapshot_download(name, *, allow_patterns):
-        asked.append((name, allow_patterns))
-        return str(folder)
+    def __init__(self, remote, cache):
+        self.remote, self.cache, self.fetched = remote, cache, []
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(snapshot_download=snapshot_download))
+    def snapshot_download(self, name, *, allow_patterns):
+        assert name == "google/ddpm-cifar10-32" and "*" not in "".join(allow_patterns)
+        for pattern in allow_patterns:
+            if (self.remote / pattern).is_file():
+                (self.cache / pattern).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(self.remote / pattern, self.cache / pattern)
+                self.fetched.append(pattern)
+        return str(self.cache)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("kind", ["whole", "binary", "shards", "half", "shards of half"])
+def test_a_repository_is_fetched_where_there_is_a_network(kind, flat, theirs, tmp_path, monkeypatch):
+    """Configurations first, then one set of weights, and nothing twice."""
+    folder = folder_of(theirs, tmp_path / "remote", flat=flat, binary=kind == "binary")
+    unet = folder if flat else folder / "unet"
+    if "s" in kind[0] or kind == "half":
+        (unet / "diffusion_pytorch_model.safetensors").unlink()
+        variant = {"variant": "fp16"} if "half" in kind else {}
+        theirs.save_pretrained(unet, max_shard_size=20_000 if "shards" in kind else "1GB", **variant)
+    elif kind == "whole":  # which is taken before it
+        torch.save(theirs.state_dict(), unet / "diffusion_pytorch_model.bin")
+        torch.save(theirs.state_dict(), unet / "diffusion_pytorch_model.fp16.bin")
+    hub = Hub(folder, tmp_path / "cache")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert load_prior("google/ddpm-cifar10-32").fingerprint == load_prior(folder).fingerprint
-    assert (
-        asked[0][0] == "google/ddpm-cifar10-32"
-        and "unet/diffusion_pytorch_model.bin" in asked[0][1]
-        and "*" not in "".join(asked[0][1])
-    )
+    assert len(hub.fetched) == len(set(hub.fetched))
+    expected = {f.name for f in folder.rglob("*") if f.is_file()}
+    if kind == "whole":
+        expected -= {"diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin"}
+    assert {name.rpartition("/")[2] for name in hub.fetched} == expected
 
 
 def test_without_network_or_library_the_message_says_where_the_files_go(monkeypatch):
