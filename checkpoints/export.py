@@ -1,7 +1,7 @@
 """Writes a released prior: python -m checkpoints.export runs/NAME/checkpoints/last.ckpt OUT
 
 ... last.ckpt prior.safetensors
-    one file of ours, in half precision
+    one file of ours, in half precision; --card writes prior.md beside it: hash, config, images seen, curve
 ... last.ckpt FOLDER --format diffusers
     a folder that diffusers' DDPMPipeline.from_pretrained opens, with a model card
 ... ffhq_10m.pt prior.safetensors --preset ffhq_256
@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
+from checkpoints.asset_card import asset_card
 from checkpoints.files import write_safetensors
 from checkpoints.foreign.export_diffusers import write_diffusers
 from checkpoints.load import describes_cold_restorer, load_cold_restorer, load_prior
 from common.errors import UserError, run_cli
-from common.files import sha256_of
+from common.files import sha256_of, write_atomically
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
@@ -52,7 +53,13 @@ def main() -> None:
         nargs="*",
         default=[],
         metavar="FILE.csv",
-        help="tables for the model card of --format diffusers",
+        help="tables for the card",
+    )
+    parser.add_argument(
+        "--card", action="store_true", help="of a .safetensors file: write a page about it beside it, OUTPUT.md"
+    )
+    parser.add_argument(
+        "--note", action="append", default=[], metavar="TEXT", help="a sentence for the card; may be given repeatedly"
     )
     args = parser.parse_args()
     folder = args.format == "diffusers"
@@ -61,10 +68,13 @@ def main() -> None:
         raise UserError(
             f"output must end in .safetensors, got '{args.output}'; for a folder of diffusers add --format diffusers"
         )
-    if not folder and args.metrics:
+    if not folder and not args.card and (args.metrics or args.note):
         raise UserError(
-            f"--metrics {args.metrics[0]} is for the model card of --format diffusers: add that, or leave it out"
+            "--metrics and --note are for the card of --card or of --format diffusers: add one of them, or leave them"
+            " out"
         )
+    if folder and (args.card or args.note):
+        raise UserError("--card and --note are for .safetensors files: --format diffusers always writes a card")
     if describes_cold_restorer(args.checkpoint, weights=args.weights):
         if folder:
             raise UserError(
@@ -87,6 +97,18 @@ def main() -> None:
         )
         return
     write_safetensors(args.output, network, {**description, "weights": which, "dtype": dtype}, dtype=DTYPES[dtype])
+    if args.card:
+        card = asset_card(
+            network,
+            description,
+            source=args.checkpoint,
+            output=args.output,
+            weights=which,
+            dtype=dtype,
+            tables=args.metrics,
+            notes=args.note,
+        )
+        write_atomically(args.output.with_suffix(".md"), card)
     print(f"{args.output}  {args.output.stat().st_size} bytes  sha256 {sha256_of(args.output)}")
 
 

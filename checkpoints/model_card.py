@@ -48,21 +48,23 @@ def model_card(
         f' num_inference_steps={denoiser.num_timesteps}).images[0].save("picture.png")\n```\n',
         "Palimpsest reads the same folder: `python restore.py IN.png --method dps --prior FOLDER --output DIR`.\n",
         "## Data\n",
-        _table({"data set": data["name"], "pictures": f"{channels} x {height} x {width}, values in {data['range']}"}),
+        markdown_table(
+            {"data set": data["name"], "pictures": f"{channels} x {height} x {width}, values in {data['range']}"}
+        ),
         "## Training\n",
-        _table(
+        markdown_table(
             {
                 "images seen": f"{training['images']:,}" if isinstance(training.get("images"), int) else "not known",
-                **{key: _public(value) for key, value in training.items() if key != "images"},
+                **{key: public_values(value) for key, value in training.items() if key != "images"},
                 "prediction": description["prediction"],
                 "variance": description.get("variance", "fixed"),
                 "schedule": description["schedule"],
                 "network": description["network"],
             }
         ),
-        _config(run / "config.yaml"),
+        config_of_run(run / "config.yaml"),
         "## Weights\n",
-        _table(
+        markdown_table(
             {
                 "which": {"ema": "exponential average", "raw": "raw, not averaged"}.get(weights, weights),
                 "stored as": dtype,
@@ -71,7 +73,7 @@ def model_card(
             }
         ),
         "## Metrics\n",
-        *(_measured(run / "metrics.csv", training.get("steps")), *(_given(path) for path in tables)),
+        *(_measured(run / "metrics.csv", training.get("steps")), *(given_table(path) for path in tables)),
     ]
     if not parts[-1] and not tables:
         parts.append("None were given when this folder was written.\n")
@@ -83,7 +85,7 @@ def _measured(path: Path, steps: Any) -> str:
     if not path.is_file():
         return ""
     last: dict[str, str] = {}
-    for row in _rows(path):
+    for row in rows_of(path):
         if steps is not None and row.get("step", "").isdigit() and int(row["step"]) > steps:
             break
         last.update(
@@ -93,11 +95,11 @@ def _measured(path: Path, steps: Any) -> str:
                 if k and v and not k.startswith("train/") and "/" in k
             }
         )
-    return _table(last) if last else ""
+    return markdown_table(last) if last else ""
 
 
-def _given(path: Path) -> str:
-    rows = _rows(path)
+def given_table(path: Path) -> str:
+    rows = rows_of(path)
     if not rows:
         raise UserError(f"--metrics '{path}' has no rows")
     columns = list(rows[0])
@@ -105,7 +107,7 @@ def _given(path: Path) -> str:
     return f"{path.name}:\n\n" + "\n".join(lines) + "\n"
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def rows_of(path: Path) -> list[dict[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
@@ -117,28 +119,28 @@ def _rows(path: Path) -> list[dict[str, str]]:
         ) from error
 
 
-def _config(path: Path) -> str:
+def config_of_run(path: Path) -> str:
     """The configuration of the run, without what is of one machine only and what was left open."""
     if not path.is_file():
         return ""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    kept = _public({k: content[k] for k in _CONFIG if k in content})
+    kept = public_values({k: content[k] for k in _CONFIG if k in content})
     text = yaml.safe_dump(kept, sort_keys=False)
     return f"<details><summary>configuration</summary>\n\n```yaml\n{text}```\n\n</details>\n"
 
 
-def _public(value: Any) -> Any:
+def public_values(value: Any) -> Any:
     """Without private and open entries; of a path on this machine only its last part."""
     if isinstance(value, dict):
-        return {k: _public(v) for k, v in value.items() if k not in _PRIVATE and v is not None}
+        return {k: public_values(v) for k, v in value.items() if k not in _PRIVATE and v is not None}
     if isinstance(value, str) and (
         value.startswith("~") or PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
     ):
         return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-    return [_public(v) for v in value] if isinstance(value, list) else value
+    return [public_values(v) for v in value] if isinstance(value, list) else value
 
 
-def _table(values: dict[str, Any]) -> str:
+def markdown_table(values: dict[str, Any]) -> str:
     def text(value: Any) -> str:
         return f"`{json.dumps(value)}`" if isinstance(value, (dict, list)) else str(value)
 
