@@ -26,6 +26,7 @@ from evaluation.report.statistics import Interval
 from evaluation.rows import Row, cell_text
 from metrics.base import DistributionMetric, Missing
 from metrics.features import FeatureNetwork, FeatureRows, Features
+from metrics.jackknife import Estimate
 
 KEY = ("task", "method", "n", "features", "features_fingerprint")
 ENDS = ("", "_ci_low", "_ci_high")
@@ -120,14 +121,17 @@ def _of_network(
                 last = time.monotonic()
                 labels = " and ".join(metric.label for metric in lacking.values())
                 say(f"{labels} of {task} x {method}, {n} images, features {network.name}")
-        found[task, method] = {name: _interval([cells[f"{name}{end}"] for end in ENDS], n) for name in metrics}
+        found[task, method] = {name: _interval(name, metric, cells, n) for name, metric in metrics.items()}
     return found
 
 
-def _interval(texts: Sequence[str], n: int) -> Interval:
-    """Value and ends from the cells of a file; an empty one is missing."""
-    value, low, high = (float(text or math.nan) for text in texts)
-    return Interval(value, low, high, n)
+def _interval(name: str, metric: DistributionMetric, cells: Mapping[str, str], n: int) -> Interval:
+    """Value and ends from the cells of a file; an empty one is missing. Ends that an earlier version wrote keep to what
+    the metric bounds them by.
+    """
+    value, low, high = (float(cells[f"{name}{end}"] or math.nan) for end in ENDS)
+    estimate = metric.bounded(Estimate(value, low, high), n)
+    return Interval(estimate.value, estimate.low, estimate.high, n)
 
 
 def _cells(name: str, metric: DistributionMetric, rows: FeatureRows, truth: Features) -> dict[str, str]:

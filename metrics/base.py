@@ -6,6 +6,7 @@ its columns, labels, units and which end is best are its own.
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from common.errors import UserError
 from common.renamed import original
 from degradations.measurement import Measurement
 from metrics.features import FeatureNetwork, FeatureRows, Features
-from metrics.jackknife import Estimate
+from metrics.jackknife import LEAST_FOR_INTERVAL, Estimate, bounded
 
 #: (channels, height, width) of an image
 Shape = tuple[int, int, int]
@@ -167,8 +168,9 @@ class DistributionMetric(MetricBase):
     whose borders depend on the number of images, so that sums would be one covariance per block, larger than the rows
     up to 2 * blocks * dimension images; and a kernel distance needs all pairs.
 
-    least: images that it needs. interval: where the ends of its interval come from, "" for none. note: a sentence below
-    the table.
+    least: images that it needs. interval: where the ends of its interval come from, "" for none. least_for_interval:
+    images that the interval needs. lowest: what the quantity cannot be below: neither is an end of its interval.
+    note: a sentence below the table.
 
     Args:
         features: the network that images are compared in; the config's own `features` where it names none.
@@ -176,6 +178,8 @@ class DistributionMetric(MetricBase):
 
     least: int = 4
     interval: str = "a jackknife over blocks of images"
+    least_for_interval: int = LEAST_FOR_INTERVAL
+    lowest: float = -math.inf
     note: str = ""
     unrecorded = frozenset({"features"})
 
@@ -220,7 +224,20 @@ class DistributionMetric(MetricBase):
         found = state.features if isinstance(state, FeatureRows) else state
         if len(found.features) < self.least:
             raise Missing(f"needs at least {self.least} images, there are {len(found.features)}")
-        return self.distance(found, reference, paired)
+        return self.bounded(self.distance(found, reference, paired), len(found.features))
+
+    def bounded(self, estimate: Estimate, images: int) -> Estimate:
+        """The estimate without ends that this quantity cannot have, or that so few images cannot bear."""
+        return bounded(estimate, images, least=self.least_for_interval, lowest=self.lowest)
+
+    def without_interval(self, images: int) -> str:
+        """Why a number of so many images has no interval; "" where it has one, or the metric has none ever."""
+        if not self.interval or images >= self.least_for_interval:
+            return ""
+        return (
+            f"{self.label} of {images} images is shown without an interval: {self.interval} needs at least"
+            f" {self.least_for_interval}"
+        )
 
     @abstractmethod
     def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:

@@ -25,6 +25,7 @@ class FID(DistributionMetric):
 
     label = "FID"
     higher_is_better = False
+    lowest = 0.0
     note = "FID has a bias that falls with the number of images: compare at equal numbers."
 
     def __init__(self, *, features: FeatureNetwork, blocks: int = 20) -> None:
@@ -89,7 +90,8 @@ class _Reference:
     def distance(self, a: Moments) -> float:
         b, covariance = self.moments, a.covariance
         cross = torch.linalg.eigvalsh(self.root @ covariance @ self.root).clamp(min=0).sqrt().sum()
-        return float((a.mean - b.mean).square().sum() + covariance.trace() + self.covariance.trace() - 2 * cross)
+        distance = (a.mean - b.mean).square().sum() + covariance.trace() + self.covariance.trace() - 2 * cross
+        return max(0.0, float(distance))  # of equal sets rounding leaves -1e-14
 
 
 def _compared(generated: Tensor, reference: Moments) -> _Reference:
@@ -111,7 +113,8 @@ def fid(generated: Rows, reference: Moments, *, blocks: int = 20) -> Estimate:
     to = _compared(generated, reference)
     parts = [Moments.of(p) for p in blocks_of(generated, blocks)]
     whole = sum(parts[1:], parts[0])
-    return jackknife(to.distance(whole), [to.distance(whole - part) for part in parts])
+    left_out = [to.distance(whole - part) for part in parts]
+    return jackknife(to.distance(whole), left_out, images=len(generated), lowest=0.0)
 
 
 def fid_of_pairs(restored: Rows, truth: Rows, *, blocks: int = 20) -> Estimate:
@@ -126,9 +129,8 @@ def fid_of_pairs(restored: Rows, truth: Rows, *, blocks: int = 20) -> Estimate:
         raise ValueError(f"pairs of features must be [N, d] both, got {list(restored.shape)} and {list(truth.shape)}")
     x, y = ([Moments.of(p) for p in blocks_of(f, blocks)] for f in (restored, truth))
     all_x, all_y = sum(x[1:], x[0]), sum(y[1:], y[0])
-    return jackknife(
-        frechet_distance(all_x, all_y), [frechet_distance(all_x - p, all_y - q) for p, q in zip(x, y, strict=True)]
-    )
+    left_out = [frechet_distance(all_x - p, all_y - q) for p, q in zip(x, y, strict=True)]
+    return jackknife(frechet_distance(all_x, all_y), left_out, images=len(restored), lowest=0.0)
 
 
 def fid_without_bias(generated: Rows, reference: Moments, *, sizes: int = 15, blocks: int = 60) -> float:

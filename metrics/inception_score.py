@@ -22,12 +22,14 @@ class InceptionScore(DistributionMetric):
 
     label = "IS"
     higher_is_better = True
+    lowest = 1.0
 
     def __init__(self, *, features: FeatureNetwork, splits: int = 10) -> None:
         super().__init__(features=features)
         if splits < 2:
             raise ValueError(f"splits must be at least 2, got {splits}")
-        self.splits, self.least, self.interval = splits, 2 * splits, f"the scatter of {splits} splits"
+        self.splits, self.interval = splits, f"the scatter of {splits} splits"
+        self.least = self.least_for_interval = 2 * splits  # as few as there can be
 
     def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
         del reference, paired
@@ -38,7 +40,7 @@ class InceptionScore(DistributionMetric):
 
 def inception_score(probabilities: Tensor, *, splits: int = 10) -> Estimate:
     """Mean over splits of exp(E_x KL(p(y | x) || p(y))), between 1 and the number of classes; the interval is mean -+ q
-    sd / sqrt(splits), q Student's.
+    sd / sqrt(splits), q Student's, and keeps to these bounds.
 
     probabilities: [N, K] in the order of the images' indices; a split is a run of neighbours. As in the papers p(y) is
     that of the split, so the score of few images is too low: compare at equal N. With another classifier than Inception
@@ -57,7 +59,7 @@ def inception_score(probabilities: Tensor, *, splits: int = 10) -> Estimate:
         raise ValueError("the rows of probabilities must be at least 0 and sum to 1")
     scores = torch.stack([_score(part) for part in p.tensor_split(splits)])
     mean, half = float(scores.mean()), quantile(splits) * float(scores.std()) / math.sqrt(splits)
-    return Estimate(mean, mean - half, mean + half)
+    return Estimate(mean, max(1.0, mean - half), min(float(p.shape[1]), mean + half))
 
 
 def _score(p: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ class KID(DistributionMetric):
     unit = "x 1000"
     factor = 1000.0
     higher_is_better = False
+    lowest = 0.0
     note = "KID has no bias; of restored images it leaves out the pairs of an image with its own truth."
 
     def __init__(self, *, features: FeatureNetwork, blocks: int = 20, reference_images: int = 10_000) -> None:
@@ -72,7 +73,7 @@ def kid(generated: Rows, reference: OtherRows, *, blocks: int = 20) -> Estimate:
         distance(xx.sum() - xx[k].sum() - xx[:, k].sum() + xx[k, k], xy.sum() - xy[k], n - counts[k])
         for k in range(len(x))
     ]
-    return jackknife(distance(xx.sum(), xy.sum(), n), left_out)
+    return jackknife(distance(xx.sum(), xy.sum(), n), left_out, images=n, lowest=0.0)
 
 
 def kid_of_pairs(restored: Rows, truth: Rows, *, blocks: int = 20) -> Estimate:
@@ -99,7 +100,7 @@ def kid_of_pairs(restored: Rows, truth: Rows, *, blocks: int = 20) -> Estimate:
     left_out = [
         (total - 2 * of_block[k] + float(sums[k, k])) / ((n - counts[k]) * (n - counts[k] - 1)) for k in range(len(x))
     ]
-    return jackknife(total / (n * (n - 1)), left_out)
+    return jackknife(total / (n * (n - 1)), left_out, images=n, lowest=0.0)
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:

@@ -21,6 +21,7 @@ class FeatureDistance(DistributionMetric):
     """
 
     label = "feature distance"
+    lowest = 0.0
 
     def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
         del reference, paired
@@ -36,6 +37,7 @@ class FeatureDimensions(DistributionMetric):
     """
 
     label = "feature dimensions"
+    lowest = 0.0
 
     def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
         del reference, paired
@@ -143,4 +145,4 @@ def _dimensions(moments: Moments) -> float:
 
 def _left_out(parts: list, value: Callable) -> Estimate:
     whole = sum(parts[1:], parts[0])
-    return jackknife(value(whole), [value(whole - part) for part in parts])
+    return jackknife(value(whole), [value(whole - part) for part in parts], images=whole.count, lowest=0.0)

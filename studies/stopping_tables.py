@@ -11,7 +11,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import write_atomically
-from evaluation.report.statistics import Interval, bootstrap, paired_difference
+from evaluation.report.statistics import Interval, in_words, mean_interval, paired_difference
 
 Key = tuple[str, str, int]  # image, noise, network seed
 
@@ -76,7 +76,9 @@ def write_tables(folder: Path, *, title: str, against: str = "es_wmv") -> list[P
     rows = gaps(read_jobs(folder))
     if not rows:
         raise UserError(f"there is no finished fit in '{folder}': run the study first, without --table")
-    lines, table = [f"# {title}", ""], []
+    pictures = len({r["image"] for r in rows})
+    said = f"In brackets 95 % intervals over {pictures} pictures, each the mean of its fits: {in_words([pictures])}."
+    lines, table = [f"# {title}", "", said, ""], []
     noises = sorted({r["noise"] for r in rows})
     groups: list[tuple[str, set[str] | None]] = [("all", None)]
     groups += [
@@ -120,7 +122,7 @@ def _line(
     both = [i for i in means if i in reference]
     return {
         "criterion": criterion + (" *" if mine[0]["starred"] else ""),
-        "gap": bootstrap(list(means.values()), seed=0),
+        "gap": mean_interval(list(means.values()), seed=0),
         "difference": paired_difference([means[i] for i in both], [reference[i] for i in both], seed=0),
         "worst": max(r["gap"] for r in mine),
         "to_raw": float(np.mean([r["gap_to_raw"] for r in mine])),
@@ -136,7 +138,7 @@ def _line(
 
 def _markdown(line: dict[str, Any]) -> str:
     def shown(i: Interval) -> str:
-        return f"{i.mean:+.2f} [{i.low:+.2f}, {i.high:+.2f}]"
+        return f"{i.mean:+.2f} [{i.low:+.2f}, {i.high:+.2f}]" if i.n > 1 else f"{i.mean:+.2f}"
 
     return (
         f"| {line['criterion']} | {shown(line['gap'])} | {line['worst']:+.2f} | {shown(line['difference'])} |"

@@ -26,7 +26,7 @@ class Quality:
 
     Args:
         numbers: estimates by the name of their metric, in plain units (KID not multiplied).
-        missing: why a metric has none, by its name.
+        missing: why a metric has no number or no interval, by its name.
     """
 
     numbers: dict[str, Estimate]
@@ -59,6 +59,9 @@ def quality(metrics: Mapping[str, DistributionMetric], generated: Features, refe
             numbers[name] = metric.compute(generated, reference)
         except Missing as reason:
             missing[name] = f"{metric.label} is missing: {reason}"
+            continue
+        if reason := metric.without_interval(len(generated.features)):
+            missing[name] = reason
     return Quality(numbers, missing)
 
 

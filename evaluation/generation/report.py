@@ -1,5 +1,6 @@
 """report.html of a generation evaluation: one self-contained page with table, quality over cost, drawn images."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def write_report(
         columns=columns,
         rows=_rows(plan, lines, columns),
         missing=list(dict.fromkeys(reason for line in lines for reason in line.quality.missing.values())),
-        intervals=intervals_of(plan.metrics),
+        intervals=intervals_of({name: m for name, m in plan.metrics.items() if _has_interval(lines, name)}),
         above_best=next((c.label for c in columns if c.name == f"{main}_above_best"), None),
         metric_notes=[metric.note for metric in plan.metrics.values() if metric.note],
         curves=_curves(lines, columns),
@@ -47,6 +48,10 @@ def write_report(
         facts=versions(facts),
     )
     write_atomically(path, page)
+
+
+def _has_interval(lines: Sequence[Line], name: str) -> bool:
+    return any(name in line.quality.numbers and not math.isnan(line.quality[name].low) for line in lines)
 
 
 def _rows(plan: Plan, lines: Sequence[Line], columns: Sequence[Column]) -> list[dict[str, Any]]:

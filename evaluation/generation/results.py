@@ -151,11 +151,13 @@ def write_table(plan: Plan, lines: Sequence[Line], path: Path) -> None:
 
 
 def terminal_table(plan: Plan, lines: Sequence[Line]) -> Table:
-    """The table for a terminal: value and half the width of the interval."""
+    """The table for a terminal: value and half the width of the interval; below it why one is missing."""
     columns = columns_of(plan)
     table = Table(
         title=f"{plan.config.num_images} images each, features {plan.features.name}; ± half of the 95 % interval",
         title_justify="left",
+        caption="\n".join(dict.fromkeys(r for line in lines for r in line.quality.missing.values())) or None,
+        caption_justify="left",
     )
     for name in ("sampler", "steps", "NFE", *(f"{c.label} {c.unit}".strip() for c in columns), "images / s"):
         table.add_column(name, justify="left" if name == "sampler" else "right", no_wrap=True)

@@ -13,7 +13,7 @@ from evaluation.plan import Plan
 from evaluation.report import plots
 from evaluation.report.pages import COLOURS, Number, intervals_of, picture, render, versions
 from evaluation.report.statistics import Interval
-from evaluation.report.tables import Results, scaled
+from evaluation.report.tables import Results, has_interval, scaled
 from metrics.base import Column
 
 Figures = list[tuple[str, Markup]]
@@ -105,7 +105,8 @@ def _networks(plan: Plan, results: Results) -> list[dict[str, Any]]:
         if used:
             labels = " and ".join(metric.label for metric in used.values())
             notes = [metric.note for metric in used.values() if metric.note]
-            found.append({"labels": labels, "network": network, "intervals": intervals_of(used), "notes": notes})
+            intervals = intervals_of({name: m for name, m in used.items() if has_interval(results.table, name)})
+            found.append({"labels": labels, "network": network, "intervals": intervals, "notes": notes})
     return found
 
 

@@ -14,11 +14,11 @@ from rich.table import Table
 from common.files import write_atomically
 from evaluation.distribution import Distances
 from evaluation.plan import Key, Plan
-from evaluation.report.pages import show
-from evaluation.report.statistics import Interval, bootstrap_means, first
+from evaluation.report.pages import intervals_of, show
+from evaluation.report.statistics import Interval, first, in_words, interval_of_means
 from evaluation.rows import Row, cell_text
 from evaluation.sets import Sets
-from metrics.base import Column, MetricBase
+from metrics.base import Column, DistributionMetric, MetricBase
 
 HEADER = ("task", "method", "metric", "mean", "ci_low", "ci_high", "n")
 
@@ -33,8 +33,9 @@ def scaled(column: Column, v: Interval) -> Interval:
 @dataclass(frozen=True)
 class Results:
     """All that tables, plots and the report show. table: intervals by (task, method), metric. per_image: the numbers
-    behind them, by image. missing: sentences about metrics without a number. of_sets: labels of the columns that
-    compare sets of images.
+    behind them, by image. missing: sentences about metrics without a number or an interval. of_sets: labels of the
+    columns that compare sets of images. intervals: what those of the means over images are; intervals_of_sets: of the
+    other columns, "" for none.
     """
 
     columns: tuple[Column, ...]
@@ -46,6 +47,8 @@ class Results:
     oracles: frozenset[str]
     missing: tuple[str, ...] = ()
     of_sets: tuple[str, ...] = ()
+    intervals: str = "none without images"
+    intervals_of_sets: str = ""
 
     def shown(self, method: str) -> str:
         """The name of a method, starred where it reads the truth."""
@@ -109,24 +112,42 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         nfe={k: sum(v) / len(v) for k, v in nfe.items()},
         sigma=sigma,
         oracles=frozenset(name for name, m in plan.methods.items() if m.method.uses_truth),
-        missing=tuple(built.missing.values()),
+        missing=(*built.missing.values(), *_without_interval(built.sets, table)),
         of_sets=tuple(c.label for c in columns if c.name in built.sets),
+        intervals=in_words(v.n for row in table.values() for name, v in row.items() if v.n and name not in built.sets),
+        intervals_of_sets=intervals_of({name: m for name, m in built.sets.items() if has_interval(table, name)}),
     )
 
 
 def _intervals(
     metrics: Mapping[str, MetricBase], numbers: Mapping[str, Sequence[float]], seed: int
 ) -> dict[str, Interval]:
-    """A bootstrap over images of every column: first those that are means, then functions of means, on the same draws.
+    """The interval over images of every column: first those that are means, then functions of means.
 
     numbers: of every image, by part of a metric.
     """
     columns = [(c, metric.part_names(name)) for name, metric in metrics.items() for c in metric.columns(name)]
     columns.sort(key=lambda pair: pair[0].of_means is not None)
     return {
-        c.name: bootstrap_means([numbers[part] for part in parts], c.of_means or first, seed=seed)
+        c.name: interval_of_means([numbers[part] for part in parts], c.of_means or first, seed=seed)
         for c, parts in columns
     }
+
+
+def has_interval(table: Mapping[Key, Mapping[str, Interval]], name: str) -> bool:
+    """Whether a column has an interval anywhere in the table."""
+    return any(name in row and not math.isnan(row[name].low) for row in table.values())
+
+
+def _without_interval(
+    metrics: Mapping[str, DistributionMetric], table: Mapping[Key, Mapping[str, Interval]]
+) -> list[str]:
+    """Why a metric of sets has a number and no interval: a sentence for each number of images."""
+    found = []
+    for name, metric in metrics.items():
+        counts = {row[name].n for row in table.values() if name in row and not math.isnan(row[name].mean)}
+        found += [reason for n in sorted(counts) if (reason := metric.without_interval(n))]
+    return found
 
 
 def write_table(results: Results, path: Path) -> None:
@@ -142,9 +163,10 @@ def write_table(results: Results, path: Path) -> None:
 
 def terminal_table(results: Results) -> Table:
     """The table for a terminal: mean and half the width of the interval, the best of each task in bold."""
-    title = "means over images, ± half of the 95 % bootstrap interval"
+    title = f"means over images, ± half of the 95 % interval ({results.intervals})"
     if results.of_sets:
-        title += f"; {' and '.join(results.of_sets)} of sample 0 against the true images, jackknife"
+        title += f"; {' and '.join(results.of_sets)} of sample 0 against the true images"
+        title += f" ({results.intervals_of_sets})" if results.intervals_of_sets else ""
     missing = "\n".join(results.missing) or None
     table = Table(title=title, title_justify="left", caption=missing, caption_justify="left")
     table.add_column("task", no_wrap=True)

@@ -307,11 +307,29 @@ def test_an_equal_set_is_best_and_a_worse_one_is_worse(cls, paired):
             return
     for estimate in found:
         assert math.isfinite(estimate.value)
-        assert estimate.low <= estimate.value <= estimate.high or not metric.interval
+        assert estimate.low <= max(estimate.value, metric.lowest) <= estimate.high or not metric.interval
+        assert not metric.interval or estimate.low >= metric.lowest
     sign = metric.columns("name")[0].best
     if sign:
         best, near, far = (sign * estimate.value for estimate in found)
         assert best > near and (near > far or near == far == 0)  # a share that is 0 cannot fall
+
+
+@of_kind(DistributionMetric)
+def test_few_images_have_a_number_and_the_reason_why_there_is_no_interval(cls):
+    """5 images gave [-21, 27]."""
+    metric = make(cls)
+    for count in {metric.least, metric.least_for_interval - 1, metric.least_for_interval}:
+        if count < metric.least:
+            continue
+        features = metric.features.of(images(count))
+        found, reason = metric.compute(features, metric.features.of(images(60))), metric.without_interval(count)
+        assert math.isfinite(found.value)
+        few = bool(metric.interval) and count < metric.least_for_interval
+        assert bool(reason) == few
+        assert math.isnan(found.low) == math.isnan(found.high) == (few or not metric.interval)
+        assert not few or (f"of {count} images" in reason and f"at least {metric.least_for_interval}" in reason)
+        assert not few or not found.left_out  # nor has a difference
 
 
 @of_kind(DistributionMetric)

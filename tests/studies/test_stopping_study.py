@@ -80,7 +80,9 @@ def test_a_study_from_end_to_end(study, tmp_path, monkeypatch, capsys):
         "multi_noise",
         "multi_noise_one_pass",
     }
-    assert "| oracle * | +0.00" in (folder / "table.md").read_text()
+    table = (folder / "table.md").read_text()
+    assert "| oracle * | +0.00" in table and "nan, +nan" not in table
+    assert "In brackets 95 % intervals over 2 pictures, each the mean of its fits: Student's t." in table
     assert json.loads((folder / "jobs" / "one-gaussian_25-0-plain.json").read_text())["iterations"] == 40
 
 

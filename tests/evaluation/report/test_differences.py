@@ -27,12 +27,17 @@ def test_images_are_paired_and_samples_averaged_first(results):
     (found,) = differences(read_values(results, "psnr"), [("a", "b")])
     assert (found.interval.mean, found.interval.low, found.interval.high, found.interval.n) == (1.0, 1.0, 1.0, 6)
     assert found.larger == 1.0
-    assert "| holes | a - b | +1 | [+1, +1] | 100 % | 6 |" in markdown([found], "psnr")
+    text = markdown([found], "psnr")
+    assert "| holes | a - b | +1 | [+1, +1] | 100 % | 6 |" in text
+    assert "95 % intervals over images: Student's t, corrected for skewness (Hall 1992)." in text
 
 
 def test_only_images_that_both_restored_count(results):
     (found,) = differences(read_values(results, "psnr"), [("c", "a")])
     assert found.task == "holes" and found.interval.n == 1 and found.interval.mean == 5.0
+    assert "| +5 | – | 100 % | 1 |" in markdown([found], "psnr") and "none of a single image" in markdown(
+        [found], "psnr"
+    )
 
 
 @pytest.mark.parametrize(
