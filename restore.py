@@ -11,6 +11,10 @@
         super-resolution; --kernel says how it was made small
     python restore.py digit.png --mask holes.png --method dps --prior PATH --output restored
         a trained prior
+    python restore.py photo.png --degradation kernel.png --prior PATH --output restored
+        blur by the kernel in a file, undone by plug-and-play with a denoiser
+    python restore.py FOLDER --prior PATH --output restored
+        every picture of a folder; what is finished is not done again
     python restore.py blurred.png --method cold --prior runs/NAME/checkpoints/last.ckpt --output restored
         a cold restorer, severity estimated
 
@@ -20,6 +24,7 @@ what was restored), iterates.png and curve.png, curve.csv (how a method got ther
 """
 
 from pathlib import Path
+from typing import Any
 
 from common.errors import UserError, run_cli
 from common.private_names import option_strings
@@ -45,7 +50,8 @@ def main() -> None:
     if args.list_methods or args.list_degradations:
         print(listing(known, "method") if args.list_methods else listing(degradations(), "degradation"))
         return
-    if not (args.method in known and known[args.method].needs_prior):
+    method = args.method or ("dip" if args.prior is None else "plug_and_play")
+    if not (method in known and known[method].needs_prior):
         for option, value in {
             "--prior": args.prior,
             "--preset": args.preset,
@@ -54,26 +60,30 @@ def main() -> None:
             if value is not None:
                 with_prior = ", ".join(name for name, method in known.items() if method.needs_prior)
                 raise UserError(
-                    f"{option} {value} is given, and --method {args.method or 'dip'} uses none: choose a method that"
+                    f"{option} {value} is given, and --method {method} uses none: choose a method that"
                     f" does ({with_prior})"
                 )
 
     from checkpoints.prior_options import adapters_of
     from inference.degradation_options import degradation_options
+    from inference.restore_folder import restore_folder
     from inference.restore_one import Request, restore_one
 
-    name, chosen = degradation_options(
-        args.degradation, options["degradation"], mask=args.mask, factor=args.factor, kernel=args.kernel
-    )
+    def degraded(mask: Path | None) -> tuple[str, dict[str, Any]]:
+        return degradation_options(
+            args.degradation, options["degradation"], mask=mask, factor=args.factor, kernel=args.kernel
+        )
+
     given = {
         k: v
         for k, v in vars(args).items()
         if k not in ("mask", "factor", "kernel", "adapter", "list_methods", "list_degradations")
     }
-    given.update(
-        method=args.method or "dip", degradation=name, prior=args.prior or PRIOR, adapters=adapters_of(args.adapter)
-    )
-    for line in restore_one(Request(**given, method_options=options["method"], degradation_options=chosen)):
+    name, chosen = ("identity", {}) if args.picture.is_dir() else degraded(args.mask)
+    given.update(method=method, degradation=name, prior=args.prior or PRIOR, adapters=adapters_of(args.adapter))
+    request = Request(**given, method_options=options["method"], degradation_options=chosen)
+    lines = restore_folder(request, degraded, mask=args.mask) if args.picture.is_dir() else restore_one(request)
+    for line in lines:
         print(line)
 
 

@@ -23,18 +23,30 @@ def make_parser(description: str | None = None) -> Parser:
         ),
     )
     parser.add_argument(
-        "picture", nargs="?", type=Path, metavar="IN.png", help="the damaged picture: grey or colour, 8 or 16 bits"
+        "picture",
+        nargs="?",
+        type=Path,
+        metavar="IN.png",
+        help="the damaged picture: grey or colour, 8 or 16 bits; or a folder of pictures",
     )
     parser.add_argument(
-        "--method", metavar="NAME", help="how to restore it; see --list_methods (default: dip, which needs no prior)"
+        "--method",
+        metavar="NAME",
+        help="how to restore it; see --list_methods (default: dip, which needs no prior; plug_and_play with a --prior)",
     )
     parser.add_argument(
         "--degradation",
         metavar="NAME",
-        help="what happened to it, before --mask; see --list_degradations (default: identity, which is noise alone)",
+        help=(
+            "what happened to it, before --factor and --mask; see --list_degradations, or the file of a blur's kernel"
+            " (default: identity, which is noise alone)"
+        ),
     )
     parser.add_argument(
-        "--mask", type=Path, metavar="FILE", help="pixels of it are missing: a picture, white = known, black = missing"
+        "--mask",
+        type=Path,
+        metavar="FILE",
+        help="pixels of it are missing: a picture, white = known, black = missing; or a folder of such",
     )
     parser.add_argument("--factor", type=int, metavar="F", help="it was made smaller by this factor: super-resolution")
     parser.add_argument(

@@ -15,6 +15,7 @@ KERNELS: dict[str, tuple[str, dict[str, Any]]] = {
     "bicubic": ("bicubic", {}),
     "average": ("average_pool", {}),
 }
+SMALLER = frozenset(name for name, _ in KERNELS.values())
 DEFAULT_KERNEL = "lanczos2"  # what the published deep image prior assumes
 
 
@@ -26,23 +27,33 @@ def degradation_options(
     factor: int | None = None,
     kernel: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """(name of the degradation, its options): --degradation with its options as given, or what --factor, with --kernel,
-    stands for; with --mask the composition of that and the mask: a blurred or a small picture with holes.
+    """(name of the degradation, its options): --degradation with its options as given, a file for the blur by the
+    kernel in it, and what --factor, with --kernel, stands for after it; with --mask the composition of that and the
+    mask: a blurred or a small picture with holes.
 
-    Nothing at all is noise alone. UserError where --degradation and --factor are given, for a kernel that does not
-    exist and a factor under 2.
+    Nothing at all is noise alone. UserError for a kernel that does not exist and a factor under 2.
     """
-    if name is not None and factor is not None:
-        raise UserError(f"--degradation {name} and --factor {factor} are two degradations: give one of them")
     if kernel is not None and factor is None:
         raise UserError(f"--kernel {kernel} says how a picture was made smaller: give --factor F too")
+    if name is not None and Path(name).is_file():
+        name, options = "kernel_blur", {**options, "path": name}
     if factor is not None:
-        name, options = _smaller(factor, kernel or DEFAULT_KERNEL, options)
+        if name in SMALLER:
+            raise UserError(f"--degradation {name} and --factor {factor} both make it smaller: give one of them")
+        alone = name in (None, "identity")
+        smaller, fixed = _smaller(factor, kernel or DEFAULT_KERNEL, options if alone else {})
+        name, options = (smaller, fixed) if alone else _then(str(name), options, {smaller: fixed})
     if mask is None:
         return name or "identity", options
     if name in (None, "identity", "given_mask"):
         return "given_mask", {**options, "path": str(mask)}
-    return "composition", {"parts": [{name: options}, {"given_mask": {"path": str(mask)}}]}
+    return _then(str(name), options, {"given_mask": {"path": str(mask)}})
+
+
+def _then(name: str, options: dict[str, Any], part: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The composition of a degradation, which may be one already, and a last part."""
+    parts = options.get("parts") if name == "composition" else None
+    return "composition", {**(options if parts else {}), "parts": [*(parts or [{name: options}]), part]}
 
 
 def _smaller(factor: int, kernel: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:

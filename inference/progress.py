@@ -15,6 +15,7 @@ from degradations.measurement import Measurement
 from inference.iterates import Iterates
 from restoration.base import Method, Restoration
 
+INTERRUPTED = "interrupted"  # what the note of a restoration that Ctrl-C ended begins with
 EVERY = 60.0  # seconds between two estimates on the disk, and between two lines where there is no terminal
 
 
@@ -75,7 +76,7 @@ def restore_watched(
                 raise
             step, estimate = newest
             note = (
-                f"interrupted after iteration {step}: this is the estimate of that moment, not the answer that the"
+                f"{INTERRUPTED} after iteration {step}: this is the estimate of that moment, not the answer that the"
                 " method would have chosen"
             )
             return Restoration(

@@ -3,28 +3,32 @@
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from checkpoints.lora.files import AdapterEntry
 from checkpoints.method_prior import prior_for
 from common.build import build, describe
 from common.errors import UserError
 from common.files import held_folder, require_writable_folder
 from common.picture_files import Picture, read_picture, write_picture
 from common.random_streams import RandomStreams
+from degradations.base import Degradation
 from degradations.identity import IdentityOperator
 from degradations.measurement import Measurement
 from diffusion.cold_restorer import ColdRestorer
+from diffusion.denoiser import Denoiser
+from diffusion.grey_through_colour import GreyThroughColour
+from diffusion.tiled import Tiled
 from inference.catalogue import catalogue, choose
 from inference.degradation_options import KERNELS, paths_in, user_degradation
 from inference.iterates import Iterates
 from inference.noise_estimate import user_noise
-from inference.progress import restore_watched
+from inference.progress import INTERRUPTED, restore_watched
+from inference.request import Outcome, Request
 from inference.resize import fitted
 from inference.user_image import (
     bound,
@@ -41,48 +45,54 @@ OUTPUTS = ("restored", "comparison", "iterates", "curve", "unfinished")
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to restore and how; method and degradation by name with their options, prior a path with adapters beside it,
-    and a preset where it needs one.
-
-    sigma_255: standard deviation of the noise in grey levels, None to estimate it. truth: a picture to compare with.
-    resize: make a picture that is not of the prior's size as large; any_size: restore it as it is.
+class Tools:
+    """What the pictures of a folder share: the device, the class of the method, and its prior, read once, with what
+    identifies it.
     """
 
-    picture: Path
-    output: Path
-    method: str
-    degradation: str
-    prior: Path
-    method_options: dict[str, Any] = field(default_factory=dict)
-    degradation_options: dict[str, Any] = field(default_factory=dict)
-    sigma_255: float | None = None
-    truth: Path | None = None
-    resize: bool = False
-    any_size: bool = False
-    num_samples: int = 1
-    seed: int = 0
-    device: str = "auto"
-    weights: str = "ema"
-    preset: str | None = None
-    adapters: tuple[AdapterEntry, ...] = ()
+    device: torch.device
+    method: type[Method]
+    prior: Denoiser | ColdRestorer | None = None
+    fingerprint: str = ""
 
 
 def restore_one(request: Request) -> list[str]:
     """Restore the picture and write it; the lines to print: paths written, PSNR and SSIM. UserError for whatever does
     not fit, before anything runs.
     """
-    with ExitStack() as held:
-        return _restore_one(request, held)
+    return restore_picture(request, tools_for(request)).lines()
 
 
-def _restore_one(request: Request, held: ExitStack) -> list[str]:
+def tools_for(request: Request) -> Tools:
+    """The method's class and its prior; UserError where they do not exist or do not fit each other."""
     device = _device(request.device)
     method_class = choose(request.method, catalogue("restoration", Method), "--method")
+    if not method_class.needs_prior:
+        return Tools(device, method_class)
+    asked = {"weights": request.weights, "preset": request.preset, "adapters": request.adapters, "device": device}
+    given = prior_for(method_class, request.prior, **asked)
+    prior = given.model
+    if isinstance(prior, Denoiser) and prior.any_size and prior.reach is not None and not prior.takes_image:
+        prior = Tiled(prior)
+    return Tools(device, method_class, prior, given.fingerprint)
+
+
+def restore_picture(request: Request, tools: Tools) -> Outcome:
+    """Restore the picture by tools that may serve several; UserError as :func:`restore_one`."""
+    with ExitStack() as held:
+        return _restore_picture(request, tools, held)
+
+
+def _restore_picture(request: Request, tools: Tools, held: ExitStack) -> Outcome:
+    device, method_class, prior = tools.device, tools.method, tools.prior
     degradation = user_degradation(request.degradation, request.degradation_options)
     picture = read_picture(request.picture)
-    asked = {"weights": request.weights, "preset": request.preset, "adapters": request.adapters, "device": device}
-    prior = prior_for(method_class, request.prior, **asked).model if method_class.needs_prior else None
+    as_colour = None
+    if isinstance(prior, Denoiser) and _is_grey_for_colour(picture, degradation, prior):
+        prior = GreyThroughColour(prior)
+        as_colour = (
+            "the prior knows colour pictures: this grey one is shown to it in three equal channels, and averaged"
+        )
     injected: dict[str, Any] = {} if prior is None else {"prior": prior}
     method = build(
         describe(method_class, request.method_options), Method, where=f"--method {request.method}", **injected
@@ -100,7 +110,8 @@ def _restore_one(request: Request, held: ExitStack) -> list[str]:
         if request.truth is None
         else user_truth(read_picture(request.truth), operator.input_shape, str(request.truth))
     )
-    size, resized = _size(request, operator.input_shape, None if prior is None else prior.data_shape)
+    sized = prior is not None and not getattr(prior, "any_size", False)
+    size, resized = _size(request, operator.input_shape, prior.data_shape if prior is not None and sized else None)
     # A cold restorer estimates by itself how much it has to undo.
     sigma_255, noise = user_noise(
         picture.image, known, operator, 0.0 if cold and request.sigma_255 is None else request.sigma_255
@@ -124,7 +135,9 @@ def _restore_one(request: Request, held: ExitStack) -> list[str]:
         f"{request.picture}: {remark}" if remark else None,
         None if known is None else f"{100 * (1 - float(known.mean())):.1f} % of the pixels are missing",
         smaller if operator.output_shape[1:] != operator.input_shape[1:] else None,
+        f"assumed: {operator.description}" if "blur" in operator.description else None,
         resized,
+        as_colour,
         noise,
         (
             f"{request.method} is deterministic: it gives one restoration"
@@ -164,7 +177,28 @@ def _restore_one(request: Request, held: ExitStack) -> list[str]:
         f"{request.method}: {num_samples} restoration{'s' * (num_samples > 1)} in {time.monotonic() - start:.1f}"
         f" s{calls}"
     )
-    return [*map(str, paths), *([] if truth is None else _compared(picture, measurement, restoration, truth))]
+    return Outcome(
+        paths=paths,
+        compared={} if truth is None else _compared(picture, measurement, restoration, truth),
+        size=(operator.input_shape[2], operator.input_shape[1]) if size is None else (size[1], size[0]),
+        channels=operator.input_shape[0],
+        sigma_255=sigma_255,
+        estimated=request.sigma_255 is None,
+        seconds=time.monotonic() - start,
+        nfe=restoration.cost.nfe,
+        interrupted=any(note.startswith(INTERRUPTED) for note in restoration.notes),
+    )
+
+
+def _is_grey_for_colour(picture: Picture, degradation: Degradation, prior: Denoiser) -> bool:
+    """Whether a grey picture, or one of three equal channels, stays grey under the degradation, and the prior is one of
+    colour pictures of any size.
+    """
+    image = picture.image
+    grey = len(image) == 1 or bool((image == image[:1]).all())
+    if not grey or prior.data_shape[0] != 3 or not prior.any_size or prior.takes_image:
+        return False
+    return degradation.clean_shape((1, int(image.shape[1]), int(image.shape[2])))[0] == 1
 
 
 def _size(
@@ -194,8 +228,10 @@ def _size(
     )
 
 
-def _compared(picture: Picture, measurement: Measurement, restoration: Restoration, truth: Tensor) -> list[str]:
-    """PSNR and SSIM of every restoration, and of the given picture where it shows what the truth shows."""
+def _compared(
+    picture: Picture, measurement: Measurement, restoration: Restoration, truth: Tensor
+) -> dict[str, tuple[float, float]]:
+    """(PSNR, SSIM) of every restoration, and first of the given picture where it shows what the truth shows."""
     pictures = restored_pictures(picture, restoration.samples[0].float().cpu())
     named = [
         ("restored" if len(pictures) == 1 else f"restored_{k}", p.image, p.visible) for k, p in enumerate(pictures)
@@ -206,14 +242,7 @@ def _compared(picture: Picture, measurement: Measurement, restoration: Restorati
         mask is not None and visible is not None and torch.equal(mask[0].cpu() > 0, visible)
     ):
         named.insert(0, ("given", measurement.y[0].float().cpu(), pictures[0].visible))
-    lines = []
-    for name, x, visible in named:
-        decibels, similarity = quality(x, truth, visible)
-        lines.append(
-            f"{name}: PSNR {decibels:.2f} dB, SSIM"
-            f" {'not defined under 11 pixels' if similarity != similarity else f'{similarity:.4f}'}"
-        )
-    return lines
+    return {name: quality(x, truth, visible) for name, x, visible in named}
 
 
 def _refuse_own_inputs(request: Request) -> None:

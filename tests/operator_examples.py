@@ -61,6 +61,14 @@ def _mask_file(shape: Shape) -> Options:
     return {"path": str(path)}
 
 
+def _kernel_file(shape: Shape) -> Options:
+    """A kernel that is not symmetric, of an even side, with a negative weight."""
+    path = Path(_FOLDER.name) / "kernel.npy"
+    if not path.exists():
+        np.save(path, np.array([[0.0, 3.0, 1.0, 0.0], [2.0, 8.0, 1.0, -1.0], [0.0, 1.0, 0.0, 1.0]]))
+    return {"path": str(path), "boundary": "circular" if shape[0] == 1 else "reflecting", "threshold": 0.1}
+
+
 def _part(name: str, **options: Any) -> Options:
     return describe(catalogue("degradations", Degradation)[name], options)
 
@@ -90,6 +98,20 @@ EXAMPLES: dict[str, list[Example]] = {
         Example({"std": 0.5}, constant=True),
         Example({"std": 1.0}, [*ANY, ODD], constant=True),
         Example({"std": 3.0}, constant=True),
+    ],
+    "kernel_blur": [Example(_kernel_file, [*ANY, ODD], constant=True)],
+    "motion_blur": [
+        Example({"length": 4, "angle": 30, "threshold": 0.1}, [*SMALL, (1, 9, 15), ODD], constant=True),
+        Example({"length": 3.5, "angle": None, "threshold": 0.1}, [(1, 8, 8), (3, 12, 20)], constant=True),
+        Example({"length": 5, "angle": 100, "boundary": "circular", "threshold": 0.1}, [(3, 12, 20)], constant=True),
+    ],
+    "camera_shake": [
+        Example({"size": 5, "threshold": 0.1}, [(1, 8, 8), (3, 12, 20)], constant=True),
+        Example({"size": 7, "shake_seed": 2, "boundary": "circular", "threshold": 0.1}, [(3, 9, 15)], constant=True),
+    ],
+    "anisotropic_gaussian_blur": [
+        Example({"std": [1.0, 0.5], "angle": 20, "threshold": 0.1}, [*SMALL, (1, 9, 15), ODD], constant=True),
+        Example({"std": [0.5, 1.0], "boundary": "circular", "threshold": 0.1}, [(3, 12, 20)], constant=True),
     ],
     "average_pool": [
         Example({"factor": 1}, [(1, 9, 15)], constant=True),

@@ -339,21 +339,23 @@ def test_a_truth_an_iterative_method_and_its_note(cli, tmp_path, monkeypatch):
     assert (tmp_path / "out/curve.csv").read_text().startswith("iteration,objective\n0,")
 
 
-def test_the_default_is_a_deep_image_prior(cli, tmp_path):
-    """No method, no degradation, no noise level: said why it stopped; transparent pixels stay so; a picture smaller
+def test_a_deep_image_prior(cli, tmp_path):
+    """No degradation, no noise level: said why it stopped; transparent pixels stay so; a picture smaller
     than the network allows is refused.
     """
     picture = pixels(19, 22, 4)
     picture[..., 3] = 255
     picture[:5, :6, 3] = 0
     save(tmp_path / "in.png", picture)
-    code, _, err = cli(tmp_path / "in.png", "--method.iterations=6", "--device=cpu", "--output", tmp_path / "a")
+    code, _, err = cli(
+        tmp_path / "in.png", "--method=dip", "--method.iterations=6", "--device=cpu", "--output", tmp_path / "a"
+    )
     assert code == 0 and "note: dip: stopped after 6 iterations because " in err and "estimated at" in err, err
     restored = read(tmp_path / "a/restored.png")
     assert restored.shape == (19, 22, 4) and np.array_equal(restored[..., 3], picture[..., 3])
     assert (tmp_path / "a/iterates.png").exists() and not (tmp_path / "a/unfinished.png").exists()
     save(tmp_path / "small.png", pixels(15, 40))
-    code, _, err = cli(tmp_path / "small.png", "--output", tmp_path / "b")
+    code, _, err = cli(tmp_path / "small.png", "--method=dip", "--output", tmp_path / "b")
     assert code == 2 and "needs at least 16 x 16" in err and not (tmp_path / "b").exists()
 
 
@@ -500,8 +502,8 @@ def test_pictures_that_cannot_be_restored(cli, tmp_path, case):
     ("words", "message"),
     [
         (
-            ["--method=pseudo_inverse", "--degradation=identity", "--factor=2"],
-            "--degradation identity and --factor 2 are two degradations",
+            ["--method=pseudo_inverse", "--degradation=bicubic", "--factor=2"],
+            "--degradation bicubic and --factor 2 both make it smaller",
         ),
         (["--method=pseudo_inverse", "--mask=MASK", "--factor=2"], "has size 5x4"),
         (["--method=pseudo_inverse", "--kernel=bicubic"], "give --factor F too"),
@@ -521,7 +523,7 @@ def test_pictures_that_cannot_be_restored(cli, tmp_path, case):
         (["--method=pseudo_inverse", "--sigma_255=nan"], "must be finite, at least 0 and at most 255"),
         (["--method=dps", "--resize", "--any_size"], "exclude each other"),
         (["--method=pseudo_inverse", "--prior=PRIOR"], "--method pseudo_inverse uses none"),
-        (["--prior=PRIOR"], "--method dip uses none: choose a method that does"),
+        (["--method=dip", "--prior=PRIOR"], "--method dip uses none: choose a method that does"),
         (["--method=dpss", "--degradation=identity"], "--method 'dpss' does not exist (did you mean 'dps'?)"),
         (["--method=pseudo_inverse", "--degradation=average_pol"], "did you mean 'average_pool'?"),
         (["--method=pseudo_inverse", "--degradation=random_mask"], "--degradation 'random_mask' does not exist"),
@@ -595,7 +597,7 @@ def test_the_picture_itself_is_not_written_over(cli, tmp_path):
 def test_an_earlier_restoration_is_replaced_as_a_whole(cli, tmp_path):
     """No curve of another method and no sample of another run is left beside the picture; what is not ours stays."""
     picture, out = save(tmp_path / "in.png", pixels(16, 16)), tmp_path / "out"
-    dip = [picture, "--method.iterations=4", "--device=cpu", "--output", out]
+    dip = [picture, "--method=dip", "--method.iterations=4", "--device=cpu", "--output", out]
     code, _, err = cli(*dip, "--num_samples=2")
     assert code == 0, err
     save(out / "restored_mine.png", pixels(4, 4))

@@ -28,7 +28,15 @@ from common.random_streams import RandomStreams
 from degradations.base import Degradation, Operator, Shape
 from inference.catalogue import catalogue
 
-DRAWING = ["box_mask 0", "random_mask 0", "composition 0", "gaussian_mask.GaussianMask 0 at 25", "snow 0 at 15"]
+DRAWING = [
+    "box_mask 0",
+    "random_mask 0",
+    "composition 0",
+    "motion_blur 1",
+    "camera_shake 0",
+    "gaussian_mask.GaussianMask 0 at 25",
+    "snow 0 at 15",
+]
 every, twice = each(CASES), each(CASES, two)
 twice_not_linear = each([case for case in CASES if not case.linear], two)
 

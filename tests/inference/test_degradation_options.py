@@ -28,6 +28,21 @@ def test_what_they_stand_for():
     )
     assert degradation_options(None, {}, factor=2, kernel="average") == ("average_pool", {"factor": 2})
     assert degradation_options(None, {}, factor=4)[1]["factor"] == 4
+    assert degradation_options("identity", {}, factor=2, kernel="bicubic") == ("bicubic", {"factor": 2})
+
+
+def test_blur_and_factor_and_mask_follow_one_another(tmp_path):
+    """In this order; a composition grows; a file is the blur by the kernel in it."""
+    kernel = tmp_path / "kernel.txt"
+    kernel.write_text("1 2 1\n2 4 2\n")
+    name, options = degradation_options(str(kernel), {}, factor=2, kernel="average", mask=Path("m.png"))
+    blur, smaller, holes = options["parts"]
+    assert name == "composition" and blur == {"kernel_blur": {"path": str(kernel)}}
+    assert smaller == {"average_pool": {"factor": 2}} and holes == {"given_mask": {"path": "m.png"}}
+    blurred = user_degradation(*degradation_options(str(kernel), {"boundary": "circular"}))
+    assert "kernel.txt" in blurred.bind({}, (3, 8, 8)).description
+    small = user_degradation(*degradation_options("reflecting_blur", {"std": 1.0}, factor=2))
+    assert small.clean_shape((1, 8, 8)) == (1, 16, 16) and small.bind({}, (1, 16, 16)).output_shape == (1, 8, 8)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -47,7 +62,7 @@ def test_kernels(kernel, factor):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "identity", "factor": 2}, "--degradation identity and --factor 2 are two"),
+        ({"name": "bicubic", "factor": 2}, "--degradation bicubic and --factor 2 both make it smaller"),
         ({"kernel": "bicubic"}, "give --factor F too"),
         ({"factor": 0}, "at least 2, got 0"),
         ({"factor": 2, "kernel": "lanczos"}, "did you mean 'lanczos"),
