@@ -226,10 +226,11 @@ def test_every_shipped_configuration(path, world):
     shape = tuple(data.shape)
     write_tiny_prior(world / "shaped.safetensors", shape)
     network = ResNet(in_channels=shape[0], channels=[8, 6], groups=2)
+    pool = config.features["init_args"].get("pool", 1)  # stays, as options that are not given do
     write_safetensors(
         world / "shaped_classifier.safetensors",
         network,
-        describe_classifier(network, shape=shape, data="x"),
+        describe_classifier(network, shape=(shape[0], shape[1] // pool, shape[2] // pool), data="x"),
         key="classifier",
     )
     digits = world / "pictures"
