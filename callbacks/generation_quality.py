@@ -131,10 +131,11 @@ class GenerationQuality(pl.Callback):
                 values |= {f"quality/{name}_low": estimate.low, f"quality/{name}_high": estimate.high}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
+        fid = found["fid"]
+        ends = f" [{fid.low:.3f}, {fid.high:.3f}]" if fid.low == fid.low else ""  # few images have none
         print(
-            f"quality at step {trainer.global_step}: FID {found['fid'].value:.3f} [{found['fid'].low:.3f},"
-            f" {found['fid'].high:.3f}], KID x 1000 {1000 * found['kid'].value:.3f}, {self.num_images} images, features"
-            f" {network.name}, {seconds:.0f} s",
+            f"quality at step {trainer.global_step}: FID {fid.value:.3f}{ends}, KID x 1000"
+            f" {1000 * found['kid'].value:.3f}, {self.num_images} images, features {network.name}, {seconds:.0f} s",
             flush=True,
         )
 

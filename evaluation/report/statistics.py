@@ -1,6 +1,6 @@
 """Means with 95 % confidence intervals over images, because the samples of one image are not independent of each other:
 the percentile bootstrap from 50 images on, Student's t with Hall's correction for skewness below, where the bootstrap
-covers too seldom (normal rows: 84 % at 5 images, 88 % at 8, 93 % at 20; tests/evaluation/report/test_statistics.py).
+covers too seldom (normal rows: 83 % at 5 images, 89 % at 8, 93 % at 20; tests/evaluation/report/test_statistics.py).
 """
 
 from collections.abc import Callable, Iterable, Sequence
