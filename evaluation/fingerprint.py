@@ -29,6 +29,12 @@ _NO_INFLUENCE = frozenset(
     }
 )
 
+# Methods whose step follows the noise where none of these options is given, and did not when rows were first hashed.
+_STEP_OPTIONS = {
+    "restoration.dps.DPS": ("scale", "relative_scale"),
+    "restoration.warm_start.WarmStart": ("relative_scale",),
+}
+
 # Options of terms beside a deep image prior that the parser turned from 1 into 1.0.
 _FLOATS_OF_TERMS = frozenset({"weight", "beta", "learning_rate"})
 
@@ -64,7 +70,7 @@ def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, 
     if named:
         parts["files"] = named
     # a class that moved since gives the same results
-    parts = _with_terms_as_text(original(parts))
+    parts = _with_terms_as_text(_with_step(original(parts)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -81,6 +87,25 @@ def _files(value: Any, name: str = "") -> Iterator[Path]:
         yield from (
             [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
         )
+
+
+def _with_step(value: Any) -> Any:
+    """`value` with a mark where a method takes the step that follows the noise: its options are those of rows that were
+    made with another step.
+    """
+    if isinstance(value, str):
+        return {"class_path": value, "step": 2} if value == "restoration.dps.DPS" else value
+    if isinstance(value, (list, tuple)):
+        return [_with_step(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    found = {k: v if k == "class_path" else _with_step(v) for k, v in value.items()}
+    options = value.get("init_args") or {}
+    names = _STEP_OPTIONS.get(str(value.get("class_path")), ())
+    taken = bool(names) and all(options.get(name) is None for name in names)
+    if taken and (options.get("consistency") == "gradient" or "scale" in names):
+        found["step"] = 2
+    return found
 
 
 def _with_terms_as_text(value: Any) -> Any:

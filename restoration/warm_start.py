@@ -22,6 +22,7 @@ from diffusion.samplers.ddpm import AncestralDDPM
 from restoration.base import Bias, Cost, Method, OnStep, Restoration, Unsupported
 from restoration.consistency import check_projection, projection
 from restoration.dps import guided_step, step_scales
+from restoration.likelihood_weight import LikelihoodGuided
 from restoration.remaining_error import check_remaining_error, remaining_error
 
 SAME = 1e-3  # levels that differ by less, relatively, are one
@@ -53,9 +54,9 @@ class WarmStart(Method):
             says of it (restoration/remaining_error.py).
         factor: sigma_0 over that error, positive (default 3: structured errors drown only well below the noise).
         steps: of the chain, at training times that are even from that of sigma_0 down.
-        consistency: "none"; "projection", see restoration/consistency.py; "gradient", DPS's step, whose relative_scale
-            (restoration/dps.py) is for a chain from pure noise and counts as far as this one goes.
-        relative_scale: of the gradient step, see restoration/dps.py (default 8).
+        consistency: "none"; "projection", see restoration/consistency.py; "gradient", DPS's step.
+        relative_scale: of the gradient step, see restoration/dps.py; it is for a chain from pure noise and counts as
+            far as this one goes. null: the step follows the noise, see restoration/likelihood_weight.py.
         clip: clip every x0 to [-1, 1].
         sampler: null (default): ancestral DDPM.
 
@@ -77,13 +78,13 @@ class WarmStart(Method):
         factor: float = 3.0,
         steps: int = 20,
         consistency: Literal["none", "projection", "gradient"] = "none",
-        relative_scale: float = 8.0,
+        relative_scale: float | None = None,
         clip: bool = True,
         sampler: Sampler | None = None,
     ) -> None:
         if consistency not in ("none", "projection", "gradient"):
             raise ValueError(f"consistency must be none, projection or gradient, got '{consistency}'")
-        if steps < 1 or not factor > 0 or not relative_scale > 0:
+        if steps < 1 or not factor > 0 or (relative_scale is not None and not relative_scale > 0):
             raise ValueError(
                 f"steps must be at least 1, factor and relative_scale positive, got {steps}, {factor}, {relative_scale}"
             )
@@ -175,8 +176,10 @@ class WarmStart(Method):
         )
 
     def _cost(self, steps: int) -> Cost:
-        """Of a chain of so many steps; the gradient goes through the first call of each."""
-        return Cost(nfe=self.sampler.calls(steps), backwards=steps if self.consistency == "gradient" else 0)
+        """Of a chain of so many steps; a gradient goes through every call, or, with a scale, the first of each step."""
+        nfe = self.sampler.calls(steps)
+        backwards = 0 if self.consistency != "gradient" else nfe if self.relative_scale is None else steps
+        return Cost(nfe=nfe, backwards=backwards)
 
     def _check_measurement(self, operator: Operator, noise: Noise) -> None:
         if not isinstance(operator, IdentityOperator):
@@ -235,13 +238,18 @@ class WarmStart(Method):
         predict = predictor(self.prior, condition=condition, clip=self.clip)
         if self.consistency == "projection":
             predict = _agreeing(predict, projection(operator, y, measurement.sigma))
-        # What a chain from pure noise does per training time: a short chain begins near y, and so many steps of its
-        # size would throw it off.
-        share = (time_at(self.prior, start) + 1) / self.prior.num_timesteps
-        scale = step_scales(operator, y, len(levels) - 1, scale=None, relative_scale=self.relative_scale * share)
+        scale, relative = None, self.relative_scale
+        if self.consistency == "gradient" and relative is None:
+            variance = measurement.noise.variance(y, operator.mask)
+            predict = LikelihoodGuided(predict, operator=operator, y=y, variance=variance, clip=self.clip)
+        elif self.consistency == "gradient" and relative is not None:
+            # What a chain from pure noise does per training time: a short chain begins near y, and so many steps of its
+            # size would throw it off.
+            share = (time_at(self.prior, start) + 1) / self.prior.num_timesteps
+            scale = step_scales(operator, y, len(levels) - 1, scale=None, relative_scale=relative * share)
         memory = self.sampler.start(levels)
         for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-            if self.consistency == "gradient":
+            if scale is not None:
                 outcome, _ = guided_step(
                     self.sampler, predict, x, sigma, sigma_next, memory, noise, operator=operator, y=y, scale=scale
                 )

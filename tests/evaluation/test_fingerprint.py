@@ -71,3 +71,29 @@ def test_terms_have_the_fingerprint_that_rows_of_before_have():
     assert of([weighted]) == "7ea8e9514584674f"
     assert of([tv]) == "220e60494fcaa5ea"
     assert of([weighted]) != of([{**weighted, "init_args": {"weight": 2}}])
+
+
+def of_method(class_path: str, **init_args) -> str:
+    raw = {
+        "data": {"class_path": "datamodules.digits.Digits"},
+        "tasks": {"a": {"degradation": "degradations.identity.Identity", "noise": {"sigma_255": 5}}},
+        "methods": {"m": {"class_path": class_path, "init_args": init_args}},
+    }
+    return cell_fingerprint(parse_config(raw, "the test"), "a", "m", None, "32")
+
+
+def test_rows_of_dps_that_name_a_scale_are_those_of_before_and_those_that_name_none_are_not():
+    """The values are those of earlier versions' rows: DPS's default step follows the noise since, and rows of both must
+    not be mixed.
+    """
+    dps, warm = "restoration.dps.DPS", "restoration.warm_start.WarmStart"
+    assert of_method(dps, steps=4, scale=0.5, relative_scale=8.0) == "efc56ff604843bb7"
+    assert of_method(dps, steps=4) not in ("42590c4a05cb53d5", of_method(dps, steps=4, relative_scale=8.0))
+    assert of_method(warm, steps=4) == "ef00d68b22738760"
+    assert of_method(warm, steps=4, consistency="gradient", relative_scale=4.0) == "e57936c67b9f7062"
+    assert of_method(warm, steps=4, consistency="gradient") != "d32fa4908dd26f89"
+    inner = of_method(warm, first={"class_path": dps, "init_args": {"steps": 3}})
+    assert inner not in (
+        "79ecc29bbf37a85a",
+        of_method(warm, first={"class_path": dps, "init_args": {"steps": 3, "scale": 1.0}}),
+    )

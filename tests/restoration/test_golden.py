@@ -99,7 +99,10 @@ def sdedit_before(method: SDEdit, measurement: Measurement, num_samples: int) ->
 @pytest.mark.parametrize("degradation", DEGRADATIONS)
 def test_dps_is_its_old_loop_bit_for_bit(degradation, dtype):
     measurement = measured(degradation, dtype)
-    for options in ({"steps": 3}, {"steps": 2, "scale": 0.7, "clip": False, "spacing": "trailing"}):
+    for options in (
+        {"steps": 3, "relative_scale": 8.0},
+        {"steps": 2, "scale": 0.7, "clip": False, "spacing": "trailing"},
+    ):
         method = DPS(prior=tiny_denoiser((3, 8, 8)).requires_grad_(False), **options)
         samples, residuals = dps_before(method, measurement, 2)
         found = method.restore(measurement, num_samples=2, random=RandomStreams(5))
@@ -126,7 +129,7 @@ def test_every_sampler_walks_as_before(sampler):
         assert torch.equal(
             edited.restore(measurement, random=RandomStreams(5)).samples, sdedit_before(edited, measurement, 1)[0]
         )
-    guided = DPS(prior=prior, steps=5, spacing="karras", sampler=SAMPLERS[sampler])
+    guided = DPS(prior=prior, steps=5, relative_scale=8.0, spacing="karras", sampler=SAMPLERS[sampler])
     assert torch.equal(
         guided.restore(measurement, random=RandomStreams(5)).samples, dps_before(guided, measurement, 1)[0]
     )
@@ -143,7 +146,7 @@ def digests() -> dict[str, str]:
         for batch, num_samples in ((1, 1), (2, 3)):
             measurement = measured(degradation, torch.float64, batch)
             for name, method in {
-                "dps": DPS(prior=prior, steps=12),
+                "dps": DPS(prior=prior, steps=12, relative_scale=8.0),
                 "dps-scale": DPS(
                     prior=prior, steps=8, scale=0.7, clip=False, spacing="trailing", sampler=DDIM(eta=0.5)
                 ),
