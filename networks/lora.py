@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from common.errors import UserError, nearest
 from common.private_names import register_adapter_layer
 from networks.lora_convolution import LoRAConv2d
-from networks.lora_settings import LoRASettings, adaptable
+from networks.lora_settings import LoRASettings, adaptable, whole_name
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -48,6 +48,8 @@ def add_adapter(network: nn.Module, settings: LoRASettings, name: str = "default
         use_rslora=settings.rslora,
         use_dora=settings.dora,
         target_modules="|".join(re.escape(layer) for layer in settings.layers),
+        rank_pattern={whole_name(layer): rank for layer, rank in settings.ranks.items()},
+        alpha_pattern={whole_name(layer): cast(int, alpha) for layer, alpha in settings.alphas.items()},
     )
     register_adapter_layer(config, {nn.Conv2d: LoRAConv2d})
     with warnings.catch_warnings():

@@ -4,8 +4,8 @@ only training and switching need.
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -30,6 +30,8 @@ class LoRASettings:
         dropout: of what A is given, in training, 0..1.
         rslora: s = alpha / sqrt(rank) instead (Kalajdzievski 2023, 2312.03732).
         dora: the length of each output's weights is trained too (Liu et al. 2024, 2402.09353).
+        ranks: {layer: rank} of those that have another rank.
+        alphas: {layer: alpha} of those that have another alpha.
 
     Raises:
         UserError: values out of range.
@@ -41,19 +43,34 @@ class LoRASettings:
     dropout: float = 0.0
     rslora: bool = False
     dora: bool = False
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    alphas: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.rank < 1 or not 0 < self.alpha < math.inf:
-            raise UserError(
-                f"rank of an adapter must be at least 1 and alpha positive, got rank={self.rank} and alpha={self.alpha}"
-            )
+        for name in (None, *self.ranks, *self.alphas):
+            rank, alpha = self.ranks.get(name or "", self.rank), self.alphas.get(name or "", self.alpha)
+            if rank < 1 or not 0 < alpha < math.inf:
+                where = f" of '{name}'" if name else ""
+                raise UserError(
+                    f"rank of an adapter must be at least 1 and alpha positive, got rank={rank} and"
+                    f" alpha={alpha}{where}"
+                )
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout of an adapter must lie in [0, 1), got {self.dropout}")
 
     @property
     def scale(self) -> float:
-        """s."""
-        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+        """s, of layers without a rank or an alpha of their own."""
+        return self.scale_of("")
+
+    def rank_of(self, layer: str) -> int:
+        """Rows of A beside a layer."""
+        return self.ranks.get(layer, self.rank)
+
+    def scale_of(self, layer: str) -> float:
+        """s of a layer."""
+        rank = self.rank_of(layer)
+        return self.alphas.get(layer, self.alpha) / (math.sqrt(rank) if self.rslora else rank)
 
 
 def adaptable(network: nn.Module) -> dict[str, nn.Module]:
@@ -96,6 +113,11 @@ def chosen(network: nn.Module, targets: str | Sequence[str]) -> tuple[str, ...]:
             )
         found.update(matched)
     return tuple(n for n in layers if n in found)
+
+
+def whole_name(layer: str) -> str:
+    """The pattern in a config of peft that means this layer alone, and not one whose name ends so."""
+    return f"^{re.escape(layer)}$"
 
 
 def _matches(pattern: str, name: str) -> bool:

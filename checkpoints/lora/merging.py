@@ -28,7 +28,7 @@ def change(adapter: Adapter, layer: str, shape: Sequence[int], factor: float = 1
     convolution and B a 1x1 one.
     """
     down, up = (adapter.tensors[f"{layer}.lora_{part}.weight"].cpu().float() for part in "AB")
-    return (factor * adapter.settings.scale) * (up.flatten(1) @ down.flatten(1)).view(tuple(shape))
+    return (factor * adapter.settings.scale_of(layer)) * (up.flatten(1) @ down.flatten(1)).view(tuple(shape))
 
 
 def merged(

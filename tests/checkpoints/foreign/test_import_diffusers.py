@@ -376,7 +376,7 @@ def saved(theirs, path, how):
 
 @pytest.mark.parametrize("how", SAVED)
 def test_weights_in_several_files_and_in_half_precision(how, theirs, tmp_path):
-    """What diffusers saves and reads; each file counts in the fingerprint; the index is the same prior as its folder."""
+    """What diffusers saves and reads; each file counts in the fingerprint; the index is the same as its folder."""
     folder = saved(theirs, tmp_path / "a", how)
     files = sorted((folder / "unet").glob("*model*"))
     assert len(files) == 1 if "shards" not in how else len(files) > 3

@@ -19,6 +19,7 @@ from checkpoints.load import load_prior
 from checkpoints.lora.apply import adapt
 from checkpoints.lora.files import (
     CONFIG,
+    PICKLED,
     WEIGHTS,
     Adapter,
     AdapterEntry,
@@ -67,7 +68,12 @@ def answer(found: Adapter):
         return network(X, T)
 
 
-@pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}])
+LAYERS = {"ranks": {"down.0.blocks.0.conv1": 3, "up.0.blocks.0.skip": 1}, "alphas": {"down.0.blocks.0.conv1": 7.0}}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"rslora": True}, {"dora": True}, LAYERS, {"rslora": True, **LAYERS}, {"dora": True, **LAYERS}]
+)
 def test_what_we_write_is_what_we_and_peft_read(options, tmp_path):
     ours = adapter(**options)
     again = read_adapter(write_adapter(tmp_path / "a", ours))
@@ -85,8 +91,37 @@ def test_what_we_write_is_what_we_and_peft_read(options, tmp_path):
         torch.testing.assert_close(network(X, T), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True}, {"init_lora_weights": "gaussian"}])
-def test_what_peft_writes_is_what_we_read(options, tmp_path):
+# Names, their last parts, regular expressions, of which the first that fits counts; one fits nothing. peft sorts them
+# when it writes them, so that of others the first may be another one when it reads them.
+PATTERNS = {
+    "rank_pattern": {
+        "^down.1.blocks.0.skip": 4,
+        r"blocks\.\d+\.conv1": 3,
+        "conv": 1,
+        "down.0.blocks.0.conv1": 5,
+        "onv2": 9,
+    },
+    "alpha_pattern": {"conv[12]": 1.5, "down.0.blocks.0.conv1": 6},
+}
+UNSORTED = {"alpha_pattern": {"down.0.blocks.0.conv1": 6, "conv[12]": 1.5}}
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True},
+        {"use_dora": True},
+        {"init_lora_weights": "gaussian"},
+        PATTERNS,
+        {"use_rslora": True, **PATTERNS},
+        {"use_dora": True, "alpha_pattern": PATTERNS["alpha_pattern"]},
+        UNSORTED,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The following rank_pattern keys did not match")
+def test_what_peft_writes_is_what_we_read(options, binary, tmp_path):
     theirs = get_peft_model(
         tiny_denoiser().network,
         LoraConfig(r=2, lora_alpha=3, lora_dropout=0.1, target_modules=list(settings().layers), **options),
@@ -97,14 +132,55 @@ def test_what_peft_writes_is_what_we_read(options, tmp_path):
             if p.requires_grad:
                 p.add_(0.1 * torch.randn(p.shape, generator=generator))
         expected = theirs(X, T)
-    theirs.save_pretrained(tmp_path / "a")
+    theirs.save_pretrained(tmp_path / "a", safe_serialization=not binary)
+    assert (tmp_path / "a" / WEIGHTS).is_file() != binary
     found = read_adapter(tmp_path / "a")
+    if "rank_pattern" in options:
+        of = found.settings.rank_of
+        assert [of("down.0.blocks.0.conv1"), of("down.0.blocks.0.conv2"), of("down.0.resample.conv")] == [3, 2, 1]
+    again = read_adapter(write_adapter(tmp_path / "b", found))
+    assert again.settings == found.settings
     assert found.settings.rank == 2 and found.settings.alpha == 3 and found.base is None
+    opened = PeftModel.from_pretrained(tiny_denoiser().network, tmp_path / "a").eval()
+    with torch.no_grad():
+        assert torch.equal(opened(X, T), expected) == (options is not UNSORTED)
+        expected = opened(X, T)
     torch.testing.assert_close(answer(found), expected, atol=1e-5, rtol=0)
     network = tiny_denoiser().network
     adapt(network, [AdapterEntry(str(tmp_path / "a"))])
     with torch.no_grad():
         torch.testing.assert_close(network(X, T), expected, atol=1e-5, rtol=0)
+
+
+def test_a_pickled_adapter_is_only_numbers_and_counts_in_the_fingerprint(tmp_path):
+    given = adapter()
+    folder = write_adapter(tmp_path / "a", given)
+    numbers = {f"base_model.model.{n}": t for n, t in given.tensors.items()}
+    torch.save({n: t + 1 for n, t in numbers.items()}, folder / PICKLED)
+    first = adapter_fingerprint(folder)
+    assert all(torch.equal(t, given.tensors[n]) for n, t in read_adapter(folder).tensors.items())
+    (folder / WEIGHTS).rename(tmp_path / "away")  # it comes first, as in peft
+    second = adapter_fingerprint(folder)
+    assert first != second == adapter_fingerprint(folder / PICKLED)
+    for path in (folder, folder / PICKLED):
+        found = read_adapter(path).tensors
+        assert all(torch.equal(t, given.tensors[n] + 1) for n, t in found.items())
+    torch.save(numbers, folder / PICKLED)
+    assert adapter_fingerprint(folder) != second
+    config = json.loads((folder / CONFIG).read_text())
+    before = adapter_fingerprint(folder)
+    (folder / CONFIG).write_text(json.dumps({**config, "alpha_pattern": {"conv1": 6.0}}))
+    assert adapter_fingerprint(folder) != before
+    torch.save(numbers | {"more": Bomb(tmp_path / "fired")}, folder / PICKLED)
+    with pytest.raises(UserError, match="nothing of it was run"):
+        read_adapter(folder)
+    torch.save(numbers | {"more": 3}, folder / PICKLED)
+    with pytest.raises(UserError, match="its entry 'more' is a int"):
+        read_adapter(folder)
+    (folder / PICKLED).write_bytes(b"no")
+    with pytest.raises(UserError):
+        read_adapter(folder)
+    assert not (tmp_path / "fired").exists()
 
 
 def test_the_file_is_four_bytes_a_number_and_a_header(tmp_path):
@@ -292,7 +368,13 @@ CONFIGS = [
     ({"megatron_config": {"a": 1}}, "asks for megatron_config"),
     ({"megatron_core": "evil_module"}, "asks for megatron_core='evil_module'"),
     ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),  # changes the base too
-    ({"rank_pattern": {"conv1": 3}}, "rank_pattern"),
+    ({"rank_pattern": {"conv1": 3}}, "'down.0.blocks.0.conv1' has A .* and the rank is 3"),
+    ({"rank_pattern": {"conv1": 2.0}}, r"has rank_pattern=\{'conv1': 2.0\}: expected int"),
+    ({"alpha_pattern": {"conv1": True}}, r"has alpha_pattern=\{'conv1': True\}: expected int or float"),
+    ({"alpha_pattern": {"conv1": -1}}, "alpha positive, got .* alpha=-1.0 of 'down.0.blocks.0.conv1'"),
+    ({"alpha_pattern": {"(": 1}}, r"alpha_pattern: '\(' is no regular expression"),
+    ({"alpha_pattern": {"(?i)x": 1}}, "is no regular expression"),
+    ({"alpha_pattern": ["conv1"]}, "has alpha_pattern=.*: expected dict"),
     ({"bias": "all"}, "bias='all'"),
     ({"some_new_option": 1}, "some_new_option"),
     ({"r": "2"}, "has r='2': expected int"),
