@@ -250,7 +250,7 @@ def test_every_shipped_configuration(path, world):
             "{class_path: checkpoints.features.ClassifierFeatures, init_args: {path: %s}}"
             % (world / "shaped_classifier.safetensors"),
         ),
-        ("priors.default.path", str(world / "shaped.safetensors")),
+        *[(f"priors.{name}.path", str(world / "shaped.safetensors")) for name in config.priors],
         ("num_images", "4"),
         *[(f"samplers.{name}.steps", "[4]") for name in config.samplers],
     ]
