@@ -62,6 +62,7 @@ def test_a_small_picture_goes_through_at_once(monkeypatch):
 def test_it_says_what_the_denoiser_says_of_itself():
     denoiser = small_denoiser()
     tiled = Tiled(denoiser)
+    assert tiled.refused(0.1, 9.0) == denoiser.refused(0.1, 9.0)
     for name in (
         "data_shape",
         "sigma_min",
