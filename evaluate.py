@@ -9,9 +9,11 @@ sheets, a report.
 The same command again goes on where it was interrupted and never restores an image twice.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
+from common.config_place import with_place
 from common.errors import UserError, run_cli
 from common.private_names import option_strings
 from common.stop_signals import answer_stop_signals
@@ -70,7 +72,10 @@ def main() -> None:
     else:
         from evaluation.run import dry_run, evaluate
     run: Any = dry_run if args.dry_run else evaluate  # of the kind of config that was read
-    run(config, options)
+    try:
+        run(config, options)
+    except UserError as error:
+        raise UserError(with_place(str(error), sys.argv[1:])) from error
 
 
 if __name__ == "__main__":

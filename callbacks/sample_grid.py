@@ -5,6 +5,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import WandbLogger
 
+from common.errors import UserError
 from common.files import write_atomically
 from common.pictures import grid, png_bytes
 from lightning_modules.prior import PriorModule
@@ -17,9 +18,15 @@ class SampleGrid(pl.Callback):
         count: number of images, 0 for none.
         every: validations between two grids.
         batch_size: images drawn at once.
+
+    Raises:
+        UserError: a number out of range.
     """
 
     def __init__(self, *, count: int = 36, every: int = 1, batch_size: int = 64) -> None:
+        for name, value, least in (("count", count, 0), ("every", every, 1), ("batch_size", batch_size, 1)):
+            if value < least:
+                raise UserError(f"{name} must be at least {least}, got {value}")
         self.count, self.every, self.batch_size = count, every, batch_size
         self._validations = 0
 

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 
 from common.errors import UserError, nearest
 from common.renamed import current, modernised
+from common.type_words import type_words
 
 T = TypeVar("T")
 
@@ -71,8 +73,8 @@ def build(spec: dict[str, Any] | str, base: type[T], *, where: str, project_only
     config may not give.
 
     Names, presence and types of the options are checked against the constructor's annotations. Raises UserError for an
-    unknown option (with the nearest name), a missing or a mistyped one, and for whatever ValueError the constructor
-    raises.
+    unknown option (with the nearest name), a missing or a mistyped one, and for whatever UserError or ValueError the
+    constructor raises, with `where` before it.
     """
     spec = {"class_path": spec} if isinstance(spec, str) else dict(spec)
     unknown = set(spec) - {"class_path", "init_args"}
@@ -85,7 +87,10 @@ def build(spec: dict[str, Any] | str, base: type[T], *, where: str, project_only
     try:
         options = check_options(found, spec.get("init_args") or {}, where=where, skip=injected)
         return found(**options, **injected)
-    except (ValueError, TypeError) as error:
+    except (UserError, ValueError, TypeError) as error:
+        # A kind of its own (Missing) is no mistake in an option, and another layer's text.
+        if isinstance(error, UserError) and (type(error) is not UserError or str(error).startswith(where)):
+            raise
         raise UserError(f"{where}: {error}") from error
 
 
@@ -111,7 +116,12 @@ def check_options(cls: type, options: dict[str, Any], *, where: str, skip: Itera
         return dict(parser.instantiate(parser.parse_object(options)))
     except jsonargparse.ArgumentError as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{where}: an option of {cls.__name__} does not fit: {reason}") from error
+        key = re.match(r'Parser key "([\w.]+)": ', reason)
+        given = re.search(r"(?:Got value|Given value): (.*?)(?= - Expected|$)", reason)
+        words = type_words(reason, None if given is None else given.group(1))
+        if key is None or words is None:
+            raise UserError(f"{where}: an option of {cls.__name__} does not fit: {reason}") from error
+        raise UserError(f"{where}: {key.group(1)} of {cls.__name__} {words}") from error
 
 
 def describe(cls: type, options: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from common.batch import Batch
 from common.errors import UserError
 from common.image_range import to_float
 from datamodules.augment import flip_at_random
-from datamodules.loader import EvaluationLoader, ResumableLoader
+from datamodules.loader import EvaluationLoader, ResumableLoader, warn_of_repeats
 from datamodules.run_data import RunData
 from datamodules.split import held_out_rows
 from datamodules.store import ImageSet, ImageStore, MemoryStore, everything
@@ -159,11 +159,17 @@ class ImageDataModule(RunData):
     # Lightning's hooks.
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the splits that a stage needs."""
+        """Read the splits that a stage needs. UserError, before a run folder is made, where nothing is left to train
+        on or images differ in size; a warning where a batch is larger than the set.
+        """
         if stage in ("fit", "validate", None):
             training = self.images("train")
-            if stage == "fit" and not len(training):
-                raise UserError(EMPTY)
+            if stage == "fit":
+                if not len(training):
+                    raise UserError(EMPTY)
+                if not training.one_shape and self.batch_size > 1:
+                    _ = self.shape  # says how to make them equal
+                warn_of_repeats(len(training), self.batch_size)
         if stage in ("test", None):
             self.images("test")
 

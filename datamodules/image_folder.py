@@ -94,10 +94,11 @@ class ImageFolder(ImageDataModule):
     def shape(self) -> tuple[int, int, int]:
         if self.size is not None and self.crop != "none":
             return (CHANNELS[self._mode()], self.size, self.size)
-        images = next((s for s in (self.images("test"), self.images("train")) if len(s)), None)
-        if images is None or not images.one_shape:
+        sets = [s for s in (self.images("train"), self.images("validation"), self.images("test")) if len(s)]
+        shapes = {images.shape(0) for images in sets}
+        if len(shapes) != 1 or not all(images.one_shape for images in sets):
             raise UserError(f"the pictures in '{self._root()}' differ in size: give size and crop")
-        return images.shape(0)
+        return shapes.pop()
 
     def prepare_data(self) -> None:
         """Look for the folder: UserError where it is missing or has no pictures."""

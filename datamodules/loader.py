@@ -60,13 +60,7 @@ class ResumableLoader:
         self.epoch_batches: int | None = None
         self._epoch, self._given = 0, 0
         self._begun = False  # whether (epoch, given) belong to an iteration that began in this process
-        if len(images) < self.global_batch:
-            warnings.warn(
-                f"the training set has {len(images)} images, fewer than a batch of {self.global_batch}: images "
-                f"are repeated inside a batch; "
-                "a smaller batch_size avoids it",
-                stacklevel=2,
-            )
+        warn_of_repeats(len(images), self.global_batch)
 
     @property
     def global_batch(self) -> int:
@@ -121,6 +115,16 @@ class ResumableLoader:
         for rows, batch in zip(mine, _batches(self.images, mine, epoch, self.workers), strict=True):
             self._given += size
             yield _pinned(_filled(batch, len(rows)), self.pin)
+
+
+def warn_of_repeats(images: int, batch: int) -> None:
+    """A warning where a batch is larger than the set; asked twice it is said once, because it comes from one line."""
+    if images < batch:
+        warnings.warn(
+            f"the training set has {images} images, fewer than a batch of {batch}: images are repeated inside a batch;"
+            " a smaller batch_size avoids it",
+            stacklevel=1,
+        )
 
 
 class EvaluationLoader:

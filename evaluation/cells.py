@@ -1,24 +1,17 @@
 """Which method can work on which task, and what it will cost: known before anything runs."""
 
-import math
-import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
+from dataclasses import dataclass
 
 from common.errors import UserError
-from diffusion.cold_restorer import ColdRestorer
-from diffusion.denoiser import Condition
+from diffusion.grey_through_colour import GreyThroughColour
 from evaluation.plan import Key, Plan
-from restoration.base import Method
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One task with one method. images: how many are left to restore, of `total`. seconds: estimated, None where no
-    network is involved or it cannot work.
+    """One task with one method. images: how many are left to restore, of `total`. seconds: estimated by
+    evaluation/cost.py, None where it was not asked for or it cannot work.
 
     refusal: why it cannot work, None where it can.
     """
@@ -123,50 +116,20 @@ def other_sizes(plan: Plan) -> list[str]:
     return list(found.values())
 
 
-def estimate(plan: Plan, cells: list[Cell]) -> list[Cell]:
-    """The cells with estimated seconds: batches times the time of one network call, a backward counted as two; None
-    without a network.
+def remarks_on_priors(plan: Plan) -> list[str]:
+    """A sentence for every prior that estimates the noise by itself, whatever level the task says, and for every one of
+    colour pictures that is shown grey ones.
     """
-    timed: dict[tuple[int, int], float] = {}
-    estimated = []
-    for cell in cells:
-        method = plan.methods[cell.method].method
-        if cell.refusal is not None or not cell.nfe or method.prior is None:
-            estimated.append(cell)
-            continue
-        if not cell.images:
-            estimated.append(replace(cell, seconds=0.0))
-            continue
-        per_batch = images_per_batch(plan, cell.num_samples)
-        chains = min(per_batch, cell.images) * cell.num_samples
-        key = (id(method.prior), chains)
-        if key not in timed:
-            timed[key] = time_one_call(method, plan.images.shape(0), chains, plan.device)
-        batches = math.ceil(cell.images / per_batch)
-        estimated.append(replace(cell, seconds=batches * (cell.nfe + 2 * cell.backwards) * timed[key]))
-    return estimated
+    found = []
+    for name, built in plan.methods.items():
+        prior, entry = built.method.prior, plan.config.methods[name].prior
+        if getattr(prior, "blind", False):
+            found.append(f"the prior '{entry}' is blind: it goes by the picture alone and ignores the level of noise")
+        if isinstance(prior, GreyThroughColour):
+            found.append(f"the prior '{entry}' knows colour pictures: grey ones are shown in three equal channels")
+    return list(dict.fromkeys(found))
 
 
 def images_per_batch(plan: Plan, num_samples: int) -> int:
     """`batch_size` counts chains, thus samples of images: memory depends on those."""
     return max(1, plan.config.batch_size // num_samples)
-
-
-@torch.no_grad()
-def time_one_call(method: Method, shape: tuple[int, int, int], chains: int, device: torch.device) -> float:
-    """Seconds of one forward of the method's network on `chains` images, the better of two after a warm-up."""
-    prior: Any = method.prior
-    x = torch.zeros(chains, *shape, device=device)
-    if isinstance(prior, ColdRestorer):
-        clock = torch.full((chains,), prior.severities, device=device)
-    else:
-        clock = torch.full((chains,), math.sqrt(prior.sigma_min * prior.sigma_max), device=device)
-    conditioning = (Condition(image=x),) if getattr(prior, "takes_image", False) else ()
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        prior.predict(x, clock, *conditioning)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])

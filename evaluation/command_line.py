@@ -91,7 +91,9 @@ def make_parser(description: str | None = None) -> Parser:
     )
     parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the network (default: 32)")
     parser.add_argument(
-        "--dry_run", action="store_true", help="list the cells, refuse what cannot work, estimate the cost; run nothing"
+        "--dry_run",
+        action="store_true",
+        help="list the cells, refuse what cannot work, time a few steps of each and estimate the cost; restore nothing",
     )
     parser.add_argument(
         "--metrics_only",

@@ -76,19 +76,23 @@ class Display:
 
     def _left(self) -> str:
         """ "2 min 10 s left": of every cell by what its own samples took; of one that has not begun by what its method
-        took on another task, else by the network calls of the cells measured, which is said.
+        took on another task, else, where it calls a network, by the calls of the cells measured that do, which is said.
+        What cannot be reckoned from any of them is not: "at least".
         """
         known = {key: seconds / self._done[key] for key, seconds in self._seconds.items() if self._done[key] > 0}
-        calls = sum(self._done[key] * _calls(self._cells[key]) for key in known)
-        each = sum(self._seconds[key] for key in known) / calls if calls else 0.0
-        total, guessed = 0.0, False
+        networks = [key for key in known if self._cells[key].nfe]
+        calls = sum(self._done[key] * _calls(self._cells[key]) for key in networks)
+        each = sum(self._seconds[key] for key in networks) / calls if calls else None
+        total, guessed, unknown = 0.0, False, False
         for key, cell in self._cells.items():
             left = max(0.0, cell.images * cell.num_samples - self._done.get(key, 0.0))
             alike = [rate for (_, method), rate in known.items() if method == cell.method]
             rate = known.get(key, sum(alike) / len(alike) if alike else None)
-            guessed |= rate is None and left > 0
-            total += left * (each * _calls(cell) if rate is None else rate)
-        return f"{'about ' if guessed else ''}{duration(total)} left"
+            if rate is None and left > 0:
+                rate = each * _calls(cell) if each is not None and cell.nfe else None
+                guessed, unknown = guessed or rate is not None, unknown or rate is None
+            total += left * (rate or 0.0)
+        return f"{'at least ' if unknown else 'about ' if guessed else ''}{duration(total)} left"
 
     def summary(self) -> str:
         """What was done, in how long."""

@@ -15,8 +15,9 @@ from common.errors import UserError
 from common.files import require_writable_folder, write_atomically
 from common.renamed import modernised
 from degradations.given_mask import masks_in
-from evaluation.cells import Cell, estimate, make_cells, other_sizes, refuse
+from evaluation.cells import Cell, make_cells, other_sizes, refuse, remarks_on_priors
 from evaluation.config import Config
+from evaluation.cost import estimate
 from evaluation.distribution import few_images, update_distances
 from evaluation.engine import Engine
 from evaluation.fingerprint import differences
@@ -59,13 +60,13 @@ class Options:
 
 
 def dry_run(config: Config, options: Options) -> None:
-    """Print the cells: images, samples, network calls, estimated time, and what cannot work and why. UserError where a
-    cell is refused.
+    """Print the cells: images, samples, network calls, the time that a few timed steps of each lead to, and what cannot
+    work and why. UserError where a cell is refused.
     """
     plan = make_plan(config, precision=options.precision, device=device_of(0, options.resolved_accelerator()))
     done = frozenset(row.key for row in read_rows(options.output / "rows.csv"))
     cells = estimate(plan, make_cells(plan, done))
-    table = Table(title=f"{len(cells)} cells, nothing was run", title_justify="left")
+    table = Table(title=f"{len(cells)} cells; a few steps of each were timed, nothing is kept", title_justify="left")
     for name in (
         "task",
         "method",
@@ -89,11 +90,11 @@ def dry_run(config: Config, options: Options) -> None:
     known = [c.seconds for c in cells if c.seconds is not None]
     if known:
         out.print(
-            f"about {duration(sum(known) / options.devices)} for the methods with a network, on {options.devices} x"
-            f" {plan.device.type}"
+            f"about {duration(sum(known) / options.devices)} on {options.devices} x {plan.device.type}; methods that"
+            " stop by themselves may take less"
         )
     _say_what_is_missing(plan)
-    for warning in [*other_sizes(plan), *plan.metrics.missing.values(), *few_images(plan)]:
+    for warning in [*other_sizes(plan), *remarks_on_priors(plan), *plan.metrics.missing.values(), *few_images(plan)]:
         say(f"warning: {warning}")
     refuse(cells, skip=config.skip_unsupported)
 
@@ -122,7 +123,7 @@ def evaluate(config: Config, options: Options) -> Results:
             _keep_config(config, folder)
             done = frozenset(row.key for row in rows)
             cells = refuse(make_cells(plan, done), skip=config.skip_unsupported)
-            for warning in sizes:
+            for warning in [*sizes, *remarks_on_priors(plan)]:
                 say(f"warning: {warning}")
             _restore(plan, config, folder, cells, done, options, accelerator)
             rows = _in_order(plan, folder, gather(folder, plan.metrics.row_columns))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers import call, one_sentence
 
 from common.errors import UserError, run_cli
 from datamodules.digits import Digits
@@ -129,3 +130,20 @@ def test_mistakes_are_one_sentence(config, tmp_path, arguments, message, monkeyp
     assert message.replace("1 of", "2 of 2 cells cannot work") in err
     lines = [line for line in err.splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1 and lines[0].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "where"),
+    [
+        ("--tasks.box.degradation.init_args.size", "0", "--tasks.box.degradation.size: size must be at least 1"),
+        ("--tasks.box.noise.sigma_255", "-1", "--tasks.box.noise.sigma_255: sigma_255 must be finite"),
+        (None, None, "tasks.box.degradation.size in '{}': size must be at least 1, got -3"),
+    ],
+)
+def test_a_mistake_is_said_with_its_key_and_file(word, value, where, config, tmp_path):
+    if word is None:
+        config.write_text(CONFIG.replace("size: 3", "size: -3"))
+    options = [] if word is None else [f"{word}={value}"]
+    result = call("evaluate.py", "--config", config, "--output", tmp_path / "out", *options)
+    one_sentence(result, where.format(config))
+    assert not (tmp_path / "out").exists()

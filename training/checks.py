@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from common.config_place import place
 from common.errors import UserError, nearest
-from training.plain_words import place
 
 LARGEST_SEED = 2**32 - 1  # what NumPy's generator takes
 

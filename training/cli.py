@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.early_stopping import EarlyStopping
@@ -34,10 +35,26 @@ from lightning_modules.prior import PriorModule
 from lightning_modules.run_module import RunModule
 from training.begin_run import BeginRun
 from training.checks import apply_seed, check_numbers, check_seeds, check_trainer_options, without_summary
+from training.constructor_errors import placed
 from training.parser import Parser
 from training.prepare import on_this_machine, prepare
 from training.same_checkpoint import Weights, checked_weights, module_of_the_loss
 from training.wandb_logger import wandb_logger
+
+#: Entries of a configuration that are callbacks. In the order in which they are called: the average is updated before
+#: anything looks at it or saves it.
+CALLBACKS: dict[str, type[pl.Callback]] = {
+    "ema": EMA,
+    "finite_loss": FiniteLoss,
+    "health": Health,
+    "samples": SampleGrid,
+    "quality": GenerationQuality,
+    "early_stopping": EarlyStopping,
+    "restored": RestoredPictures,
+    "progress": ProgressLine,
+    "preemption": Preemption,
+    "checkpoint": RunCheckpoint,
+}
 
 
 class TrainCLI(LightningCLI):
@@ -81,21 +98,7 @@ class TrainCLI(LightningCLI):
         )
         parser.add_argument("--num_images", type=int | None, default=None, help="predict: how many images to draw")
         parser.add_class_arguments(WandbOptions, "wandb")
-        # In the order in which they are called: the average is updated before anything looks at it or saves it.
-        callbacks = {
-            "ema": EMA,
-            "finite_loss": FiniteLoss,
-            "health": Health,
-            "samples": SampleGrid,
-            "quality": GenerationQuality,
-        }
-        callbacks |= {"early_stopping": EarlyStopping, "restored": RestoredPictures}
-        for key, callback in {
-            **callbacks,
-            "progress": ProgressLine,
-            "preemption": Preemption,
-            "checkpoint": RunCheckpoint,
-        }.items():
+        for key, callback in CALLBACKS.items():
             parser.add_lightning_class_args(callback, key)
         parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
 
@@ -172,27 +175,23 @@ class TrainCLI(LightningCLI):
         return {k: v for k, v in plain.items() if k not in ("config", "ckpt_path", "prepare")}
 
     def instantiate_classes(self) -> None:
-        """UserError with the reason that a constructor gave: the parser tries each type of a union, model or None, and
-        tells of all trials.
-        """
+        """UserError with the reason that a constructor gave, its key and where that stands."""
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            reason: BaseException = error
-            while not isinstance(reason, UserError) and reason.__cause__ is not None:
-                reason = reason.__cause__
-            if reason is error or not isinstance(reason, (UserError, ValueError)):
-                raise
-            raise UserError(str(reason)) from error
+        except (UserError, ValueError) as error:
+            raise placed(error, self.config[self.subcommand], CALLBACKS, sys.argv[1:]) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         options = self.config_init[self.subcommand]
-        trainer = super().instantiate_trainer(
-            default_root_dir=str(self.run.path),
-            logger=False,
-            plugins=[AtomicCheckpointIO(), *(options.trainer.plugins or [])],
-            **kwargs,
-        )
+        try:
+            trainer = super().instantiate_trainer(
+                default_root_dir=str(self.run.path),
+                logger=False,
+                plugins=[AtomicCheckpointIO(), *(options.trainer.plugins or [])],
+                **kwargs,
+            )
+        except (ValueError, MisconfigurationException) as error:
+            raise UserError(f"an option of the trainer does not fit: {str(error).partition('. ')[0]}") from error
         if self.subcommand == "fit":
             self.datamodule.batch_per_process(trainer.world_size)  # before processes start and data are read
             self.model.check_trainer(trainer)

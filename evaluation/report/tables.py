@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.files import write_atomically
+from evaluation.built_metrics import BuiltMetrics
 from evaluation.distribution import Distances
 from evaluation.plan import Key, Plan
 from evaluation.report.pages import intervals_of, show
@@ -101,9 +102,11 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         if key in of_samples:
             table[key] |= _intervals(built.samples, of_samples[key], seed)
         table[key] |= {name: Interval(math.nan, math.nan, math.nan, 0) for name in built.absent}
+    empty = _without_numbers(built, table)
+    table = {key: {name: v for name, v in row.items() if name not in empty} for key, row in table.items()}
     there = {name for metrics in table.values() for name in metrics}
     of_image = {c.name for name, metric in built.image.items() for c in metric.columns(name)}
-    columns = tuple(c for c in built.columns() if c.shown and c.name in of_image | there)
+    columns = tuple(c for c in built.columns() if c.shown and c.name in (of_image | there) - empty)
     return Results(
         columns=columns,
         table=table,
@@ -117,6 +120,16 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         intervals=in_words(v.n for row in table.values() for name, v in row.items() if v.n and name not in built.sets),
         intervals_of_sets=intervals_of({name: m for name, m in built.sets.items() if has_interval(table, name)}),
     )
+
+
+def _without_numbers(metrics: BuiltMetrics, table: Mapping[Key, Mapping[str, Interval]]) -> frozenset[str]:
+    """The columns of metrics that have a reason to be missing and no number in any cell: the sentence below the table
+    is all that is shown of them.
+    """
+    reasoned = {c.name for name in metrics.missing if name in metrics.image for c in metrics.image[name].columns(name)}
+    reasoned |= set(metrics.absent)
+    numbers = {name for row in table.values() for name, v in row.items() if not math.isnan(v.mean)}
+    return frozenset(reasoned - numbers)
 
 
 def _intervals(

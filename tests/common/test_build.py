@@ -41,6 +41,30 @@ def test_mistakes_are_named_with_their_place(spec, words):
         assert word in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("class_path", "options", "words"),
+    [
+        ("degradations.box_mask.BoxMask", {"size": -1}, "tasks.a: size must be at least 1, got -1"),
+        ("restoration.total_variation.TotalVariation", {"weight": "nan"}, "weight of TotalVariation must be a number"),
+        ("restoration.total_variation.TotalVariation", {"iterations": "x"}, "must be a whole number, got x"),
+    ],
+)
+def test_what_a_constructor_or_the_parser_says_has_its_place_and_plain_words(class_path, options, words):
+    with pytest.raises(UserError) as error:
+        build({"class_path": class_path, "init_args": options}, object, where="tasks.a")
+    assert str(error.value).startswith("tasks.a: ") and words in str(error.value)
+    assert "Parser key" not in str(error.value) and "<class" not in str(error.value)
+
+
+def test_the_place_is_said_once():
+    inner = {"class_path": "diffusion.schedules.Linear", "init_args": {"steps": 0}}
+    with pytest.raises(UserError) as error:
+        build(
+            {"class_path": "diffusion.schedules.ZeroTerminalSNR", "init_args": {"schedule": inner}}, Schedule, where="s"
+        )
+    assert str(error.value).count("s: ") == 1
+
+
 @pytest.mark.parametrize("path", ["numpy.ndarray", "os.system", "subprocess.Popen", "builtins.eval"])
 def test_a_checkpoint_builds_own_classes_only(path):
     with pytest.raises(UserError, match="not one of this project's own"):

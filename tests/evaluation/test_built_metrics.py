@@ -83,7 +83,7 @@ def test_a_metric_without_its_weights_is_a_line_and_comes_later(tmp_path, capsys
     printed = capsys.readouterr()
     assert printed.err.count(line) == 1 and printed.out.count(line) == 1 and line in words_of(tmp_path / "out")
     assert {r["weighted"] for r in rows_of(tmp_path / "out/rows.csv")} == {""}
-    assert table_of(tmp_path / "out")["back", "weighted"]["mean"] == ""
+    assert ("back", "weighted") not in table_of(tmp_path / "out")
     evaluate(asked, out)  # still missing: nothing stops
     weights.write_text("2.0")
     with pytest.raises(UserError, match=r"'weighted'.*--metrics_only"):
@@ -103,7 +103,7 @@ def test_a_metric_without_its_weights_is_a_line_and_comes_later(tmp_path, capsys
     dry_run(asked, out)
     assert line in capsys.readouterr().err
     evaluate(asked, out)  # rows.csv has numbers whose weights nobody can look at now: they are not shown
-    assert table_of(tmp_path / "out")["back", "weighted"]["mean"] == ""
+    assert ("back", "weighted") not in table_of(tmp_path / "out")
 
 
 def test_inception_without_its_file_is_a_line(tmp_path, capsys, monkeypatch):
@@ -116,7 +116,7 @@ def test_inception_without_its_file_is_a_line(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     for label in ("FID", "KID"):
         assert printed.count(f"{label} is missing: the Inception network is not there") == 1
-    assert table_of(tmp_path / "out")["back", "fid"]["mean"] == "" and not (tmp_path / "out/distribution.csv").exists()
+    assert ("back", "fid") not in table_of(tmp_path / "out") and not (tmp_path / "out/distribution.csv").exists()
 
 
 def test_a_network_of_its_own_that_is_not_there_is_a_reason_too(tmp_path, monkeypatch):
@@ -126,6 +126,17 @@ def test_a_network_of_its_own_that_is_not_there_is_a_reason_too(tmp_path, monkey
     built = build({"fid": "metrics.fid.FID", "inception_kid": kid}, features=CORNERS)
     assert list(built.sets) == ["fid"] and built.absent == ["inception_kid"]
     assert built.missing["inception_kid"].startswith("KID is missing: the Inception network is not there")
+
+
+def test_a_column_without_a_number_in_any_cell_is_a_sentence_in_its_place(tmp_path, capsys):
+    """SSIM of 8x8 images: not a column of dashes on the terminal, in the page or in table.csv."""
+    results = evaluate(config(metrics={}), Options(output=tmp_path / "out"))
+    assert "ssim" not in [c.name for c in results.columns]
+    printed = capsys.readouterr().out
+    assert printed.count("SSIM") == 1 and "SSIM is missing: its window of 11 pixels" in printed
+    words = words_of(tmp_path / "out")
+    assert words.count("SSIM") == 1 + words.count("metrics.ssim.SSIM")
+    assert ("back", "ssim") not in table_of(tmp_path / "out") and ("back", "psnr") in table_of(tmp_path / "out")
 
 
 def test_sizes_that_a_metric_cannot_measure():

@@ -47,3 +47,17 @@ def test_what_is_only_guessed_says_so(clock):
     clock[0] += 10
     display.advance(first, 10)
     assert display._left() == "about 20 s left"
+
+
+def test_a_method_without_a_network_says_nothing_of_one_that_has_not_begun(clock):
+    """2 s a sample for total variation are no 200 s for 100 calls of a network ("12 h left" for four minutes)."""
+    classical, sample = cell("a", "total_variation", 0), cell("a", "sample", 100)
+    display = Display([classical, sample])
+    clock[0] += 16
+    display.advance(classical, 8)
+    assert display._left() == "at least 4.0 s left"
+    clock[0] += 4
+    display.advance(classical, 2)
+    clock[0] += 1
+    display.advance(sample, 1)
+    assert display._left() == "9.0 s left"

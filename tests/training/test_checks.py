@@ -52,6 +52,26 @@ def test_a_folder_of_one_picture_leaves_nothing_behind(validation, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_pictures_of_unequal_sizes_leave_nothing_behind(tmp_path):
+    """Also where the one test picture has a size of its own: it is not taken for that of all."""
+    (tmp_path / "pictures").mkdir()
+    for k in range(4):
+        Image.new("L", (8 + k, 8)).save(tmp_path / "pictures" / f"{k}.png")
+    config = tiny_config(max_steps=2)
+    options = {"folder": str(tmp_path / "pictures"), "mode": "grey", "batch_size": 2}
+    config["data"] = {"class_path": "datamodules.image_folder.ImageFolder", "init_args": options}
+    one_sentence(fit(write_config(tmp_path, config), tmp_path / "run"), "differ in size: give size and crop")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_larger_than_the_set_is_said_before_the_run_begins(tmp_path):
+    options = ["--data.batch_size", 200, "--quality.features", "nowhere.ckpt", "--quality.num_images", 8]
+    result = fit(write_config(tmp_path, tiny_config(max_steps=2)), tmp_path / "run", *options)
+    assert result.stderr.count("96 images, fewer than a batch of 200") == 1, result.stderr
+    assert result.stderr.index("fewer than a batch") < result.stderr.index("nowhere.ckpt")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_accelerator(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
