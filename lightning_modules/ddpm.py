@@ -138,7 +138,7 @@ class DDPM(PriorModule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "predict":
-            self._check_first_step()
+            self.check_drawing(begun=False)
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None and stage == "fit":
             images = datamodule.images("train")
@@ -147,19 +147,13 @@ class DDPM(PriorModule):
             except ValueError as error:
                 raise UserError(f"model.network does not suit {type(datamodule).__name__}: {error}") from error
 
-    def on_fit_start(self) -> None:
-        super().on_fit_start()
-        self._check_first_step()
-
-    def _check_first_step(self) -> None:
-        """Refuse levels that the sampler cannot walk; a run that goes on from before that was asked keeps its training,
-        and draws with DDIM.
-        """
+    def check_drawing(self, *, begun: bool) -> None:
+        """Refuse levels that the sampler cannot walk; a run that goes on from before that was asked draws with DDIM."""
         try:
             self.sampler.check_first_step(self.sampling_sigmas.tolist())
         except ValueError as error:
             message = f"model.sampling_steps or model.spacing does not fit: {error}"
-            if not self.images_seen or self.trainer.predicting:
+            if not begun:
                 raise UserError(message) from error
             rank_zero_warn(f"{message}; until then pictures are drawn with DDIM")
             self.sampler = DDIM()

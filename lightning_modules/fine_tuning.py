@@ -136,6 +136,9 @@ class FineTuning(PriorModule):
         super().setup(stage)
         self.inner.setup(stage)
 
+    def check_drawing(self, *, begun: bool) -> None:
+        self.inner.check_drawing(begun=begun)
+
     def losses(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return self.inner.losses(batch, generator)
 

@@ -62,6 +62,16 @@ class PriorModule(TrainedModule):
         step of training.
         """
 
+    def check_drawing(self, *, begun: bool) -> None:
+        """UserError where images cannot be drawn, before anything is trained; where a run is `begun` already it keeps
+        its training, with a warning.
+        """
+        del begun
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.check_drawing(begun=bool(self.images_seen))
+
     def samples(self, count: int, batch_size: int) -> tuple[Tensor, int | None]:
         """What a grid shows during training, about `count` images, and its columns (None: a square): images drawn from
         the prior.

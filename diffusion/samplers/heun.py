@@ -25,7 +25,7 @@ class Heun(Sampler):
     of x. So lists begin at 80 at most, as in EDM, and one whose first step is still too long is refused.
 
     Args:
-        churn: 0 is deterministic.
+        churn: 0 is deterministic; a first step that churn makes too long is refused too.
         s_min: lowest level in [-1, 1] units at which noise is added.
         s_max: highest level in [-1, 1] units at which noise is added.
         s_noise: about 1.
@@ -64,18 +64,14 @@ class Heun(Sampler):
         if sigma_next == 0:
             return
         start = self.start(levels)
-        if start and self.s_min <= sigma <= self.s_max:
-            sigma *= 1 + start
-        slope = sigma / (_VARIANCE + sigma**2)  # of x = 1; x at the next level is a share of it
-        euler = 1 + (sigma_next - sigma) * slope
-        heun = 1 + (sigma_next - sigma) / 2 * (slope + euler * sigma_next / (_VARIANCE + sigma_next**2))
-        exact = math.sqrt((_VARIANCE + sigma_next**2) / (_VARIANCE + sigma**2))
-        error = abs(heun / exact - 1)
-        if error > _TOLERANCE and error > abs(euler / exact - 1):
+        raised = sigma * (1 + start) if start and self.s_min <= sigma <= self.s_max else sigma
+        error, refused = _first_error(raised, sigma_next)
+        if refused:
+            less = ", less churn" if not _first_error(sigma, sigma_next)[1] else ""
             raise ValueError(
-                f"the first step of Heun's method, from sigma = {levels[0]:.4g} to {sigma_next:.4g}, would miss by"
-                f" {100 * error:.0f} %: take more steps, the spacing 'karras', or a sampler that does not average"
-                " slopes (DPMSolverPP2M, DDIM)"
+                f"the first step of Heun's method, from sigma = {sigma:.4g} to {sigma_next:.4g}, would miss by"
+                f" {100 * error:.0f} %: take more steps{less}, the spacing 'karras' if it is another one, or a sampler"
+                " that does not average slopes (DPMSolverPP2M, DDIM)"
             )
 
     def step(
@@ -95,3 +91,13 @@ class Heun(Sampler):
         corrected = predict(euler, sigma_next)
         x_next = x + (sigma_next - sigma) / 2 * (prediction.eps + corrected.eps)
         return Step(x=x_next, prediction=prediction, memory=memory)
+
+
+def _first_error(sigma: float, sigma_next: float) -> tuple[float, bool]:
+    """By what share of x the step misses the flow of Gaussian data, and whether that is too much."""
+    slope = sigma / (_VARIANCE + sigma**2)  # of x = 1; x at the next level is a share of it
+    euler = 1 + (sigma_next - sigma) * slope
+    heun = 1 + (sigma_next - sigma) / 2 * (slope + euler * sigma_next / (_VARIANCE + sigma_next**2))
+    exact = math.sqrt((_VARIANCE + sigma_next**2) / (_VARIANCE + sigma**2))
+    error = abs(heun / exact - 1)
+    return error, error > _TOLERANCE and error > abs(euler / exact - 1)

@@ -351,3 +351,15 @@ def test_the_header_says_what_the_adapter_belongs_to(prior, tmp_path):
         assert file.metadata()["base_hash"] == model.base_hash
     config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert config["peft_type"] == "LORA" and config["r"] == 8 and config["base_model_name_or_path"] == str(prior)
+
+
+@pytest.mark.parametrize("kind", [FineTuning, LoRAFineTuning])
+def test_levels_that_the_sampler_cannot_walk_are_refused_before_training(kind, prior, tmp_path):
+    """By the module that trains and not by the first grid of samples: Heun from 80 to 0.4 in its first step."""
+    sampler = {"class_path": "diffusion.samplers.heun.Heun"}
+    options = {"sampler": sampler, "sampling_steps": 3, "spacing": "karras"}
+    model = module(kind, prior, training={"class_path": "lightning_modules.ddpm.DDPM", "init_args": options})
+    before = weights_hash(model.network.state_dict())
+    with pytest.raises(UserError, match=r"sampling_steps .* first step of Heun's method"):
+        tiny_trainer(tmp_path, EMA(), max_steps=2).fit(model, datamodule=tiny_digits())
+    assert model.global_step == 0 and weights_hash(model.network.state_dict()) == before
