@@ -15,7 +15,7 @@ from checkpoints.lora.files import AdapterEntry
 from checkpoints.prior import LoadedPrior
 from common.errors import UserError
 
-WHAT = "a .ckpt or .safetensors, a folder of diffusers, a .pt of guided-diffusion"
+WHAT = "a .ckpt or .safetensors, a folder of diffusers, a .pt of guided-diffusion, a .pth of KAIR"
 
 
 def add_prior_options(
@@ -35,7 +35,7 @@ def add_prior_options(
         parser.add_argument(
             "--preset",
             metavar="NAME",
-            help="what a .pt of guided-diffusion does not say: ffhq_256, imagenet_256_uncond ...",
+            help="what a foreign file does not say: ffhq_256, imagenet_256_uncond ... dncnn_25",
         )
     parser.add_argument(
         "--adapter",

@@ -38,7 +38,8 @@ class GreyThroughColour(Denoiser):
         return self.denoiser.level_at(time) / GAIN
 
     def refused(self, least: float, most: float) -> str | None:
-        return self.denoiser.refused(GAIN * least, GAIN * most)
+        reason = self.denoiser.refused(GAIN * least, GAIN * most)
+        return reason and f"{reason}; grey pictures shown to it in three equal channels ask for {GAIN:.2f} times theirs"
 
     def predict(self, x: Images, sigma: Sigma, condition: Condition | None = None) -> Prediction:
         found = self.denoiser.predict(x.expand(-1, 3, -1, -1).contiguous(), GAIN * sigma, condition)

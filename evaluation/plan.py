@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import cast
 
@@ -16,6 +16,8 @@ from datamodules.base import ImageDataModule, Split
 from datamodules.store import ImageSet
 from degradations.base import Degradation, Shape
 from degradations.noise import Noise
+from diffusion.denoiser import Denoiser
+from diffusion.grey_through_colour import GreyThroughColour
 from evaluation.built_metrics import BuiltMetrics, build_metrics
 from evaluation.config import Config
 from evaluation.fingerprint import cell_fingerprint
@@ -94,6 +96,8 @@ def make_plan(
     images = data.images(cast(Split, config.split))
     if not len(images):
         raise UserError(f"the {config.split} split of {config.data['class_path']} has no images: choose another split")
+    if {images.shape(row)[0] for row in range(len(images))} == {1}:
+        methods = _grey_through_colour(methods, config)
     tasks = {}
     for name, task in config.tasks.items():
         limits = [n for n in (config.limit, task.limit, len(images)) if n is not None]
@@ -154,6 +158,19 @@ def _methods(config: Config, precision: str, device: torch.device) -> tuple[dict
         method = build({"class_path": entry.class_path, "init_args": entry.init_args}, Method, where=where, **injected)
         methods[name] = BuiltMethod(name, method, 1 if method.deterministic else entry.num_samples)
     return methods, fingerprints
+
+
+def _grey_through_colour(methods: dict[str, BuiltMethod], config: Config) -> dict[str, BuiltMethod]:
+    """The methods for grey pictures: a prior of colour pictures of any size sees them in three equal channels."""
+    shown: dict[int, GreyThroughColour] = {}
+    found = dict(methods)
+    for name, built in methods.items():
+        prior = built.method.prior
+        if isinstance(prior, Denoiser) and prior.any_size and prior.data_shape[0] == 3 and not prior.takes_image:
+            grey = shown.setdefault(id(prior), GreyThroughColour(prior))
+            spec = {"class_path": config.methods[name].class_path, "init_args": config.methods[name].init_args}
+            found[name] = replace(built, method=build(spec, Method, where=f"methods.{name}", prior=grey))
+    return found
 
 
 def _image_names(images: ImageSet) -> tuple[str, ...]:

@@ -55,7 +55,9 @@ class OneShot(Method):
         x0 = self.prior.predict(y, y.new_full((len(y),), measurement.sigma / scale)).x0
         if on_step is not None:
             on_step(0, 1, x0)
-        return Restoration(samples=x0.unsqueeze(1), cost=self.calls())
+        blind = "the prior is blind: it goes by the picture alone, and the level of the noise is not used"
+        notes = (blind,) * len(y) if self.prior.blind else ()
+        return Restoration(samples=x0.unsqueeze(1), cost=self.calls(), notes=notes)
 
 
 def _scale(operator: Operator) -> float | None:

@@ -17,7 +17,10 @@ from degradations.noise import Noise
 from diffusion.denoiser import Denoiser
 from diffusion.levels import spaced_sigmas
 from diffusion.samplers.base import Predict, predictor
-from restoration.base import Bias, Cost, Method, OnStep, Restoration
+from restoration.base import Bias, Cost, Method, OnStep, Restoration, Unsupported
+
+#: Below this level pictures are seen through the noise, their standard deviation being about 0.5.
+LOUD = 1.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,16 @@ class PosteriorSampler(Method):
     ) -> None:
         self.prior, self.clip = prior, clip
         self.sigmas = spaced_sigmas(prior, prior.num_timesteps if steps is None else steps, spacing)
+
+    def check(self, operator: Operator, noise: Noise) -> None:
+        super().check(operator, noise)
+        highest = self.prior.sigma_max
+        if type(self).start is PosteriorSampler.start and highest < LOUD:
+            raise Unsupported(
+                f"chains of {self._stream()} begin in pure noise, and the highest level that the prior knows is"
+                f" sigma_255 {127.5 * highest:.4g}, where pictures are still seen: take sdedit, one_shot or"
+                " plug_and_play, or a prior that knows more noise"
+            )
 
     def levels(self) -> list[float]:
         """The levels in the order in which they are walked, the last is 0. One that rises is reached by fresh noise,

@@ -2,7 +2,10 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from checkpoints.cold_restorer import describe_cold_restorer
 from checkpoints.files import write_safetensors
@@ -16,10 +19,12 @@ from diffusion.assemble import assemble
 from diffusion.cold_restorer import ColdRestorer
 from diffusion.image_conditioning import ConditioningOptions
 from diffusion.schedules import Cosine
-from evaluation.cells import make_cells
+from evaluation.cells import make_cells, remarks_on_priors
 from evaluation.config import Prior, parse_config, read_config
 from evaluation.plan import make_plan
 from evaluation.run import Options, evaluate
+from networks.denoisers.dncnn import DnCNN
+from networks.denoisers.ffdnet import FFDNet
 from networks.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -204,6 +209,56 @@ def test_the_cold_comparisons_run(path, tmp_path, monkeypatch):
     assert all(math.isfinite(v[name].mean) for v in results.table.values() for name in names)
 
 
+def upright_and_lying(folder):
+    """Three colour pictures of 48x40 and 40x48 pixels, as sets of photographs have them."""
+    folder.mkdir(exist_ok=True)
+    generator = np.random.default_rng(0)
+    for k, size in enumerate([(48, 40, 3), (40, 48, 3), (48, 40, 3)]):
+        Image.fromarray(generator.integers(256, size=size, dtype=np.uint8)).save(folder / f"{k}.png")
+
+
+@pytest.mark.parametrize("name", ["photographs_denoising", "photographs_denoising_grey"])
+def test_published_denoisers_on_pictures_of_unequal_sizes(name, tmp_path, capsys):
+    """The shipped configuration, with small files in KAIR's layout: every picture at its own size, one call each."""
+    config = stand_in(read_config([ROOT / "configs" / "evaluate" / f"{name}.yaml"]), tmp_path)
+    channels = 1 if name.endswith("grey") else 3
+    files = {"ffdnet": FFDNet(channels=channels, width=4, layers=2), "dncnn_blind": DnCNN(channels=channels, width=4)}
+    for prior, network in files.items():
+        torch.save(network.state_dict(), tmp_path / f"{prior}.pth")
+    priors = {n: Prior(str(tmp_path / f"{n}.pth"), preset="dncnn_blind" if n != "ffdnet" else None) for n in files}
+    results = evaluate(dataclasses.replace(config, priors=priors), Options(output=tmp_path / "out", accelerator="cpu"))
+    assert {(task, method) for task, method in results.table} >= {("noise_25", "ffdnet"), ("noise_50", "dncnn_blind")}
+    assert all(math.isfinite(v["psnr"].mean) and v["psnr"].n == 3 for v in results.table.values())
+    restored = tmp_path / "out" / "restored" / "noise_25" / "ffdnet"
+    assert sorted(Image.open(p).size for p in restored.rglob("*.png")) == [(40, 48), (40, 48), (48, 40)]
+    said = capsys.readouterr().err
+    assert said.count("the prior 'dncnn_blind' is blind") == 1 and "'ffdnet' is blind" not in said
+
+
+def test_grey_pictures_with_a_prior_of_colour(tmp_path):
+    """Made colour and back, and said once, not once for each cell; colour pictures with a grey prior are refused."""
+    config = stand_in(read_config([ROOT / "configs" / "evaluate" / "photographs_denoising_grey.yaml"]), tmp_path)
+    torch.save(FFDNet(channels=3, width=4, layers=2).state_dict(), tmp_path / "colour.pth")
+    priors = {n: Prior(str(tmp_path / "colour.pth")) for n in config.priors}
+    plan = make_plan(dataclasses.replace(config, priors=priors, limit=1))
+    shown = plan.methods["ffdnet"].method.prior
+    assert shown is not None and shown.data_shape[0] == 1
+    for cell in make_cells(plan):  # the noise is the same in all channels: it asks for sqrt(3) times the level
+        if cell.task == "noise_50" and cell.method != "degraded":
+            assert cell.refusal is not None and "levels 0 to 75" in cell.refusal and "1.73 times" in cell.refusal
+        else:
+            assert cell.refusal is None
+    assert [r for r in remarks_on_priors(plan) if "'ffdnet'" in r] == [
+        "the prior 'ffdnet' knows colour pictures: grey ones are shown in three equal channels"
+    ]
+    colour = read_config([ROOT / "configs" / "evaluate" / "photographs_denoising.yaml"])
+    torch.save(FFDNet(channels=1, width=4, layers=2).state_dict(), tmp_path / "grey.pth")
+    stood = stand_in(colour, tmp_path)
+    plan = make_plan(dataclasses.replace(stood, priors={n: Prior(str(tmp_path / "grey.pth")) for n in stood.priors}))
+    refusals = [c.refusal for c in make_cells(plan) if c.method == "ffdnet"]
+    assert all(r is not None and "images with 1 channel(s), the images here have 3" in r for r in refusals)
+
+
 def stand_in(config, folder):
     """A configuration with small, untrained priors in the place of its own, and random images. A restorer undoes the
     family that the training configuration of the run that is named says; feature networks are of assets/, as they are.
@@ -215,6 +270,7 @@ def stand_in(config, folder):
         "FashionMNIST": (1, 28, 28),
         "CIFAR10": (3, 32, 32),
         "NaturalImages": (1, 64, 64),
+        "ImageFolder": (1 if config.data["init_args"].get("mode") == "grey" else 3, 48, 40),
     }[data]
     priors = {}
     for name, prior in config.priors.items():
@@ -240,6 +296,9 @@ def stand_in(config, folder):
         priors[name] = Prior(str(folder / f"{name}.safetensors"))
     toys = {"MNIST": "Grey28", "FashionMNIST": "Grey28", "CIFAR10": "Colour32"}
     given = {"class_path": f"tests.evaluation.toys.{toys[data]}", "init_args": {}} if data in toys else config.data
+    if data == "ImageFolder":
+        upright_and_lying(folder / "pictures")
+        given = {**config.data, "init_args": {**config.data["init_args"], "folder": str(folder / "pictures")}}
     return dataclasses.replace(config, data=given, priors=priors)
 
 

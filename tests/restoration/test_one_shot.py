@@ -15,8 +15,11 @@ from degradations.random_mask import RandomMask
 from degradations.scaled import Scaled
 from diffusion.denoiser import Denoiser, Prediction
 from diffusion.published_denoiser import PublishedDenoiser, UniformLevels
+from networks.denoisers.dncnn import DnCNN
 from restoration.base import Cost, Unsupported
+from restoration.dps import DPS
 from restoration.one_shot import OneShot
+from restoration.sdedit import SDEdit
 
 
 class White(Denoiser):
@@ -66,3 +69,21 @@ def test_the_level_that_a_prior_must_know_is_that_of_the_picture_itself():
     method.check(IdentityOperator((1, 8, 8)), noise)
     with pytest.raises(Unsupported, match="levels 0 to 75 of 255, and is asked about sigma_255 80"):
         method.check(Scaled(0.5, (1, 8, 8)), noise)
+
+
+def test_chains_do_not_begin_in_noise_that_the_prior_does_not_know():
+    prior = PublishedDenoiser(network=nn.Identity(), levels=UniformLevels(to_255=75), data_shape=(1, 8, 8))
+    identity, noise = IdentityOperator((1, 8, 8)), GaussianNoise(sigma_255=25)
+    with pytest.raises(Unsupported, match=r"begin in pure noise.*is sigma_255 75, where pictures are still seen"):
+        DPS(prior=prior, steps=5).check(identity, noise)
+    SDEdit(prior=prior, steps=5).check(identity, noise)  # begins with the picture
+
+
+def test_a_blind_prior_is_named():
+    network = DnCNN(channels=1, width=2, layers=2).requires_grad_(False)
+    prior = PublishedDenoiser(network=network, levels=UniformLevels(to_255=55), data_shape=(1, 8, 8))
+    measurement = Measurement(
+        y=torch.zeros(2, 1, 8, 8), operator=IdentityOperator((1, 8, 8)), noise=GaussianNoise(sigma=0.1), index=(0, 1)
+    )
+    notes = OneShot(prior=prior).restore(measurement, random=RandomStreams(1)).notes
+    assert len(notes) == 2 and "blind" in notes[0]
