@@ -1,6 +1,7 @@
 """The estimate of a prior, pulled towards the measurement in closed form."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch import Tensor
 from degradations.base import Operator
 from degradations.linear import proximal
 from degradations.noise import Noise
+from diffusion.denoiser import Prediction
+from diffusion.samplers.base import Predict
 from restoration.base import Unsupported
 
 #: (x0 [B, C, H, W], sigma of the noise that x0 was estimated under) -> x0 that agrees better with the measurement.
@@ -58,3 +61,14 @@ def projection(operator: Operator, y: Tensor, noise_sigma: float) -> Consistent:
         return x0 + svd.v(gain * (target - s.to(x0.dtype) * svd.vt(x0))).to(x0.dtype)
 
     return agree
+
+
+def agreeing(predict: Predict, agree: Consistent) -> Predict:
+    """The prediction whose x0 was made consistent, and whose eps follows from it."""
+
+    def consistent(x: Tensor, sigma: float) -> Prediction:
+        found = predict(x, sigma)
+        x0 = agree(found.x0, sigma)
+        return replace(found, x0=x0, eps=(x - x0) / sigma)
+
+    return consistent

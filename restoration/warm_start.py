@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
@@ -15,12 +14,12 @@ from degradations.base import Operator
 from degradations.identity import IdentityOperator
 from degradations.measurement import Measurement
 from degradations.noise import Noise
-from diffusion.denoiser import Condition, Denoiser, Prediction
+from diffusion.denoiser import Condition, Denoiser
 from diffusion.levels import down_from, time_at
-from diffusion.samplers.base import Predict, Sampler, predictor
+from diffusion.samplers.base import Sampler, predictor
 from diffusion.samplers.ddpm import AncestralDDPM
 from restoration.base import Bias, Cost, Method, OnStep, Restoration, Unsupported
-from restoration.consistency import check_projection, projection
+from restoration.consistency import agreeing, check_projection, projection
 from restoration.dps import guided_step, step_scales
 from restoration.likelihood_weight import LikelihoodGuided
 from restoration.remaining_error import check_remaining_error, remaining_error
@@ -106,13 +105,11 @@ class WarmStart(Method):
         self.prior, self.first, self.factor, self.steps = prior, first, factor, steps
         self.start = None if start_255 is None else start_255 / 127.5
         self.remaining = None if remaining_255 is None else remaining_255 / 127.5
-        self.consistency, self.relative_scale, self.clip, self.sampler = (
-            consistency,
-            relative_scale,
-            clip,
-            sampler or AncestralDDPM(),
-        )
+        self.consistency, self.relative_scale, self.clip = consistency, relative_scale, clip
+        self.sampler = sampler or AncestralDDPM()
         self.sampler.check(prior)
+        if self.start is not None:
+            self._levels(self.start)
         self.uses_truth = first is not None and first.uses_truth
         # From the measurement itself the chain draws from the posterior; from another picture it does not.
         self.bias = Bias() if first is None and consistency == "none" else None
@@ -202,6 +199,22 @@ class WarmStart(Method):
             raise Unsupported(
                 f"the noise of the measurement, sigma {noise.sigma:.4g}, is no level that the prior knows"
             )
+        if self.start is None:
+            self._checked(noise.sigma)
+
+    def _levels(self, start: float) -> list[float]:
+        """Of a chain from `start`; ValueError where its first step is not what the sampler promises."""
+        levels = down_from(self.prior, start, self.steps).tolist()
+        self.sampler.check_first_step(levels)
+        return levels
+
+    def _checked(self, *starts: float) -> None:
+        """Levels that the measurement decides, before any chain is walked."""
+        try:
+            for start in set(starts):
+                self._levels(start)
+        except ValueError as error:
+            raise Unsupported(f"a chain from sigma {start:.4g} does not suit the sampler: {error}") from error
 
     def _guide(
         self, measurement: Measurement, random: RandomStreams, on_step: OnStep | None
@@ -221,6 +234,7 @@ class WarmStart(Method):
                 [self.remaining] * len(guide) if self.remaining is not None else remaining_error(found, measurement)
             )
             levels = [min(max(self.factor * e, self.prior.sigma_min), self.prior.sigma_max) for e in errors]
+            self._checked(*levels)
         return guide, found.cost, found.trace, found.notes, levels
 
     def _chain(
@@ -234,10 +248,10 @@ class WarmStart(Method):
     ) -> tuple[Tensor, int]:
         """The end of the chain of these rows, and its steps."""
         operator, y = measurement.operator, measurement.y
-        levels = down_from(self.prior, start, self.steps).tolist()
+        levels = self._levels(start)
         predict = predictor(self.prior, condition=condition, clip=self.clip)
         if self.consistency == "projection":
-            predict = _agreeing(predict, projection(operator, y, measurement.sigma))
+            predict = agreeing(predict, projection(operator, y, measurement.sigma))
         scale, relative = None, self.relative_scale
         if self.consistency == "gradient" and relative is None:
             variance = measurement.noise.variance(y, operator.mask)
@@ -259,17 +273,6 @@ class WarmStart(Method):
             if on_step is not None:
                 on_step(i, len(levels) - 1, outcome.prediction.x0)
         return x, len(levels) - 1
-
-
-def _agreeing(predict: Predict, agree: Callable[[Tensor, float], Tensor]) -> Predict:
-    """The prediction whose x0 was made consistent, and whose eps follows from it."""
-
-    def consistent(x: Tensor, sigma: float) -> Prediction:
-        found = predict(x, sigma)
-        x0 = agree(found.x0, sigma)
-        return replace(found, x0=x0, eps=(x - x0) / sigma)
-
-    return consistent
 
 
 def _groups(levels: list[float]) -> list[list[int]]:

@@ -301,3 +301,32 @@ def test_a_prior_that_takes_a_guide_gets_it_in_every_step_and_other_methods_refu
     assert len(seen) == 3 and all(torch.equal(g, guide.repeat_interleave(2, 0)) for g in seen)
     with pytest.raises(Unsupported, match="this method makes none"):
         SDEdit(prior=prior).check(measurement.operator, GaussianNoise(sigma=0.1))
+
+
+def test_levels_that_the_sampler_cannot_walk_are_refused_before_the_chain():
+    """Where the start is given, where it is the noise of the measurement, and where it is the error of the guide."""
+    prior, few = tiny_denoiser(), {"steps": 2, "sampler": Heun()}
+    with pytest.raises(ValueError, match=r"first step of Heun's method, from sigma = 20 "):
+        WarmStart(prior=prior, first=PseudoInverse(), start_255=2550, **few)
+    loud = measured(Identity(), sigma=9.0)
+    for method in (WarmStart(prior=prior, **few), WarmStart(prior=prior, first=Claims(), factor=200.0, **few)):
+        with pytest.raises(Unsupported, match=r"a chain from sigma .* first step of Heun's method"):
+            method.restore(loud, random=RandomStreams(0))
+    with pytest.raises(Unsupported, match="first step of Heun"):
+        WarmStart(prior=prior, **few).check(loud.operator, loud.noise)
+    WarmStart(prior=prior, first=PseudoInverse(), start_255=60, steps=8, sampler=Heun())
+    WarmStart(prior=prior, first=PseudoInverse(), start_255=2550, steps=2)  # ancestral steps do not average
+
+
+def test_a_named_scale_is_the_gradient_step_of_before_and_the_default_follows_the_noise():
+    """A chain that is pulled by the likelihood leaves the noise of y in the residual; the values of before by name."""
+    measurement = measured(ReflectingGaussianBlur(std=0.6), sigma=0.05)
+    method = WarmStart(
+        prior=tiny_denoiser(), first=PseudoInverse(), start_255=60, steps=8, consistency="gradient", relative_scale=8.0
+    )
+    samples = method.restore(measurement, num_samples=2, random=RandomStreams(0)).samples
+    assert float(samples.double().abs().mean()) == pytest.approx(0.513160, rel=1e-4)
+    heun = WarmStart(
+        prior=tiny_denoiser(), first=PseudoInverse(), start_255=60, steps=8, consistency="gradient", sampler=Heun()
+    )
+    assert heun.calls() == Cost(nfe=15, backwards=15)
