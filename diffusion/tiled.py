@@ -40,13 +40,9 @@ class Tiled(Denoiser):
         self.sigma_min, self.sigma_max = denoiser.sigma_min, denoiser.sigma_max
         self.learns_variance, self.takes_maps = denoiser.learns_variance, denoiser.takes_maps
         self.blind = denoiser.blind
-        self.blind = denoiser.blind
 
     def level_at(self, time: AnyTimes) -> AnyLevels:
         return self.denoiser.level_at(time)
-
-    def refused(self, least: float, most: float) -> str | None:
-        return self.denoiser.refused(least, most)
 
     def refused(self, least: float, most: float) -> str | None:
         return self.denoiser.refused(least, most)

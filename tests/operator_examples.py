@@ -61,12 +61,16 @@ def _mask_file(shape: Shape) -> Options:
     return {"path": str(path)}
 
 
-def _kernel_file(shape: Shape) -> Options:
+def _kernel_file(boundary: str) -> Callable[[Shape], Options]:
     """A kernel that is not symmetric, of an even side, with a negative weight."""
-    path = Path(_FOLDER.name) / "kernel.npy"
-    if not path.exists():
-        np.save(path, np.array([[0.0, 3.0, 1.0, 0.0], [2.0, 8.0, 1.0, -1.0], [0.0, 1.0, 0.0, 1.0]]))
-    return {"path": str(path), "boundary": "circular" if shape[0] == 1 else "reflecting", "threshold": 0.1}
+
+    def options(shape: Shape) -> Options:
+        path = Path(_FOLDER.name) / "kernel.npy"
+        if not path.exists():
+            np.save(path, np.array([[0.0, 3.0, 1.0, 0.0], [2.0, 9.5, 1.0, -1.0], [0.0, 1.0, 0.0, 1.0]]))
+        return {"path": str(path), "boundary": boundary, "threshold": 0.1}
+
+    return options
 
 
 def _part(name: str, **options: Any) -> Options:
@@ -99,7 +103,10 @@ EXAMPLES: dict[str, list[Example]] = {
         Example({"std": 1.0}, [*ANY, ODD], constant=True),
         Example({"std": 3.0}, constant=True),
     ],
-    "kernel_blur": [Example(_kernel_file, [*ANY, ODD], constant=True)],
+    "kernel_blur": [
+        Example(_kernel_file("reflecting"), [*SMALL, (1, 9, 15), ODD], constant=True),
+        Example(_kernel_file("circular"), [(3, 12, 20)], constant=True),
+    ],
     "motion_blur": [
         Example({"length": 4, "angle": 30, "threshold": 0.1}, [*SMALL, (1, 9, 15), ODD], constant=True),
         Example({"length": 3.5, "angle": None, "threshold": 0.1}, [(1, 8, 8), (3, 12, 20)], constant=True),
