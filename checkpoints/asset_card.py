@@ -1,5 +1,6 @@
 """The page beside a released .safetensors file: what it is, how it was made, its hash, and how it learned."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,13 @@ def asset_card(
         "made from": f"`{source.name}` of the run `{run.resolve().name}`, sha256 `{sha256_of(source)[:16]}…`"
         if source.suffix == ".ckpt"
         else f"`{source.name}`",
-        "network": description["network"],
+        "network": public_values(description["network"]),
     }
     curve = curve_of_run(run / "metrics.csv", steps) if source.suffix == ".ckpt" else ""
     parts = [
         f"# {output.name}\n",
         markdown_table(told),
-        *(f"{note}\n" for note in notes),
+        *(textwrap.fill(note, 120, break_long_words=False, break_on_hyphens=False) + "\n" for note in notes),
         f"## Curve\n\n{curve}" if curve else "",
         "## Measured\n" if tables else "",
         *(given_table(path) for path in tables),
