@@ -11,9 +11,11 @@ from diffusion.guidance import Guided
 from diffusion.levels import spaced_sigmas
 from diffusion.losses import denoising_loss
 from diffusion.published_denoiser import PublishedDenoiser, UniformLevels
+from diffusion.weighting.target import Target
 from networks.denoisers.dncnn import DnCNN
 from networks.denoisers.drunet import DRUNet
 from networks.denoisers.ffdnet import FFDNet
+from networks.denoisers.ircnn import IRCNN
 
 
 def denoiser(network=None, *, from_255=0.0, to_255=75.0) -> NetworkDenoiser:
@@ -123,3 +125,32 @@ def test_impossible_ranges(levels):
 def test_options_that_contradict_each_other(more, message):
     with pytest.raises(ValueError, match=message):
         assemble(network=FFDNet(channels=1, width=4, layers=2), schedule=UniformLevels(), data_shape=(1, 8, 8), **more)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda: FFDNet(channels=1, width=12, layers=4),
+        lambda: DnCNN(channels=1, width=12, layers=4),
+        lambda: IRCNN(channels=1, width=8, levels=2, step_255=38),
+        lambda: DRUNet(channels=1, widths=[8, 8, 8, 8], blocks=1),
+    ],
+    ids=["ffdnet", "dncnn", "ircnn", "drunet"],
+)
+def test_every_architecture_learns(network):
+    """A few steps on one batch bring its loss down, and every weight takes part."""
+    prior = denoiser(network()).requires_grad_(True)
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.linspace(-0.8, 0.8, 16).expand(4, 1, 16, 16)
+    noise = torch.randn((4, 1, 16, 16), generator=generator)
+    time = prior.training_time(torch.tensor([0.1, 0.4, 0.7, 1.0]))
+    optimizer = torch.optim.Adam(prior.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = denoising_loss(prior, x0, noise, time, weighting=Target()).mean()
+        loss.backward()
+        assert all(p.grad is not None and bool(p.grad.any()) for p in prior.parameters())
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[6] < losses[0]
