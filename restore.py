@@ -31,7 +31,10 @@ from common.private_names import option_strings
 from common.stop_signals import answer_stop_signals
 from inference.command_line import make_parser, refuse_at_once, split_options
 
-PRIOR = Path(__file__).resolve().parent / "assets" / "ddpm_mnist.safetensors"
+ASSETS = Path(__file__).resolve().parent / "assets"
+PRIOR = ASSETS / "ddpm_mnist.safetensors"
+PHOTOGRAPHS = ASSETS / "denoiser_natural.safetensors"
+OF_PHOTOGRAPHS = ("plug_and_play", "one_shot")  # methods whose prior that is, where it is there
 
 
 def main() -> None:
@@ -80,7 +83,8 @@ def main() -> None:
         if k not in ("mask", "factor", "kernel", "adapter", "list_methods", "list_degradations")
     }
     name, chosen = ("identity", {}) if args.picture.is_dir() else degraded(args.mask)
-    given.update(method=method, degradation=name, prior=args.prior or PRIOR, adapters=adapters_of(args.adapter))
+    prior = args.prior or (PHOTOGRAPHS if method in OF_PHOTOGRAPHS and PHOTOGRAPHS.is_file() else PRIOR)
+    given.update(method=method, degradation=name, prior=prior, adapters=adapters_of(args.adapter))
     request = Request(**given, method_options=options["method"], degradation_options=chosen)
     lines = restore_folder(request, degraded, mask=args.mask) if args.picture.is_dir() else restore_one(request)
     for line in lines:

@@ -30,6 +30,8 @@ from degradations.identity import Identity
 from degradations.severity.gaussian_blur import GaussianBlur
 from diffusion.cold import cold_sample
 from diffusion.cold_restorer import ColdRestorer
+from diffusion.edm import EDMDenoiser, LogNormal
+from networks.denoising_unet import DenoisingUNet
 from networks.unet import UNet
 from restoration.total_variation import TotalVariation
 
@@ -357,6 +359,52 @@ def test_a_deep_image_prior(cli, tmp_path):
     save(tmp_path / "small.png", pixels(15, 40))
     code, _, err = cli(tmp_path / "small.png", "--method=dip", "--output", tmp_path / "b")
     assert code == 2 and "needs at least 16 x 16" in err and not (tmp_path / "b").exists()
+
+
+@pytest.fixture
+def photograph_prior(tmp_path) -> Path:
+    """A random denoiser of colour pictures of any size."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DenoisingUNet(in_channels=3, channels=4, multipliers=[1, 2], blocks=1, time_channels=4)
+    levels = LogNormal(sigma_min=0.01, sigma_max=4.0)
+    denoiser = EDMDenoiser(network=network, levels=levels, sigma_data=0.5, data_shape=(3, 16, 16))
+    path = tmp_path / "photographs.safetensors"
+    write_safetensors(path, network, describe_prior(denoiser, data="photographs"), dtype=torch.float32)
+    return path
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_with_a_denoiser_alone(cli, tmp_path, photograph_prior, channels):
+    """--prior and no --method: plug-and-play, one call for noise, at any size, grey and colour."""
+    save(tmp_path / "in.png", pixels(19, 22, *channels))
+    code, _, err = cli(tmp_path / "in.png", "--prior", photograph_prior, "--output", tmp_path / "out")
+    assert code == 0 and "plug_and_play: 1 restoration in" in err and "1 network calls" in err, err
+    assert ("three equal channels" in err) == (not channels)
+    assert read(tmp_path / "out/restored.png").shape == (19, 22, *channels)
+
+
+def test_a_kernel_and_a_factor_and_a_mask(cli, tmp_path, photograph_prior):
+    """Blurred by the kernel in a file, made smaller, with holes: each is said; the answer is the larger picture."""
+    save(tmp_path / "in.png", pixels(10, 12, 3))
+    save(tmp_path / "mask.png", hole(10, 12)), save(tmp_path / "kernel.png", pixels(3, 5))
+    words = ["--degradation", tmp_path / "kernel.png", "--factor=2", "--mask", tmp_path / "mask.png"]
+    more = ["--sigma_255=2", "--method.steps=2", "--prior", photograph_prior]
+    code, _, err = cli(tmp_path / "in.png", *words, *more, "--output", tmp_path / "out")
+    assert code == 0 and "kernel.png' of 5x3 pixels" in err and "0.8 % of the pixels are missing" in err, err
+    assert read(tmp_path / "out/restored.png").shape == (20, 24, 3) and "2 network calls" in err
+
+
+def test_a_folder(cli, tmp_path, photograph_prior):
+    """Exit code 0, then 2 when one of its pictures is broken."""
+    (tmp_path / "in").mkdir()
+    save(tmp_path / "in/a.png", pixels(8, 9, 3)), save(tmp_path / "in/b.png", pixels(9, 8))
+    words = [tmp_path / "in", "--prior", photograph_prior, "--sigma_255=20", "--output", tmp_path / "out"]
+    code, out, err = cli(*words)
+    assert code == 0 and "2 pictures: 2 restored" in out and str(tmp_path / "out/summary.csv") in out, err
+    (tmp_path / "in/c.png").write_bytes(b"broken")
+    code, _, err = cli(*words)
+    assert code == 2 and "1 of 3 pictures were not restored: c.png" in err and "a.png: as before" in err
 
 
 def test_a_picture_that_does_not_fit_the_prior(cli, tmp_path, grey_prior):
