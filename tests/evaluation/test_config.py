@@ -168,7 +168,7 @@ def test_missing_file(tmp_path):
 
 # those: test_generation.py
 SHIPPED = sorted(p for p in (ROOT / "configs" / "evaluate").glob("*.yaml") if not p.stem.startswith("generation_"))
-SHIPPED.append(ROOT / "configs" / "demo" / "evaluate.yaml")
+SHIPPED += [ROOT / "configs" / "demo" / "evaluate.yaml", ROOT / "configs" / "demo" / "photograph.yaml"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
@@ -259,6 +259,16 @@ def test_grey_pictures_with_a_prior_of_colour(tmp_path):
     assert all(r is not None and "images with 1 channel(s), the images here have 3" in r for r in refusals)
 
 
+def test_the_photograph_of_the_demo(tmp_path):
+    """The shipped configuration, at 32 pixels and with a small prior: both tasks have their row and sheet."""
+    changes = [("data.init_args.size", "32"), ("methods.plug_and_play.init_args.steps", "2")]
+    config = stand_in(read_config([ROOT / "configs" / "demo" / "photograph.yaml"], changes), tmp_path)
+    results = evaluate(config, Options(output=tmp_path / "out", accelerator="cpu"))
+    cells = [("noise", "total_variation"), ("noise", "plug_and_play"), ("holes", "plug_and_play")]
+    assert list(results.table) == cells and {c.name for c in results.columns} >= {"psnr", "ssim"}
+    assert sorted(p.stem for p in (tmp_path / "out" / "images").iterdir()) == ["holes", "noise"]
+
+
 def stand_in(config, folder):
     """A configuration with small, untrained priors in the place of its own, and random images. A restorer undoes the
     family that the training configuration of the run that is named says; feature networks are of assets/, as they are.
@@ -269,7 +279,10 @@ def stand_in(config, folder):
         "MNIST": (1, 28, 28),
         "FashionMNIST": (1, 28, 28),
         "CIFAR10": (3, 32, 32),
-        "NaturalImages": (1, 64, 64),
+        "NaturalImages": (
+            1 if config.data["init_args"].get("mode") == "grey" else 3,
+            *(2 * (config.data["init_args"].get("size", 64),)),
+        ),
         "ImageFolder": (1 if config.data["init_args"].get("mode") == "grey" else 3, 48, 40),
     }[data]
     priors = {}
