@@ -70,7 +70,7 @@ def test_equals_the_algorithm_in_variance_preserving_units():
     assert torch.allclose(result.view(n, 2), x, atol=1e-9)
 
 
-def test_default_scale_counts_what_is_measured():
+def test_relative_scale_counts_what_is_measured():
     """relative_scale sqrt(m) / (steps |A|): m is the kept pixels times channels of a mask, all values of any other
     measurement.
     """
