@@ -1,0 +1,138 @@
+"""DAPS: decoupled annealing posterior sampling, a new x0 drawn at every level and noised again from scratch."""
+
+import math
+from typing import Literal
+
+from torch import Tensor
+
+from common.random_streams import NoiseSequence
+from degradations.linear import proximal
+from diffusion.denoiser import Denoiser
+from diffusion.levels import karras_sigmas
+from diffusion.samplers.base import Predict
+from restoration.base import Bias, Cost
+from restoration.data_gradient import data_gradient
+from restoration.posterior import PosteriorSampler, Problem
+
+
+class DAPS(PosteriorSampler):
+    """m = the end of the probability flow from x at sigma; x0 ~ exp(-|y - A x0|^2 / (2 tau^2) - |x0 - m|^2 / (2
+    sigma^2)); x' = x0 + sigma' z.
+
+    Zhang et al. 2024 (2407.01521), algorithm 1. x0 is drawn by Langevin steps, or, where A is linear, exactly, by
+    perturbing and solving: m + sigma z1 and y + tau z2 into one proximal step. Their code leaves the 1/2 of the data
+    term out, so that its tau is sqrt(2) times this one.
+
+    Args:
+        prior: the denoiser.
+        steps: number of levels, at least 1.
+        spacing: karras alone, as in the paper.
+        flow_steps: Euler steps of the probability flow from each level, at least 1.
+        inner: how x0 is drawn: "exact" for linear operators, or "langevin".
+        langevin_steps: of "langevin", at least 1.
+        step_size: of "langevin", as a fraction of tau^2 / |A|^2, in (0, 1]; falls to a hundredth of that along the
+            levels.
+        least_sigma_255: tau where the measurement has less noise, in 0..255 units, positive; the paper takes 1.275.
+        sigma_start: first level, at most the prior's.
+        sigma_end: last level, at least the prior's.
+        clip: clip every x0 that the prior estimates to [-1, 1].
+
+    Raises:
+        ValueError: options out of range.
+    """
+
+    needs = frozenset({"gradient", "white_noise"})
+    bias = Bias(
+        "takes sigma^2 for the prior's uncertainty at the level sigma, more than it is",
+        mean=0.4,
+        deviation=(0.9, 1.5),
+    )
+
+    def __init__(
+        self,
+        *,
+        prior: Denoiser,
+        steps: int = 200,
+        spacing: Literal["karras"] = "karras",
+        flow_steps: int = 5,
+        inner: Literal["exact", "langevin"] = "langevin",
+        langevin_steps: int = 100,
+        step_size: float = 0.5,
+        least_sigma_255: float = 1.275,
+        sigma_start: float = 100.0,
+        sigma_end: float = 0.1,
+        clip: bool = True,
+    ) -> None:
+        if spacing != "karras":
+            raise ValueError(f"spacing must be 'karras', got '{spacing}'")
+        if inner not in ("exact", "langevin"):
+            raise ValueError(f"inner must be 'exact' or 'langevin', got '{inner}'")
+        if steps < 1 or flow_steps < 1 or langevin_steps < 1:
+            raise ValueError(
+                f"steps, flow_steps and langevin_steps must be at least 1, got {steps}, {flow_steps} and"
+                f" {langevin_steps}"
+            )
+        if not (0 < step_size <= 1 and least_sigma_255 > 0 and 0 < sigma_end < sigma_start):
+            raise ValueError(
+                "step_size must lie in (0, 1], least_sigma_255 be positive and sigma_end lie between 0 and sigma_start,"
+                f" got {step_size}, {least_sigma_255}, {sigma_end} and {sigma_start}"
+            )
+        super().__init__(prior=prior, steps=1, spacing=spacing, clip=clip)
+        self.sigmas = karras_sigmas(steps, max(sigma_end, prior.sigma_min), min(sigma_start, prior.sigma_max))
+        self.flow_steps, self.inner, self.langevin_steps, self.step_size = flow_steps, inner, langevin_steps, step_size
+        self.least = least_sigma_255 / 127.5
+        if inner == "exact":
+            self.needs = frozenset({"proximal", "white_noise"})
+
+    def calls(self) -> Cost:
+        return Cost(nfe=(len(self.sigmas) - 1) * self.flow_steps)
+
+    def step(
+        self,
+        problem: Problem,
+        prepared: None,
+        predict: Predict,
+        x: Tensor,
+        sigma: float,
+        sigma_next: float,
+        noise: NoiseSequence,
+    ) -> tuple[Tensor, Tensor]:
+        mean = self.flow(predict, x, sigma)
+        tau = max(problem.sigma, self.least)
+        place, x0 = self.sigmas.tolist().index(sigma), mean
+        if self.inner == "exact":
+            x0 = self.drawn(problem, mean, sigma, tau, noise, place)
+        else:
+            done = place / max(len(self.sigmas) - 2, 1)
+            h = self.step_size * tau**2 / problem.operator.norm() ** 2 * (1 - 0.99 * done)
+            for _ in range(self.langevin_steps):
+                drift = data_gradient(problem.operator, x0, problem.y) / tau**2 + (x0 - mean) / sigma**2
+                x0 = x0 - h * drift + math.sqrt(2 * h) * noise.next().to(x0)
+        if sigma_next == 0:
+            return x0, mean
+        return x0 + sigma_next * noise.next().to(x0), mean
+
+    def flow(self, predict: Predict, x: Tensor, sigma: float) -> Tensor:
+        """The estimate of x0 at the end of the probability flow, by Euler steps on levels down to the prior's least."""
+        last = max(0.01, self.prior.sigma_min)
+        if self.flow_steps == 1 or sigma <= last:
+            levels = [sigma] * self.flow_steps
+        else:
+            levels = karras_sigmas(self.flow_steps, last, sigma).tolist()[:-1]
+        x0 = x
+        for level, following in zip(levels, [*levels[1:], 0.0], strict=True):
+            prediction = predict(x, level)
+            x0 = prediction.x0
+            x = x0 + following * prediction.eps
+        return x0
+
+    def drawn(
+        self, problem: Problem, mean: Tensor, sigma: float, tau: float, noise: NoiseSequence, step: int
+    ) -> Tensor:
+        """x0 for a linear A, exact: the proximal step of mean + sigma z1 towards y + tau z2."""
+        operator = problem.operator
+        white = problem.random.normal_batch(
+            f"daps measurement {step}", problem.chains.index, problem.sample, operator.output_shape, mean.device
+        ).to(mean)
+        y = problem.y + tau * (white if operator.mask is None else white * operator.mask.to(white))
+        return proximal(operator, mean + sigma * noise.next().to(mean), y, (tau / sigma) ** 2)
