@@ -251,8 +251,9 @@ def test_every_posterior_sampler_gives_the_rows_of_the_oracle(name):
         except (TypeError, Unsupported, UserError) as error:
             pytest.skip(f"{name} is made otherwise, or cannot take a mask: {error}")
         answers.append(method.restore(m, num_samples=2, random=random).samples)
-    for answer in (answers[0], answers[2]):
-        torch.testing.assert_close(answer, answers[1], rtol=0, atol=2e-4)
+    torch.testing.assert_close(answers[0], answers[1], rtol=0, atol=2e-5)
+    # x0 = x - sigma eps of a float32 network at sigma = 999 is right to 6e-5, which steps amplify
+    torch.testing.assert_close(answers[2], answers[1], rtol=0, atol=2e-3)
 
 
 def test_the_methods_of_the_issue_are_among_them():
