@@ -11,7 +11,6 @@ from diffusion.denoiser import Denoiser
 from diffusion.levels import karras_sigmas
 from diffusion.samplers.base import Predict
 from restoration.base import Bias, Cost
-from restoration.data_gradient import data_gradient
 from restoration.posterior import PosteriorSampler, Problem
 
 
@@ -41,7 +40,8 @@ class DAPS(PosteriorSampler):
         ValueError: options out of range.
     """
 
-    needs = frozenset({"gradient", "white_noise"})
+    # Langevin steps are sized by |A|, which bounds nothing where A is not linear.
+    needs = frozenset({"linear", "white_noise"})
     bias = Bias(
         "takes sigma^2 for the prior's uncertainty at the level sigma, more than it is",
         mean=0.4,
@@ -106,7 +106,7 @@ class DAPS(PosteriorSampler):
             done = place / max(len(self.sigmas) - 2, 1)
             h = self.step_size * tau**2 / problem.operator.norm() ** 2 * (1 - 0.99 * done)
             for _ in range(self.langevin_steps):
-                drift = data_gradient(problem.operator, x0, problem.y) / tau**2 + (x0 - mean) / sigma**2
+                drift = problem.operator.adjoint(problem.operator(x0) - problem.y) / tau**2 + (x0 - mean) / sigma**2
                 x0 = x0 - h * drift + math.sqrt(2 * h) * noise.next().to(x0)
         if sigma_next == 0:
             return x0, mean

@@ -11,7 +11,6 @@ from diffusion.denoiser import Denoiser
 from diffusion.samplers.base import Predict
 from diffusion.samplers.ddpm import AncestralDDPM
 from restoration.base import Bias, Cost
-from restoration.data_gradient import data_gradient
 from restoration.posterior import PosteriorSampler, Problem
 
 
@@ -41,7 +40,8 @@ class ScoreALD(PosteriorSampler):
         ValueError: options out of range.
     """
 
-    needs = frozenset({"gradient", "white_noise"})
+    # A residual of an image with noise of 50 means nothing to an operator that is not linear.
+    needs = frozenset({"linear", "white_noise"})
     bias = Bias(
         "asks the noisy image in place of the clean one, so that the measured part pulls the rest too little",
         mean=0.7,
@@ -108,11 +108,16 @@ class ScoreALD(PosteriorSampler):
         variance = prepared[sigma] ** 2 + problem.sigma**2
         if self.rule == "ancestral":
             outcome = AncestralDDPM().step(predict, x, sigma, sigma_next, None, noise)
-            pull = data_gradient(problem.operator, x / math.sqrt(1 + sigma**2), problem.y) / variance
+            pull = _pull(problem, x / math.sqrt(1 + sigma**2)) / variance
             return outcome.x - math.sqrt(1 + sigma_next**2) * pull, outcome.prediction.x0
         h, x0 = self.step_size * sigma**2, x
         for _ in range(self.repeats):
             prediction = predict(x, sigma)
-            drift = prediction.eps / sigma + data_gradient(problem.operator, x, problem.y) / variance
+            drift = prediction.eps / sigma + _pull(problem, x) / variance
             x, x0 = x - h * drift + math.sqrt(2 * h) * noise.next().to(x), prediction.x0
         return x, x0
+
+
+def _pull(problem: Problem, x: Tensor) -> Tensor:
+    """A^T (A x - y)."""
+    return problem.operator.adjoint(problem.operator(x) - problem.y)
