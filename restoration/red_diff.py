@@ -78,11 +78,11 @@ class REDDiff(Method):
                 prediction = predict(mu + sigma * z, sigma)
                 gradient = self.weight * sigma * (prediction.eps - z) / values
                 gradient = gradient + data_gradient(operator, mu, y) / measured
-                # Adam by hand: nothing is recorded, and its least divisor is above what rounding leaves of a gradient of 0,
-                # which it would make a full step of.
+                # Adam by hand: nothing is recorded, and its least divisor, of a gradient per pixel, lies above what
+                # rounding leaves where the gradient is 0, which it would make a full step of.
                 first = 0.9 * first + 0.1 * gradient
                 second = 0.99 * second + 0.01 * gradient.square()
-                direction = first / (1 - 0.9 ** (i + 1)) / ((second / (1 - 0.99 ** (i + 1))).sqrt() + 1e-6)
+                direction = first / (1 - 0.9 ** (i + 1)) / ((second / (1 - 0.99 ** (i + 1))).sqrt() + 3e-3 / values)
                 mu = mu - self.learning_rate * direction
                 residual.append((y - operator(mu)).flatten(1).norm(dim=1).mean())
                 if on_step is not None:
