@@ -504,7 +504,6 @@ def _bad_pictures(folder: Path) -> dict[str, tuple[Path, str]]:
     )
     return {
         "missing": (folder / "nowhere.png", "there is no picture at"),
-        "folder": (folder, "is a folder"),
         "empty": (folder / "empty.png", "is empty"),
         "text": (folder / "text.png", "cannot be read as a picture"),
         "cut": (folder / "cut.png", "cannot be read as a picture"),
@@ -522,7 +521,6 @@ def _bad_pictures(folder: Path) -> dict[str, tuple[Path, str]]:
 
 BAD = (
     "missing",
-    "folder",
     "empty",
     "text",
     "cut",
