@@ -18,16 +18,16 @@ class DAPS(PosteriorSampler):
     """m = the end of the probability flow from x at sigma; x0 ~ exp(-|y - A x0|^2 / (2 tau^2) - |x0 - m|^2 / (2
     sigma^2)); x' = x0 + sigma' z.
 
-    Zhang et al. 2024 (2407.01521), algorithm 1. x0 is drawn by Langevin steps, or, where A is linear, exactly, by
-    perturbing and solving: m + sigma z1 and y + tau z2 into one proximal step. Their code leaves the 1/2 of the data
-    term out, so that its tau is sqrt(2) times this one.
+    Zhang et al. 2024 (2407.01521), algorithm 1. x0 is drawn by Langevin steps there; here exactly, unless asked
+    otherwise, by perturbing and solving: m + sigma z1 and y + tau z2 into one proximal step. Their code leaves the 1/2
+    of the data term out, so that its tau is sqrt(2) times this one.
 
     Args:
         prior: the denoiser.
         steps: number of levels, at least 1.
         spacing: karras alone, as in the paper.
         flow_steps: Euler steps of the probability flow from each level, at least 1.
-        inner: how x0 is drawn: "exact" for linear operators, or "langevin".
+        inner: how x0 is drawn: "exact", or "langevin" as in the paper.
         langevin_steps: of "langevin", at least 1.
         step_size: of "langevin", as a fraction of tau^2 / |A|^2, in (0, 1]; falls to a hundredth of that along the
             levels.
@@ -55,7 +55,7 @@ class DAPS(PosteriorSampler):
         steps: int = 200,
         spacing: Literal["karras"] = "karras",
         flow_steps: int = 5,
-        inner: Literal["exact", "langevin"] = "langevin",
+        inner: Literal["exact", "langevin"] = "exact",
         langevin_steps: int = 100,
         step_size: float = 0.5,
         least_sigma_255: float = 1.275,

@@ -142,7 +142,7 @@ def test_options_of_commands_are_those_of_the_program(page):
             continue
         for word in words[1:]:
             option = re.match(r"--([A-Za-z]\w*)(?![\w.-])", word)
-            if option and (option[1] in LIGHTNING or (program == "evaluate.py" and "=" in word)):
+            if option and (option[1] in LIGHTNING or (program in CONFIGURED and "=" in word)):
                 continue  # a key of an evaluation's config may be given as an option
             if option and f'"--{option[1]}"' not in source_of(program):
                 wrong.append(f"{program} {word}")
@@ -152,6 +152,8 @@ def test_options_of_commands_are_those_of_the_program(page):
     assert not wrong, f"{name_of(page)} shows {wrong}, which the programs do not take"
 
 
+#: Programs that take any key of an evaluation's config as an option.
+CONFIGURED = ("evaluate.py", "studies.prior_quality")
 #: What a class is set behind; keys of users, such as methods.NAME, are not among them.
 _OPTION = re.compile(
     r"--(?:model|data|method|degradation|quality|samples|ema|checkpoint|preemption|wandb|restored|health)"

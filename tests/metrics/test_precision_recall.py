@@ -56,7 +56,9 @@ def test_the_interval_leaves_out_whole_blocks(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "widest"), [("precision", 1.6), ("recall", 1.6), ("density", 1.6), ("coverage", 2.1)])
+@pytest.mark.parametrize(
+    ("name", "widest"), [("precision", 1.6), ("recall", 1.75), ("density", 1.6), ("coverage", 2.1)]
+)
 def test_the_interval_is_as_wide_as_other_images_scatter(name, widest):
     """Against one reference, over 40 sets of 200: half of the mean interval over 1.96 deviations (60 sets gave
     1.74 for coverage, where images left out have neighbours that stand in for them).

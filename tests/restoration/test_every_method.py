@@ -54,6 +54,7 @@ MORE: dict[str, dict[str, Any]] = {
     "total_variation": {"iterations": 30},
     "dps-heun": {"sampler": Heun(), "spacing": "karras"},
     "cold-direct": {"algorithm": "direct"},
+    "daps-langevin": {"inner": "langevin", "langevin_steps": 5},
     "warm_start-projection": {"first": PseudoInverse(), "start_255": 60, "consistency": "projection"},
     "warm_start-gradient": {"first": PseudoInverse(), "start_255": 60, "consistency": "gradient"},
 }

@@ -52,9 +52,9 @@ ROWS = {
     "pigdm": (lambda: PiGDM(steps=1000, **SKIPPED), [1.477, 1.129, 0.1, 0.616, 0.102]),
     "diffpir-smooth": (lambda: DiffPIR(weight=7, zeta=0.3, **SKIPPED), [1.386, 0.817, 0.228, 0.689, 0.255]),
     "diffpir": (lambda: DiffPIR(weight=1, zeta=1, **SKIPPED), [1.482, 1.068, 0.062, 0.44, 0.064]),
-    "daps-slow": (lambda: DAPS(step_size=0.01, **OPTIONS), [1.059, 0.719, 0.442, 0.688, 0.625]),
-    "daps": (lambda: DAPS(step_size=0.1, **OPTIONS), [1.452, 1.082, 0.179, 0.658, 0.185]),
-    "daps-fast": (lambda: DAPS(step_size=0.5, **OPTIONS), [1.487, 1.113, 0.114, 0.771, 0.115]),
+    "daps-slow": (lambda: DAPS(inner="langevin", step_size=0.01, **OPTIONS), [1.059, 0.719, 0.442, 0.688, 0.625]),
+    "daps": (lambda: DAPS(inner="langevin", step_size=0.1, **OPTIONS), [1.452, 1.082, 0.179, 0.658, 0.185]),
+    "daps-fast": (lambda: DAPS(inner="langevin", step_size=0.5, **OPTIONS), [1.487, 1.113, 0.114, 0.771, 0.115]),
     "score_ald": (lambda: ScoreALD(**OPTIONS), [1.475, 0.978, 0.106, 0.692, 0.109]),
     "score_ald-ancestral": (lambda: ScoreALD(rule="ancestral", **OPTIONS), [1.292, 0.652, 0.254, 0.798, 0.328]),
     "score_ald-rising": (

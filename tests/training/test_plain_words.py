@@ -15,7 +15,7 @@ from training.plain_words import plain_words
         (["--trainer.gradient_clip_val", "nan"], "--trainer.gradient_clip_val: must be a number, got nan"),
         (["--data.limit", "3.5"], "--data.limit: must be a whole number, got 3.5"),
         (["--model.network.groups", "x"], "--model.network.groups: must be a whole number, got x"),
-        (["--model.prediction", "w"], "--model.prediction: must be one of epsilon, x0, v, edm, got w"),
+        (["--model.prediction", "w"], "--model.prediction: must be one of epsilon, x0, v, edm, velocity, got w"),
         (["--model.network.chanels", "4"], "--model.network.chanels: there is no such option (did you mean 'channels'"),
         (
             ["--model.sampler", "diffusion.samplers.ddim.DDIMM"],
