@@ -124,6 +124,8 @@ class PosteriorSampler(Method):
     needs_prior = True
     prior: Denoiser
     bias: Bias | None = Bias()
+    #: Whether chains begin in pure noise, which the prior must know.
+    begins_in_noise: bool = True
     #: Network calls of a step for one chain, and how many of them are gone through backwards.
     nfe_per_step: int = 1
     backwards_per_step: int = 0
@@ -139,7 +141,7 @@ class PosteriorSampler(Method):
     def check(self, operator: Operator, noise: Noise) -> None:
         super().check(operator, noise)
         highest = self.prior.sigma_max
-        if type(self).start is PosteriorSampler.start and highest < LOUD:
+        if self.begins_in_noise and highest < LOUD:
             raise Unsupported(
                 f"chains of {self._stream()} begin in pure noise, and the highest level that the prior knows is"
                 f" sigma_255 {127.5 * highest:.4g}, where pictures are still seen: take sdedit, one_shot or"

@@ -46,6 +46,8 @@ class SDEdit(PosteriorSampler):
         deviation=(0.9, 6.5),
     )
 
+    begins_in_noise = False
+
     def __init__(
         self,
         *,

@@ -17,8 +17,14 @@ from diffusion.denoiser import Denoiser, Prediction
 from diffusion.published_denoiser import PublishedDenoiser, UniformLevels
 from networks.denoisers.dncnn import DnCNN
 from restoration.base import Cost, Unsupported
+from restoration.daps import DAPS
+from restoration.ddnm import DDNM
+from restoration.ddrm import DDRM
+from restoration.diffpir import DiffPIR
 from restoration.dps import DPS
 from restoration.one_shot import OneShot
+from restoration.pigdm import PiGDM
+from restoration.score_ald import ScoreALD
 from restoration.sdedit import SDEdit
 
 
@@ -74,8 +80,9 @@ def test_the_level_that_a_prior_must_know_is_that_of_the_picture_itself():
 def test_chains_do_not_begin_in_noise_that_the_prior_does_not_know():
     prior = PublishedDenoiser(network=nn.Identity(), levels=UniformLevels(to_255=75), data_shape=(1, 8, 8))
     identity, noise = IdentityOperator((1, 8, 8)), GaussianNoise(sigma_255=25)
-    with pytest.raises(Unsupported, match=r"begin in pure noise.*is sigma_255 75, where pictures are still seen"):
-        DPS(prior=prior, steps=5).check(identity, noise)
+    for method in (DPS, DDRM, DDNM, PiGDM, DiffPIR, DAPS, ScoreALD):
+        with pytest.raises(Unsupported, match=r"begin in pure noise.*is sigma_255 75, where pictures are still seen"):
+            method(prior=prior, steps=5).check(identity, noise)
     SDEdit(prior=prior, steps=5).check(identity, noise)  # begins with the picture
 
 
