@@ -11,9 +11,9 @@ from degradations.noise import Noise
 from diffusion.denoiser import Denoiser
 from diffusion.samplers.base import Predict
 from restoration.base import Bias, Unsupported
-from restoration.ddrm import Spectrum
 from restoration.needs import unmet
 from restoration.posterior import PosteriorSampler, Problem
+from restoration.spectrum import Spectrum
 
 
 class DDNM(PosteriorSampler):

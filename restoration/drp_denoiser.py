@@ -8,7 +8,7 @@ from degradations.linear import proximal
 from degradations.measurement import Measurement
 from diffusion.denoiser import Denoiser
 from diffusion.samplers.base import predictor
-from restoration.drp import DRPLoop
+from restoration.drp_loop import DRPLoop
 
 
 class DenoisingDRP(DRPLoop):

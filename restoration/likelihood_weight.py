@@ -20,6 +20,7 @@ from torch import Tensor
 from degradations.base import Operator
 from diffusion.denoiser import Prediction
 from diffusion.samplers.base import Predict
+from restoration.through_prior import through_prior
 
 #: m2 / m1^2 counts up to here: a network's gradient is no covariance, least of all at its highest levels.
 _MOST = 4.0
@@ -44,26 +45,25 @@ class LikelihoodGuided:
 
     def __call__(self, x: Tensor, sigma: float) -> Prediction:
         operator = self._operator
-        with torch.enable_grad():
-            x = x.detach().requires_grad_(True)
-            prediction = self._predict(x, sigma)
-            x0 = prediction.x0.detach().requires_grad_(True)
-            clean = operator(x0)
-            difference = self._y - clean
-            # A^T r as a gradient, which operators have that have no adjoint.
-            (back,) = torch.autograd.grad(0.5 * difference.square().sum(), x0)
-            (pulled,) = torch.autograd.grad(prediction.x0, x, grad_outputs=-back)
-        x, x0, difference = x.detach(), x0.detach(), difference.detach()
-        moved = sigma**2 * pulled
+
+        def back(x0: Tensor) -> Tensor:
+            """A^T r as a gradient, which operators have that have no adjoint."""
+            with torch.enable_grad():
+                x0 = x0.requires_grad_(True)
+                (gradient,) = torch.autograd.grad(0.5 * (self._y - operator(x0)).square().sum(), x0)
+            return -gradient
+
+        prediction, moved = through_prior(self._predict, x, sigma, back)
+        clean = operator(prediction.x0)
+        difference = self._y - clean
         # Of an operator that is not linear: what the move would change, in place of its derivative.
-        seen = operator(moved) if operator.linear else operator(x0 + moved) - clean.detach()
+        seen = operator(moved) if operator.linear else operator(prediction.x0 + moved) - clean
         r, mr = difference.flatten(1), (self._variance * difference + seen).flatten(1)
         self.residual = r.norm(dim=1)
-        x0 = x0 + weight(r, mr).view(-1, 1, 1, 1) * moved
+        x0 = prediction.x0 + weight(r, mr).view(-1, 1, 1, 1) * moved
         if self._clip:
             x0 = x0.clamp(-1, 1)
-        learned = {n: v.detach() for n in ("variance", "fraction") if (v := getattr(prediction, n)) is not None}
-        return replace(prediction, x0=x0, eps=(x - x0) / sigma, **learned)
+        return replace(prediction, x0=x0, eps=(x - x0) / sigma)
 
 
 def weight(r: Tensor, mr: Tensor) -> Tensor:

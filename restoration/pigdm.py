@@ -4,7 +4,6 @@ does not.
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from common.random_streams import NoiseSequence
@@ -14,6 +13,7 @@ from diffusion.samplers.base import Predict, Sampler
 from diffusion.samplers.ddpm import AncestralDDPM
 from restoration.base import Bias, Cost
 from restoration.posterior import PosteriorSampler, Problem
+from restoration.through_prior import through_prior
 
 
 class PiGDM(PosteriorSampler):
@@ -83,14 +83,8 @@ class PiGDM(PosteriorSampler):
 
     def conditional(self, problem: Problem, predict: Predict, x: Tensor, sigma: float) -> Prediction:
         """The prediction of x0 given x [B N, C, H, W] at this level and y, and its eps."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_(True)
-            prediction = predict(x, sigma)
-            pulled = self.pull(problem, prediction.x0.detach(), sigma)
-            (gradient,) = torch.autograd.grad(prediction.x0, x, pulled)
-        shift = sigma**2 * gradient
-        x0, eps = prediction.x0.detach() + shift, prediction.eps.detach() - shift / sigma
-        return replace(prediction, x0=x0, eps=eps, variance=None, fraction=None)
+        prediction, shift = through_prior(predict, x, sigma, lambda x0: self.pull(problem, x0, sigma))
+        return replace(prediction, x0=prediction.x0 + shift, eps=prediction.eps - shift / sigma)
 
     def pull(self, problem: Problem, x0: Tensor, sigma: float) -> Tensor:
         """A^T (r^2 A A^T + sigma_y^2 I)^-1 (y - A x0), [B N, C, H, W]: a proximal step of x0, divided by r^2."""
