@@ -10,7 +10,7 @@ from common.build import build, find_class
 from common.errors import UserError
 from evaluation.entries import Spec
 from evaluation.rows import AFTER, BEFORE
-from metrics.base import Column, DistributionMetric, Metric, MetricBase, Missing, SetMetric, Shape
+from metrics.base import Column, DistributionMetric, InFeatures, Metric, MetricBase, Missing, SetMetric, Shape
 from metrics.features import FeatureNetwork
 
 
@@ -72,7 +72,7 @@ def build_metrics(
 
     Args:
         specs: {name: {class_path, init_args}}.
-        features: the network of metrics of sets that name none of their own.
+        features: the network of metrics that compare features and name none of their own.
         shapes: of all images.
         device: where they compute.
         measuring: False builds those of one image alone, as a process that only restores needs them.
@@ -96,7 +96,7 @@ def build_metrics(
             built.sample_columns += found.part_names(name)
         try:
             given: dict[str, Any] = {}
-            if issubclass(found, DistributionMetric) and "features" not in spec["init_args"]:
+            if issubclass(found, InFeatures) and "features" not in spec["init_args"]:
                 if features is None:
                     raise UserError(f"{where} compares features: give 'features', or 'init_args.features' of its own")
                 shared = shared or build(features, FeatureNetwork, where="features")

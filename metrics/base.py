@@ -114,6 +114,29 @@ class MetricBase(Recorded, ABC):
         return (Column(name, self.label, self.unit, self.higher_is_better, self.factor),)
 
 
+class InFeatures(MetricBase):
+    """A metric that compares features of images, of whatever kind it is.
+
+    Args:
+        features: the network that images are compared in; the config's own `features` where it names none.
+    """
+
+    unrecorded = frozenset({"features"})
+
+    def __init__(self, *, features: FeatureNetwork) -> None:
+        self.features = features
+
+    def to(self, device: torch.device) -> Self:
+        self.features = self.features.to(device)
+        return self
+
+    def check(self, shape: Shape) -> None:
+        self.features.check(shape)
+
+    def weights(self) -> str:
+        return f"{self.features.name} {self.features.fingerprint}"
+
+
 class Metric(MetricBase):
     """metric(pixels, truth, measurement) -> float64 [B], or [B, P] for P `parts`: one image, on the pixels that are
     saved. Parts become columns of rows.csv.
@@ -160,7 +183,7 @@ class SetMetric(MetricBase):
         """
 
 
-class DistributionMetric(MetricBase):
+class DistributionMetric(InFeatures):
     """distance(features of a set of images, features of a reference) -> number with interval.
 
     The state is the rows of features by image index (:class:`FeatureRows`); states of batches, processes and shards
@@ -181,23 +204,9 @@ class DistributionMetric(MetricBase):
     least_for_interval: int = LEAST_FOR_INTERVAL
     lowest: float = -math.inf
     note: str = ""
-    unrecorded = frozenset({"features"})
-
-    def __init__(self, *, features: FeatureNetwork) -> None:
-        self.features = features
 
     def kind(self) -> str:
         return "set"
-
-    def to(self, device: torch.device) -> Self:
-        self.features = self.features.to(device)
-        return self
-
-    def check(self, shape: Shape) -> None:
-        self.features.check(shape)
-
-    def weights(self) -> str:
-        return f"{self.features.name} {self.features.fingerprint}"
 
     def update(self, state: FeatureRows | None, index: Sequence[int], pixels: Tensor) -> FeatureRows:
         """The state with a batch more: images uint8 [B, C, H, W] with their indices. ValueError for an index that is

@@ -8,81 +8,29 @@ import docstring_parser
 import numpy as np
 import pytest
 import torch
+from metric_toys import SIZE, Quadrants, images, measured, worse
 from torch import Tensor
 
 from common.build import build, named_parameters
-from common.image_range import to_float
-from common.random_streams import RandomStreams
 from degradations.average_pool import AveragePool
-from degradations.base import Degradation
 from degradations.identity import Identity
-from degradations.measurement import Measurement, measure
-from degradations.noise import GaussianNoise
 from degradations.random_mask import RandomMask
 from inference.catalogue import catalogue
-from metrics.base import DistributionMetric, Metric, MetricBase, Missing, SetMetric
-from metrics.features import FeatureNetwork, Features
+from metrics.base import DistributionMetric, InFeatures, Metric, MetricBase, Missing, SetMetric
+from metrics.features import FeatureNetwork
 
 CLASSES = catalogue("metrics", MetricBase)
 
-#: Options of classes that cannot be built without them, by name in the catalogue; `features` is given to all of sets.
+#: Options of classes that cannot be built without them, by name in the catalogue; all get `features` that take it.
 REQUIRED: dict[str, dict[str, Any]] = {}
 
-SIZE = 16
 SAMPLES = 4
 DEGRADATIONS = [Identity(), RandomMask(removed=0.4), AveragePool(factor=2)]
 
 
-class Quadrants(FeatureNetwork):
-    """Means of the four quadrants in [-1, 1], and a classifier that says which is the brightest."""
-
-    name, dimension = "quadrants", 4
-
-    def __init__(self, fingerprint: str = "sharp", gain: float = 6.0) -> None:
-        self.fingerprint, self.gain = fingerprint, gain
-        self.shapes: list[tuple[int, ...]] = []
-
-    def check(self, shape):
-        self.shapes.append(shape)
-
-    def to(self, device):
-        return self
-
-    def of(self, images: Tensor) -> Features:
-        features = torch.nn.functional.adaptive_avg_pool2d(to_float(images).mean(1, keepdim=True), 2).flatten(1)
-        return Features(features, (self.gain * features).softmax(1))
-
-
-def images(count: int = 5, *, channels: int = 1, seed: int = 0) -> Tensor:
-    """uint8 [count, channels, 16, 16]: one bright quadrant each, in turn, with a texture."""
-    generator = torch.Generator().manual_seed(seed)
-    x = 60 + 25 * torch.randn(count, channels, SIZE, SIZE, generator=generator)
-    for k in range(count):
-        i, j = divmod(k % 4, 2)
-        x[k, :, 8 * i : 8 * i + 8, 8 * j : 8 * j + 8] += 110
-    return x.round().clamp(0, 255).to(torch.uint8)
-
-
-def worse(pixels: Tensor, amount: float, seed: int = 1) -> Tensor:
-    """The same images with less contrast and more noise."""
-    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
-    x = 128 + (1 - amount) * (pixels.float() - 128) + 60 * amount * noise
-    return x.round().clamp(0, 255).to(torch.uint8)
-
-
-def measured(truth: Tensor, degradation: Degradation | None = None) -> Measurement:
-    return measure(
-        to_float(truth),
-        degradation=degradation or Identity(),
-        noise=GaussianNoise(sigma=0.1),
-        index=list(range(len(truth))),
-        random=RandomStreams(0),
-    )
-
-
 def make(cls: type[MetricBase], network: FeatureNetwork | None = None, **more: Any) -> MetricBase:
     options = dict(REQUIRED.get(next(n for n, c in CLASSES.items() if c is cls), {}), **more)
-    if issubclass(cls, DistributionMetric):
+    if issubclass(cls, InFeatures):
         options["features"] = network or Quadrants()
     return cls(**options)
 
@@ -159,7 +107,7 @@ def test_the_fingerprint_knows_class_options_and_weights(cls):
         if isinstance(parameter.default, (bool, int, float)):
             changed = not parameter.default if isinstance(parameter.default, bool) else 2 * parameter.default + 2
             assert make(cls, **{name: changed}).fingerprint() != metric.fingerprint(), name
-    if isinstance(metric, DistributionMetric):
+    if isinstance(metric, InFeatures):
         assert make(cls, Quadrants("other weights")).fingerprint() != metric.fingerprint()
     others = [make(other).fingerprint() for other in CLASSES.values() if other is not cls]
     assert metric.fingerprint() not in others
@@ -168,7 +116,7 @@ def test_the_fingerprint_knows_class_options_and_weights(cls):
 @of_kind(MetricBase)
 def test_it_is_built_from_its_description_and_moves(cls):
     metric = make(cls)
-    given = {"features": metric.features} if isinstance(metric, DistributionMetric) else {}
+    given = {"features": metric.features} if isinstance(metric, InFeatures) else {}
     again = build(metric.spec, MetricBase, where="metrics.name", **given)
     assert type(again) is cls and again.fingerprint() == metric.fingerprint()
     assert metric.to(torch.device("cpu")) is metric
@@ -342,7 +290,7 @@ def test_too_few_images_are_a_reason(cls):
     assert math.isfinite(metric.compute(more, metric.features.of(images(60, seed=3))).value)
 
 
-@of_kind(DistributionMetric)
+@of_kind(InFeatures)
 def test_the_network_decides_which_images(cls):
     network = Quadrants()
     make(cls, network).check((3, 9, 7))
