@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -84,6 +85,10 @@ class Problem:
     def sequence(self, stream: str) -> NoiseSequence:
         """Standard normal batches [B N, C, H, W], one after the other, of a stream of this name."""
         return self.random.sequence(stream, self.chains.index, self.sample, self.shape, self.y.device)
+
+
+#: (problem, predict, sigma, sigma_next) -> the prior as this step is to see it: how one wrapper changes every sampler.
+Around = Callable[[Problem, Predict, float, float], Predict]
 
 
 class PosteriorSampler(Method):
@@ -204,7 +209,13 @@ class PosteriorSampler(Method):
 
     @torch.no_grad()
     def restore(
-        self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None
+        self,
+        measurement: Measurement,
+        *,
+        num_samples: int = 1,
+        random: RandomStreams,
+        on_step: OnStep | None = None,
+        around: Around | None = None,
     ) -> Restoration:
         self.check(measurement.operator, measurement.noise)
         num_samples = 1 if self.deterministic else num_samples
@@ -218,7 +229,8 @@ class PosteriorSampler(Method):
                 if sigma_next > sigma:
                     x = x + math.sqrt((sigma_next - sigma) * (sigma_next + sigma)) * noise.next()
                     continue
-                x, x0 = self.step(problem, prepared, predict, x, sigma, sigma_next, noise)
+                seen = predict if around is None else around(problem, predict, sigma, sigma_next)
+                x, x0 = self.step(problem, prepared, seen, x, sigma, sigma_next, noise)
                 x, x0 = x.detach(), x0.detach()
                 for name, value in self.observe(problem, prepared, x0).items():
                     curves.setdefault(name, []).append(value)
