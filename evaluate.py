@@ -5,11 +5,14 @@ sheets, a report.
     python evaluate.py --config configs/evaluate/generation_mnist.yaml --prior runs/mine/checkpoints/last.ckpt
     python evaluate.py --config configs/evaluate/mnist.yaml --dry_run
     python evaluate.py --config configs/evaluate/mnist.yaml --limit 100 --tasks.box=null --output results/try
+    python evaluate.py --config configs/evaluate/mnist.yaml --shard 0/4      (one of four jobs; --merge joins them)
 
 The same command again goes on where it was interrupted and never restores an image twice.
 """
 
+import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,8 @@ from common.errors import UserError, run_cli
 from common.private_names import option_strings
 from common.stop_signals import answer_stop_signals
 from common.wandb_options import agent_part
-from evaluation.command_line import make_parser, split_overrides, with_nearest
+from evaluation.command_line import make_parser, refuse_with_shards, split_overrides, with_nearest
+from evaluation.shard import shard_of_launcher
 
 
 def main() -> None:
@@ -45,6 +49,8 @@ def main() -> None:
     from evaluation.generation.config import is_generation, read_generation_config
 
     generation = is_generation(args.config)
+    shard = None if args.merge is not None else args.shard or shard_of_launcher(os.environ)
+    refuse_with_shards(args, shard, generation=generation)
     if generation and args.metrics_only:
         raise UserError(
             "--metrics_only is for restorations: without it, this command too draws nothing again and rebuilds table"
@@ -72,6 +78,10 @@ def main() -> None:
     else:
         from evaluation.run import dry_run, evaluate
     run: Any = dry_run if args.dry_run else evaluate  # of the kind of config that was read
+    if not generation and not args.dry_run and (shard is not None or args.merge is not None):
+        from evaluation.shard_run import evaluate_merged, evaluate_shard
+
+        run = partial(evaluate_merged, parts=args.merge) if shard is None else partial(evaluate_shard, shard=shard)
     try:
         run(config, options)
     except UserError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from common.command_line import Parser
 from common.errors import UserError, nearest
+from evaluation.shard import Shard, parse_shard
 
 #: Keys of a configuration, with what each says; a test compares them with the classes that read them.
 RESTORATION_KEYS = {
@@ -87,6 +88,20 @@ def make_parser(description: str | None = None) -> Parser:
         help="processes on this machine, each with its own share of images (default: 1)",
     )
     parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="restore share I (0 to N - 1) of N only, for job arrays; the last one joins them (srun and torchrun: by"
+        " itself)",
+    )
+    parser.add_argument(
+        "--merge",
+        nargs="*",
+        type=Path,
+        metavar="DIR",
+        help="join the shards of --output, or these folders, and write the tables",
+    )
+    parser.add_argument(
         "--accelerator", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda where there is one"
     )
     parser.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the network (default: 32)")
@@ -101,6 +116,28 @@ def make_parser(description: str | None = None) -> Parser:
         help="compute the metrics anew from DIR/restored, without restoring again",
     )
     return parser
+
+
+def refuse_with_shards(args: argparse.Namespace, shard: Shard | None, *, generation: bool) -> None:
+    """UserError for options that do not go with a share of an evaluation, or with joining shares."""
+    if shard is None and args.merge is None:
+        return
+    name = "--merge" if args.merge is not None else "--shard" if args.shard else "srun or torchrun with several tasks"
+    if args.merge is not None and args.shard is not None:
+        raise UserError("--merge joins shards that have ended, --shard restores one: give one of them")
+    if generation:
+        raise UserError(f"{name} is for restorations: a config that draws samples runs with --devices N")
+    if args.metrics_only:
+        raise UserError(f"{name} does not go with --metrics_only: join the shards first, with --merge")
+    if args.devices > 1:
+        raise UserError(f"{name} is one process: give --devices 1 and as many shards as there are devices")
+
+
+def _shard(text: str) -> Shard:
+    try:
+        return parse_shard(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _at_least_one(text: str) -> int:

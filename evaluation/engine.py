@@ -25,10 +25,23 @@ OnProgress = Callable[[Cell, float], None]
 
 @dataclass(frozen=True)
 class Share:
-    """Which images this process restores: rows r, r + world, ... All samples of an image stay together."""
+    """Which images this process restores: rows rank, rank + world, ...; by_batch: those of the batches rank,
+    rank + world, ..., which are the batches of one process, so that nothing depends on the number of shares, to the
+    last bit. All samples of an image stay together.
+    """
 
     rank: int = 0
     world: int = 1
+    by_batch: bool = False
+
+    def parts(self, plan: Plan, cell: Cell) -> list[list[int]]:
+        """The rows of a cell that are this share's, those of one image shape together."""
+        rows = plan.rows(cell.task, cell.method)
+        if not self.by_batch:
+            return list(plan.shapes(rows[self.rank :: self.world]).values())
+        size = images_per_batch(plan, cell.num_samples)
+        batches = [shape[i : i + size] for shape in plan.shapes(rows).values() for i in range(0, len(shape), size)]
+        return batches[self.rank :: self.world]
 
 
 class Engine:
@@ -57,18 +70,17 @@ class Engine:
             self._images.shutdown()
 
     def _run_cell(self, cell: Cell, done: frozenset[RowKey]) -> None:
-        plan, task = self.plan, self.plan.tasks[cell.task]
-        mine = task.rows[self.share.rank :: self.share.world]
-        left = [
-            r
-            for r in mine
-            if any((cell.task, cell.method, plan.names[r], k) not in done for k in range(cell.num_samples))
-        ]
+        plan = self.plan
         size = images_per_batch(plan, cell.num_samples)
-        for rows in plan.shapes(left).values():
-            while rows:
-                size = min(size, len(rows))
-                batch, rows = rows[:size], rows[size:]
+        for rows in self.share.parts(plan, cell):
+            left = [
+                r
+                for r in rows
+                if any((cell.task, cell.method, plan.names[r], k) not in done for k in range(cell.num_samples))
+            ]
+            while left:
+                size = min(size, len(left))
+                batch, left = left[:size], left[size:]
                 try:
                     self._run_batch(cell, batch, done)
                 except torch.cuda.OutOfMemoryError as error:
@@ -78,7 +90,7 @@ class Engine:
                             " samples"
                         ) from error
                     torch.cuda.empty_cache()
-                    rows, size = batch + rows, size // 2
+                    left, size = batch + left, size // 2
 
     def _run_batch(self, cell: Cell, rows: list[int], done: frozenset[RowKey]) -> None:
         plan = self.plan
@@ -121,7 +133,7 @@ class Engine:
     def _restore(self, cell: Cell, measurement: Measurement, images: int) -> tuple[Restoration, float]:
         """The restoration and the seconds that it took."""
         plan = self.plan
-        method = plan.methods[cell.method].method
+        method = plan.methods[cell.method].on(cell.task)
         chains = images * cell.num_samples
         reported = 0.0
 

@@ -25,7 +25,7 @@ def same_images(plan: Plan, folder: Path, rows: list[Row]) -> None:
     """
     path = folder / FILE
     restored = {row.image for row in rows}
-    known = {name: identity for name, identity in _read(path).items() if name in restored}
+    known = {name: identity for name, identity in read_identities(path).items() if name in restored}
     now = {
         plan.names[row]: _identity(plan, row) for row in range(max(len(built.rows) for built in plan.tasks.values()))
     }
@@ -58,7 +58,8 @@ def _identity(plan: Plan, row: int) -> tuple[str, str]:
     )
 
 
-def _read(path: Path) -> dict[str, tuple[str, str]]:
+def read_identities(path: Path) -> dict[str, tuple[str, str]]:
+    """(index, hash) by name of what :func:`same_images` wrote; {} where it wrote nothing."""
     if not path.is_file():
         return {}
     with open(path, newline="", encoding="utf-8") as file:

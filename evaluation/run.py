@@ -1,27 +1,24 @@
 """One evaluation from beginning to end: what evaluate.py and notebooks call."""
 
 import contextlib
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
-from rich.table import Table
 
 from common.errors import UserError
-from common.files import require_writable_folder, write_atomically
-from common.renamed import modernised
+from common.files import require_writable_folder
 from degradations.given_mask import masks_in
+from evaluation.cell_tables import cost_table, refusal_table
 from evaluation.cells import Cell, make_cells, other_sizes, refuse, remarks_on_priors
 from evaluation.config import Config
 from evaluation.cost import estimate
 from evaluation.distribution import few_images, update_distances
 from evaluation.engine import Engine
-from evaluation.fingerprint import differences
 from evaluation.identity import same_images
+from evaluation.kept_config import keep_config, same_fingerprints
 from evaluation.metric_prints import same_metrics
 from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, duration, say
@@ -49,8 +46,6 @@ class Options:
 
     def resolved_accelerator(self) -> str:
         """ "cuda" or "cpu"; UserError where the one asked for, or so many devices of it, are not there."""
-        if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
-            raise UserError("evaluate.py starts its own processes: run it without torchrun, with --devices N")
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if self.accelerator == "auto" else self.accelerator
         if chosen == "cuda" and not torch.cuda.is_available():
             raise UserError("--accelerator cuda: there is no CUDA device here; use --accelerator cpu")
@@ -60,33 +55,19 @@ class Options:
 
 
 def dry_run(config: Config, options: Options) -> None:
-    """Print the cells: images, samples, network calls, the time that a few timed steps of each lead to, and what cannot
-    work and why. UserError where a cell is refused.
+    """Print what cannot work and why, then the cells: images, samples, network calls, and the time that a few timed
+    steps of each lead to. UserError, before anything is timed, where a cell is refused and not to be left out.
     """
     plan = make_plan(config, precision=options.precision, device=device_of(0, options.resolved_accelerator()))
     done = frozenset(row.key for row in read_rows(options.output / "rows.csv"))
-    cells = estimate(plan, make_cells(plan, done))
-    table = Table(title=f"{len(cells)} cells; a few steps of each were timed, nothing is kept", title_justify="left")
-    for name in (
-        "task",
-        "method",
-        "images",
-        "done",
-        "samples",
-        "NFE",
-        "backwards",
-        "estimated time",
-        "what cannot work",
-    ):
-        table.add_column(
-            name, justify="left" if name in ("task", "method", "what cannot work") else "right", overflow="fold"
-        )
-    for cell in cells:
-        seconds = "–" if cell.seconds is None else duration(cell.seconds / options.devices)
-        counts = (cell.total, cell.total - cell.images, cell.num_samples, cell.nfe, cell.backwards)
-        table.add_row(cell.task, cell.method, *map(str, counts), seconds, cell.refusal or "")
-    out = console()
-    out.print(table)
+    cells, out = make_cells(plan, done), console()
+    refused = refusal_table(cells)
+    if refused is not None:  # before anything is timed, which takes seconds for each of the other cells
+        out.print(refused)
+    refuse(cells, skip=config.skip_unsupported)
+    sizes = other_sizes(plan)
+    cells = estimate(plan, cells)
+    out.print(cost_table(cells, options.devices))
     known = [c.seconds for c in cells if c.seconds is not None]
     if known:
         out.print(
@@ -94,9 +75,8 @@ def dry_run(config: Config, options: Options) -> None:
             " stop by themselves may take less"
         )
     _say_what_is_missing(plan)
-    for warning in [*other_sizes(plan), *remarks_on_priors(plan), *plan.metrics.missing.values(), *few_images(plan)]:
+    for warning in [*sizes, *remarks_on_priors(plan), *plan.metrics.missing.values(), *few_images(plan)]:
         say(f"warning: {warning}")
-    refuse(cells, skip=config.skip_unsupported)
 
 
 def evaluate(config: Config, options: Options) -> Results:
@@ -107,7 +87,7 @@ def evaluate(config: Config, options: Options) -> Results:
     plan = make_plan(config, precision=options.precision, device=device_of(0, accelerator))
     sizes = other_sizes(plan)
     folder = require_writable_folder(options.output, "--output")
-    with only_one(folder), _plain_warnings():
+    with only_one(folder), plain_warnings():
         _say_what_is_missing(plan)
         for warning in [*plan.metrics.missing.values(), *few_images(plan)]:
             say(f"warning: {warning}")
@@ -117,17 +97,17 @@ def evaluate(config: Config, options: Options) -> Results:
             cells: list[Cell] = [c for c in make_cells(plan) if c.refusal is None]
         else:
             rows = gather(folder, plan.metrics.row_columns)
-            _same_fingerprints(plan, rows, folder)
+            same_fingerprints(plan, rows, folder)
             same_images(plan, folder, rows)
             same_metrics(plan.metrics, folder, rows=bool(rows), anew=False)
-            _keep_config(config, folder)
+            keep_config(config, folder)
             done = frozenset(row.key for row in rows)
             cells = refuse(make_cells(plan, done), skip=config.skip_unsupported)
             for warning in [*sizes, *remarks_on_priors(plan)]:
                 say(f"warning: {warning}")
             _restore(plan, config, folder, cells, done, options, accelerator)
-            rows = _in_order(plan, folder, gather(folder, plan.metrics.row_columns))
-        results = _write_results(plan, folder, rows, cells, options)
+            rows = in_order(plan, folder, gather(folder, plan.metrics.row_columns))
+        results = write_results(plan, folder, rows, cells, options)
     table = terminal_table(results)
     console(table).print(table)
     say(f"report: {folder / 'report.html'}")
@@ -163,7 +143,7 @@ def _restore(
     say(display.summary())
 
 
-def _write_results(plan: Plan, folder: Path, rows: list[Row], cells: list[Cell], options: Options) -> Results:
+def write_results(plan: Plan, folder: Path, rows: list[Row], cells: list[Cell], options: Options) -> Results:
     sets = update_sets(plan, folder, rows, anew=options.metrics_only)
     results = summarise(plan, rows, sets, update_distances(plan, folder, rows))
     write_table(results, folder / "table.csv")
@@ -182,16 +162,15 @@ def _own(rows: list[Row], plan: Plan) -> list[Row]:
     """The rows of the configuration's cells and images: a folder may hold more, from a larger limit or from methods
     that are not asked for now.
     """
-    wanted = {task: {plan.names[row] for row in built.rows} for task, built in plan.tasks.items()}
-    cells = set(plan.cells)
+    wanted = {cell: {plan.names[row] for row in plan.rows(*cell)} for cell in plan.cells}
     return [
         r
         for r in rows
-        if (r.task, r.method) in cells and r.image in wanted[r.task] and r.sample < plan.methods[r.method].num_samples
+        if r.image in wanted.get((r.task, r.method), ()) and r.sample < plan.methods[r.method].num_samples
     ]
 
 
-def _in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:
+def in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:
     """The plan's rows; rows.csv is put into the order of the configuration, so that it does not depend on processes and
     interruptions.
     """
@@ -211,41 +190,8 @@ def _say_what_is_missing(plan: Plan) -> None:
             say(f"{task.name}: {100 * mask.missing:.1f} % of the pixels are missing in the mask '{mask.path}'")
 
 
-def _same_fingerprints(plan: Plan, rows: list[Row], folder: Path) -> None:
-    """Refuse to continue cells that were begun with other settings, and say which."""
-    changed = {}
-    for row in rows:
-        expected = plan.fingerprints.get((row.task, row.method))
-        if expected is not None and row.fingerprint != expected:
-            changed.setdefault((row.task, row.method), (row.fingerprint, expected))
-    if not changed:
-        return
-    (task, method), (old, new) = next(iter(changed.items()))
-    before = _kept_config(folder)
-    ignored = ("limit", "batch_size", "metrics", "title", "skip_unsupported", "any_size", "features", "wandb")
-    reasons = [d for d in differences(before, plan.config.plain()) if not d.startswith(ignored)] if before else []
-    why = f" ({'; '.join(reasons[:4])})" if reasons else " (a checkpoint or --precision changed)"
-    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    raise UserError(
-        f"'{folder}' holds results of {task} x {method}{more} with other settings{why}, fingerprint {old}, now {new}: "
-        "give another --output, or remove the folder"
-    )
-
-
-def _keep_config(config: Config, folder: Path) -> None:
-    write_atomically(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True))
-
-
-def _kept_config(folder: Path) -> dict | None:
-    try:
-        kept = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        return None
-    return modernised(kept, warn=False) if isinstance(kept, dict) else None
-
-
 @contextlib.contextmanager
-def _plain_warnings() -> Iterator[None]:
+def plain_warnings() -> Iterator[None]:
     """Warnings as one line each, the same one once."""
     seen: set[str] = set()
 

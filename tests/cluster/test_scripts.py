@@ -57,6 +57,21 @@ def test_slurm_queues_again_on_75_alone(code, tmp_path):
     assert calls == ["train.py fit --config a b.yaml --run runs/x --trainer.num_nodes 2 --trainer.devices 3"] * 6
 
 
+@pytest.mark.parametrize("code", [0, 2, 75])
+def test_an_array_gives_each_job_its_share_whatever_it_counts_from(code, tmp_path):
+    slurm = tmp_path / "slurm"
+    python = fake_python(tmp_path, f'echo "$@" >> {tmp_path}/calls; exit {code}')
+    env = {**environment(), **install(slurm, job=77), "PYTHON": python, "SLURM_JOB_ID": "77"}
+    env |= {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}
+    env |= {"SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
+    env["PATH"] = f"{slurm}{os.pathsep}{env['PATH']}"
+    command = ["configs/cluster/evaluate_array.sh", "--config", "a b.yaml", "--output", "out"]
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert result.returncode == code, result.stderr
+    assert requeued(slurm) == (["requeue 77"] if code == 75 else [])
+    assert (tmp_path / "calls").read_text().splitlines() == ["evaluate.py --config a b.yaml --output out --shard 2/4"]
+
+
 def test_slurm_asks_for_the_signal_where_the_handlers_are():
     text = (ROOT / "configs" / "cluster" / "slurm.sh").read_text()
     asked = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]

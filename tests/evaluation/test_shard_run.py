@@ -1,0 +1,131 @@
+"""An evaluation in shards: the same rows, whatever their number, order and interruptions."""
+
+import csv
+import itertools
+import shutil
+from pathlib import Path
+
+import pytest
+
+from common.errors import UserError
+from evaluation.config import parse_config
+from evaluation.run import Options, evaluate
+from evaluation.shard import Shard, parse_shard, shard_folder, shard_of_launcher
+from evaluation.shard_run import evaluate_merged, evaluate_shard
+
+TOYS = "tests.evaluation.toys."
+
+
+def config(**changes):
+    raw = {
+        "data": "datamodules.digits.Digits",
+        "limit": 10,
+        "batch_size": 3,
+        "tasks": {
+            "box": {
+                "degradation": {"class_path": "degradations.random_mask.RandomMask", "init_args": {"removed": 0.4}},
+                "noise": {"sigma_255": 6},
+            },
+            "denoise": {"degradation": "degradations.identity.Identity", "noise": {"sigma": 0.1}, "limit": 5},
+        },
+        "methods": {
+            "back": {"class_path": TOYS + "Back"},
+            "dither": {"class_path": TOYS + "Dither", "num_samples": 3},
+        },
+    }
+    return parse_config(raw | changes, "test")
+
+
+def rows_of(folder: Path, name: str = "rows.csv") -> list[dict[str, str]]:
+    with open(folder / name, newline="") as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def table_of(folder: Path) -> list[dict[str, str]]:
+    return [row for row in rows_of(folder, "table.csv") if row["metric"] != "seconds"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    evaluate(config(), Options(output=folder))
+    return folder
+
+
+@pytest.mark.parametrize("order", [(0,), (1, 0), (2, 0, 1), (6, 5, 4, 3, 2, 1, 0)])
+def test_any_number_in_any_order_gives_the_same_rows_to_the_last_digit(order, whole, tmp_path):
+    """Whoever is last joins them, and nobody before."""
+    for number, rank in enumerate(order, 1):
+        results = evaluate_shard(config(), Options(output=tmp_path), Shard(rank, len(order)))
+        assert (results is not None) == (tmp_path / "table.csv").is_file()
+        assert number == len(order) or results is None or len(order) == 7  # of seven some have no batch
+    assert rows_of(tmp_path) == rows_of(whole)
+    assert table_of(tmp_path) == table_of(whole)
+    assert rows_of(tmp_path, "sets.csv") == rows_of(whole, "sets.csv")
+    for path in (whole / "restored").rglob("*.png"):
+        assert (tmp_path / path.relative_to(whole)).read_bytes() == path.read_bytes()
+
+
+def test_a_shard_goes_on_where_it_was_killed_and_merging_says_what_is_missing(whole, tmp_path):
+    options = Options(output=tmp_path)
+    evaluate_shard(config(), options, Shard(0, 2))
+    torn = shard_folder(tmp_path, Shard(0, 2)) / "rows.csv"
+    torn.write_text("\n".join(torn.read_text().splitlines()[:5])[:-7])  # a kill in the middle of a row
+    with pytest.raises(UserError, match=r"--merge: \d+ samples are missing, first box x back of image"):
+        evaluate_merged(config(), options)
+    assert not (tmp_path / "table.csv").exists()
+    evaluate_shard(config(), options, Shard(1, 2))
+    assert evaluate_shard(config(), options, Shard(0, 2)) is not None
+    assert rows_of(tmp_path) == rows_of(whole)
+
+
+def test_more_images_and_another_number_of_shards_restore_nothing_twice(whole, tmp_path):
+    options = Options(output=tmp_path)
+    for rank in range(2):
+        evaluate_shard(config(limit=6), options, Shard(rank, 2))
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "shards").rglob("*.png")}
+    for rank in range(3):
+        evaluate_shard(config(), options, Shard(rank, 3))
+    assert rows_of(tmp_path) == rows_of(whole)
+    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
+
+
+def test_folders_of_other_places_are_joined(whole, tmp_path):
+    parts = []
+    for rank in range(2):
+        folder = tmp_path / f"machine_{rank}"
+        evaluate_shard(config(), Options(output=folder), Shard(rank, 2))
+        parts.append(shard_folder(folder, Shard(rank, 2)))
+    joined = Options(output=tmp_path / "joined")
+    evaluate_merged(config(), joined, parts)
+    assert rows_of(joined.output) == rows_of(whole)
+    evaluate_merged(config(), joined, parts)  # again: nothing changes
+    assert rows_of(joined.output) == rows_of(whole)
+
+
+def test_folders_that_do_not_fit_are_refused(tmp_path):
+    options = Options(output=tmp_path / "a")
+    evaluate_shard(config(), options, Shard(0, 2))
+    other = Options(output=tmp_path / "b")
+    evaluate_shard(config(seed=1), other, Shard(1, 2))
+    parts = [shard_folder(options.output, Shard(0, 2)), shard_folder(other.output, Shard(1, 2))]
+    with pytest.raises(UserError, match=r"holds results of .* with other settings \(seed: 1 -> 0\)"):
+        evaluate_merged(config(), Options(output=tmp_path / "c"), parts)
+    with pytest.raises(UserError, match="there are no shards in"):
+        evaluate_merged(config(), Options(output=tmp_path / "d"))
+    shutil.rmtree(parts[0] / "restored")
+    with pytest.raises(UserError, match=r"--merge: the restored image '.*' is missing"):
+        evaluate_merged(config(), Options(output=tmp_path / "e"), parts[:1])
+
+
+def test_what_a_shard_is():
+    assert [parse_shard("0/1"), parse_shard("3/4")] == [Shard(0, 1), Shard(3, 4)]
+    for text in ("4/4", "1", "a/b", "-1/4", "0/0"):
+        with pytest.raises(ValueError, match="must be I/N"):
+            parse_shard(text)
+    assert shard_of_launcher({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}) == Shard(1, 2)
+    assert shard_of_launcher({"RANK": "2", "WORLD_SIZE": "3"}) == Shard(2, 3)
+    # in a batch script that asked for two tasks, outside of srun
+    assert shard_of_launcher({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}) is None
+    for pair in itertools.pairwise([{}, {"RANK": "0", "WORLD_SIZE": "1"}]):
+        assert [shard_of_launcher(environment) for environment in pair] == [None, None]
