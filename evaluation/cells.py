@@ -42,9 +42,9 @@ def make_cells(plan: Plan, done: Collection[tuple[str, str, str, int]] = ()) -> 
     refusals = _refusals(plan)
     cells = []
     for task, name in plan.cells:
-        entry, rows = plan.methods[name], plan.tasks[task].rows
+        entry, rows = plan.methods[name], plan.rows(task, name)
         left = sum(any((task, name, plan.names[row], k) not in done for k in range(entry.num_samples)) for row in rows)
-        cost = entry.method.calls()
+        cost = entry.on(task).calls()
         cells.append(
             Cell(task, name, len(rows), left, entry.num_samples, cost.nfe, cost.backwards, refusals.get((task, name)))
         )
@@ -66,7 +66,7 @@ def _refusals(plan: Plan) -> dict[Key, str]:
                 continue
             for name in methods:
                 try:
-                    plan.methods[name].method.check(operator, task.noise)
+                    plan.methods[name].on(task.name).check(operator, task.noise)
                 except UserError as error:
                     found.setdefault((task.name, name), str(error))
     return found

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ class Task:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """How they are restored: {class_path, init_args}, the name of the prior, samples per image, and the tasks (None:
-    all).
+    """How they are restored: {class_path, init_args}, the name of the prior, samples per image, the tasks (None: all),
+    only the first `limit` images of each, and per_task, options that replace those of init_args in one task.
     """
 
     class_path: str
@@ -51,6 +51,12 @@ class MethodEntry:
     prior: str = "default"
     num_samples: int = 1
     tasks: tuple[str, ...] | None = None
+    limit: int | None = None
+    per_task: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def options(self, task: str) -> dict[str, Any]:
+        """The constructor arguments in a task."""
+        return {**self.init_args, **self.per_task.get(task, {})}
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,9 @@ class Config:
         plain = dataclasses.asdict(self)
         for entry in plain["methods"].values():
             entry["tasks"] = list(entry["tasks"]) if entry["tasks"] is not None else None
+            for key in ("limit", "per_task"):  # files of before they existed have no such key
+                if not entry[key]:
+                    del entry[key]
         plain["priors"] = plain_priors(self.priors)
         return plain
 
@@ -119,13 +128,8 @@ def parse_config(raw: dict[str, Any], where: str) -> Config:
     defaults = DEFAULT_METRICS | (FEATURE_METRICS if raw.get("features") is not None else {})
     raw["metrics"] = merge(defaults, a_mapping(raw.get("metrics") or {}, f"{where}, metrics"))
     metrics = {n: spec_of(v, f"{where}, metrics.{n}") for n, v in named_entries(raw, "metrics", where)}
-    for name, method in methods.items():
-        for task in method.tasks or ():
-            if task not in tasks:
-                raise UserError(
-                    f"{where}, methods.{name}.tasks: there is no task '{task}'{nearest(task, tasks)}; there are"
-                    f" {', '.join(tasks)}"
-                )
+    removed = set(raw["tasks"]) - set(tasks)
+    methods = {n: _on_tasks(method, tasks, removed, f"{where}, methods.{n}") for n, method in methods.items()}
     split = raw.get("split", "test")
     if split not in ("test", "validation", "train"):
         raise UserError(f"{where}: split must be test, validation or train, got '{split}'")
@@ -190,6 +194,20 @@ def _task(value: Any, where: str) -> Task:
     )
 
 
+def _on_tasks(method: MethodEntry, tasks: Collection[str], removed: Collection[str], where: str) -> MethodEntry:
+    """The entry without what it says of tasks that were removed; UserError for tasks that never were."""
+    for key, named in (("tasks", method.tasks or ()), ("per_task", method.per_task)):
+        for task in named:
+            if task not in tasks and task not in removed:
+                raise UserError(
+                    f"{where}.{key}: there is no task '{task}'{nearest(task, tasks)}; there are {', '.join(tasks)}"
+                )
+    kept = None if method.tasks is None else tuple(t for t in method.tasks if t in tasks)
+    return dataclasses.replace(
+        method, tasks=kept, per_task={t: options for t, options in method.per_task.items() if t in tasks}
+    )
+
+
 def _method(value: Any, where: str) -> MethodEntry:
     value = known_keys({"class_path": value} if isinstance(value, str) else a_mapping(value, where), MethodEntry, where)
     spec = spec_of({k: v for k, v in value.items() if k in ("class_path", "init_args")}, where)
@@ -199,9 +217,16 @@ def _method(value: Any, where: str) -> MethodEntry:
     prior = value.get("prior", "default")
     if not isinstance(prior, str):
         raise UserError(f"{where}.prior must be the name of an entry of priors, got {prior!r}")
+    per_task = a_mapping(value.get("per_task") or {}, f"{where}.per_task")
     return MethodEntry(
         **spec,
         prior=prior,
         num_samples=whole_number(value.get("num_samples", 1), 1, f"{where}.num_samples"),
         tasks=tuple(tasks) if tasks is not None else None,
+        limit=optional_number(value.get("limit"), f"{where}.limit"),
+        per_task={
+            task: a_mapping(options, f"{where}.per_task.{task}")
+            for task, options in per_task.items()
+            if options is not None
+        },
     )

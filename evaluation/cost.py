@@ -39,7 +39,7 @@ def estimate(plan: Plan, cells: Sequence[Cell], *, budget: float = BUDGET) -> li
 
 
 def _seconds(plan: Plan, cell: Cell, budget: float) -> float:
-    groups = plan.shapes(plan.tasks[cell.task].rows)
+    groups = plan.shapes(plan.rows(cell.task, cell.method))
     shape, rows = max(groups.items(), key=lambda item: len(item[1]))
     batch = rows[: min(images_per_batch(plan, cell.num_samples), cell.images)]
     pixels = sum(len(rows) * _pixels(shape) for shape, rows in groups.items())
@@ -55,7 +55,7 @@ def _time(plan: Plan, cell: Cell, rows: list[int], budget: float) -> float:
     """Seconds of a whole restoration of these images: what came before the second report of the method, and the pace of
     the rest.
     """
-    method = plan.methods[cell.method].method
+    method = plan.methods[cell.method].on(cell.task)
     _, measurement = measured(plan, cell.task, rows)
     given = measurement if method.uses_truth else measurement.without_truth()
     reports: list[tuple[float, float]] = []  # (share that is done, seconds)

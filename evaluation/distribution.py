@@ -41,7 +41,7 @@ Lines = dict[tuple[str, ...], dict[str, str]]
 
 def few_images(plan: Plan) -> list[str]:
     """A sentence for every number of images that is small for a feature network; none where no sets are compared."""
-    counts = sorted({len(task.rows) for task in plan.tasks.values()})
+    counts = sorted({len(plan.rows(*cell)) for cell in plan.cells})
     networks = [network for network, _ in plan.metrics.by_network()]
     return list(dict.fromkeys(text for net in networks for n in counts if (text := too_few(n, net.dimension))))
 

@@ -48,6 +48,7 @@ def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, 
     method uses none.
     """
     asked, cell = config.methods[method], config.tasks[task]
+    options = asked.options(task)
     data = {
         k: v
         for k, v in config.data["init_args"].items()
@@ -60,11 +61,11 @@ def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, 
         "split": config.split,
         "degradation": cell.degradation,
         "noise": cell.noise,
-        "method": {"class_path": asked.class_path, "init_args": asked.init_args, "num_samples": asked.num_samples},
+        "method": {"class_path": asked.class_path, "init_args": options, "num_samples": asked.num_samples},
         "prior": prior,
         "precision": precision,
     }
-    named = [_digest(p, p.stat().st_mtime_ns) for p in _files([cell.degradation, cell.noise, asked.init_args])]
+    named = [_digest(p, p.stat().st_mtime_ns) for p in _files([cell.degradation, cell.noise, options])]
     # a mask, or a prior inside a term of a deep image prior; where there are none the fingerprint is what it was before
     # they were in it
     if named:

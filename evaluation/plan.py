@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -19,7 +19,7 @@ from degradations.noise import Noise
 from diffusion.denoiser import Denoiser
 from diffusion.grey_through_colour import GreyThroughColour
 from evaluation.built_metrics import BuiltMetrics, build_metrics
-from evaluation.config import Config
+from evaluation.config import Config, MethodEntry
 from evaluation.fingerprint import cell_fingerprint
 from restoration.base import Method
 
@@ -38,11 +38,18 @@ class BuiltTask:
 
 @dataclass(frozen=True)
 class BuiltMethod:
-    """A method by name; num_samples is 1 for a deterministic one, whatever was asked for."""
+    """A method by name; num_samples is 1 for a deterministic one, whatever was asked for. by_task: the same with the
+    options of its own that a task has.
+    """
 
     name: str
     method: Method
     num_samples: int
+    by_task: dict[str, Method] = field(default_factory=dict)
+
+    def on(self, task: str) -> Method:
+        """The method with the options for a task."""
+        return self.by_task.get(task, self.method)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,10 @@ class Plan:
     fingerprints: dict[Key, str]
     random: RandomStreams
     device: torch.device
+
+    def rows(self, task: str, method: str) -> range:
+        """The rows of the image set that a cell is about."""
+        return self.tasks[task].rows[: self.config.methods[method].limit]
 
     def shapes(self, rows: Sequence[int]) -> dict[Shape, list[int]]:
         """The rows by image shape."""
@@ -155,9 +166,25 @@ def _methods(config: Config, precision: str, device: torch.device) -> tuple[dict
                 }
                 loaded[key] = prior_for(found, prior.path, **options, where=where)
             injected["prior"], fingerprints[name] = loaded[key].model, loaded[key].fingerprint
-        method = build({"class_path": entry.class_path, "init_args": entry.init_args}, Method, where=where, **injected)
-        methods[name] = BuiltMethod(name, method, 1 if method.deterministic else entry.num_samples)
+        methods[name] = _built(name, entry, injected)
     return methods, fingerprints
+
+
+def _built(name: str, entry: MethodEntry, injected: dict[str, Any]) -> BuiltMethod:
+    """A method with its options, and once more for each task that has others."""
+
+    def one(options: dict[str, Any], where: str) -> Method:
+        return build({"class_path": entry.class_path, "init_args": options}, Method, where=where, **injected)
+
+    method = one(entry.init_args, f"methods.{name}")
+    by_task = {task: one(entry.options(task), f"methods.{name}.per_task.{task}") for task in entry.per_task}
+    for task, other in by_task.items():
+        if other.deterministic != method.deterministic:
+            raise UserError(
+                f"methods.{name}.per_task.{task} makes the method {'' if other.deterministic else 'not '}deterministic,"
+                " and so its number of samples another one: give it a name of its own in methods"
+            )
+    return BuiltMethod(name, method, 1 if method.deterministic else entry.num_samples, by_task)
 
 
 def _grey_through_colour(methods: dict[str, BuiltMethod], config: Config) -> dict[str, BuiltMethod]:
@@ -168,8 +195,7 @@ def _grey_through_colour(methods: dict[str, BuiltMethod], config: Config) -> dic
         prior = built.method.prior
         if isinstance(prior, Denoiser) and prior.any_size and prior.data_shape[0] == 3 and not prior.takes_image:
             grey = shown.setdefault(id(prior), GreyThroughColour(prior))
-            spec = {"class_path": config.methods[name].class_path, "init_args": config.methods[name].init_args}
-            found[name] = replace(built, method=build(spec, Method, where=f"methods.{name}", prior=grey))
+            found[name] = _built(name, config.methods[name], {"prior": grey})
     return found
 
 

@@ -115,7 +115,7 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         nfe={k: sum(v) / len(v) for k, v in nfe.items()},
         sigma=sigma,
         oracles=frozenset(name for name, m in plan.methods.items() if m.method.uses_truth),
-        missing=(*built.missing.values(), *_without_interval(built.sets, table)),
+        missing=(*built.missing.values(), *_without_interval(built.sets, table), *_fewer_images(plan)),
         of_sets=tuple(c.label for c in columns if c.name in built.sets),
         intervals=in_words(v.n for row in table.values() for name, v in row.items() if v.n and name not in built.sets),
         intervals_of_sets=intervals_of({name: m for name, m in built.sets.items() if has_interval(table, name)}),
@@ -161,6 +161,16 @@ def _without_interval(
         counts = {row[name].n for row in table.values() if name in row and not math.isnan(row[name].mean)}
         found += [reason for n in sorted(counts) if (reason := metric.without_interval(n))]
     return found
+
+
+def _fewer_images(plan: Plan) -> list[str]:
+    """A sentence for each number of images that some methods have in place of their task's."""
+    found: dict[int, list[str]] = {}
+    for task, method in plan.cells:
+        rows = plan.rows(task, method)
+        if len(rows) < len(plan.tasks[task].rows) and method not in found.setdefault(len(rows), []):
+            found[len(rows)].append(method)
+    return [f"over the first {n} images alone: {', '.join(methods)}" for n, methods in sorted(found.items())]
 
 
 def write_table(results: Results, path: Path) -> None:

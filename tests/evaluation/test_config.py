@@ -11,7 +11,7 @@ from checkpoints.cold_restorer import describe_cold_restorer
 from checkpoints.files import write_safetensors
 from checkpoints.lora.files import AdapterEntry
 from checkpoints.prior import describe_prior
-from common.build import build
+from common.build import build, find_class, named_parameters
 from common.errors import UserError
 from common.yaml_files import read_yaml
 from degradations.severity.base import SeverityFamily
@@ -26,6 +26,7 @@ from evaluation.run import Options, evaluate
 from networks.denoisers.dncnn import DnCNN
 from networks.denoisers.ffdnet import FFDNet
 from networks.unet import UNet
+from restoration.base import Method
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -150,6 +151,9 @@ def test_mistakes_are_one_sentence(base, change, message):
         ("metods.back", "x", r"no option --metods.back \(did you mean 'methods'\?\)"),
         ("methods.back.scale", "1", r"unknown key 'scale'"),
         ("seed.a", "1", r"goes into 'seed', which is 3"),
+        ("methods.back.per_task", "{bix: {}}", r"per_task: there is no task 'bix' \(did you mean 'box'\?\)"),
+        ("methods.back.per_task", "{box: 3}", r"methods.back.per_task.box must be a mapping, got 3"),
+        ("methods.back.limit", "0", r"methods.back.limit must be a whole number of at least 1"),
         ("methods.back.tasks", "[bix]", r"there is no task 'bix' \(did you mean 'box'\?\)"),
         ("tasks.box", "null", r"every entry of 'tasks' was removed"),
         ("methods.back.num_samples", "0", r"methods.back.num_samples must be a whole number of at least 1"),
@@ -207,6 +211,42 @@ def test_the_cold_comparisons_run(path, tmp_path, monkeypatch):
     )
     assert set(names) <= {c.name for c in results.columns}
     assert all(math.isfinite(v[name].mean) for v in results.table.values() for name in names)
+
+
+#: So that a chain is short, for whichever of these options a method has.
+SHORT = {
+    "steps": 2,
+    "repeats": 1,
+    "flow_steps": 1,
+    "jump_length": 1,
+    "jump_repeats": 2,
+    "draws": 1,
+    "iterations": 2,
+    "images": 2,
+}
+
+
+@pytest.mark.parametrize("name", ["inverse_problems_mnist", "poster_comparison_mnist"])
+def test_the_comparisons_of_posterior_methods_run(name, tmp_path):
+    """Every method and task, with two images and short chains: a method of four samples has what needs several."""
+    config = stand_in(read_config([ROOT / "configs" / "evaluate" / f"{name}.yaml"]), tmp_path)
+    methods = {}
+    for method, entry in config.methods.items():
+        taken = named_parameters(find_class(entry.class_path, Method, where=method))
+        short = {option: value for option, value in SHORT.items() if option in taken}
+        start = {"start": 1.0} if "start" in taken else {}
+        limit = 1 if entry.limit else None
+        methods[method] = dataclasses.replace(entry, init_args=entry.init_args | short | start, limit=limit)
+    config = dataclasses.replace(config, methods=methods, limit=2)
+    results = evaluate(config, Options(output=tmp_path / "out", accelerator="cpu"))
+    assert len(results.table) == sum(len(m.tasks or config.tasks) for m in config.methods.values())
+    assert all(math.isfinite(v["psnr"].mean) for v in results.table.values())
+    if name == "inverse_problems_mnist":
+        assert {m for (_, m), v in results.table.items() if "crps" in v} == {
+            n for n, m in config.methods.items() if m.num_samples > 1
+        }
+        assert results.table["box", "ddnm"]["psnr"].n == 2 and results.table["box", "daps"]["psnr"].n == 1
+        assert any(text.startswith("over the first 1 images alone: score_ald, repaint") for text in results.missing)
 
 
 def upright_and_lying(folder):
@@ -279,6 +319,7 @@ def stand_in(config, folder):
         "MNIST": (1, 28, 28),
         "FashionMNIST": (1, 28, 28),
         "CIFAR10": (3, 32, 32),
+        "CelebA": (3, 64, 64),
         "NaturalImages": (
             1 if config.data["init_args"].get("mode") == "grey" else 3,
             *(2 * (config.data["init_args"].get("size", 64),)),
@@ -307,12 +348,16 @@ def stand_in(config, folder):
             description = describe_prior(denoiser, data="test")
         write_safetensors(folder / f"{name}.safetensors", network, description)
         priors[name] = Prior(str(folder / f"{name}.safetensors"))
-    toys = {"MNIST": "Grey28", "FashionMNIST": "Grey28", "CIFAR10": "Colour32"}
+    toys = {"MNIST": "Grey28", "FashionMNIST": "Grey28", "CIFAR10": "Colour32", "CelebA": "Colour64"}
     given = {"class_path": f"tests.evaluation.toys.{toys[data]}", "init_args": {}} if data in toys else config.data
     if data == "ImageFolder":
         upright_and_lying(folder / "pictures")
         given = {**config.data, "init_args": {**config.data["init_args"], "folder": str(folder / "pictures")}}
-    return dataclasses.replace(config, data=given, priors=priors)
+    methods = {  # a mean of training images is one of those random images
+        n: dataclasses.replace(m, init_args=m.init_args | {"data": given}) if "data" in m.init_args else m
+        for n, m in config.methods.items()
+    }
+    return dataclasses.replace(config, data=given, priors=priors, methods=methods)
 
 
 def test_where_a_table_is_logged():

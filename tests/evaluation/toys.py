@@ -123,6 +123,14 @@ class Colour32(Colours):
         return (3, 32, 32)
 
 
+class Colour64(Colours):
+    """Four random colour images of 64x64 pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (3, 64, 64)
+
+
 class Grey28(Colours):
     """Four random grey images of 28x28 pixels."""
 
