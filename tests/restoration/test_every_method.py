@@ -56,6 +56,7 @@ MORE: dict[str, dict[str, Any]] = {
     "cold-direct": {"algorithm": "direct"},
     "diversity": {"inner": {"class_path": "restoration.ddrm.DDRM", "init_args": {"steps": 4}}},
     "diversity-dps": {"inner": {"class_path": "restoration.dps.DPS", "init_args": {"steps": 4}}, "strength": 1.0},
+    "representatives": {"inner": {"class_path": "restoration.ddrm.DDRM", "init_args": {"steps": 4}}, "draws": 3},
     "daps-langevin": {"inner": "langevin", "langevin_steps": 5},
     "warm_start-projection": {"first": PseudoInverse(), "start_255": 60, "consistency": "projection"},
     "warm_start-gradient": {"first": PseudoInverse(), "start_255": 60, "consistency": "gradient"},
