@@ -1,4 +1,6 @@
-"""images/<task>.png: for each task a sheet that a person sees at once: truth, measurement, every method."""
+"""images/<task>.png: for each task a sheet that a person sees at once: truth, measurement, every method; and
+images/<task>_samples_<image>.png: the samples of one image, of the first few, where a method has several.
+"""
 
 import io
 import math
@@ -19,6 +21,8 @@ TILE = 96  # least side of a shown image in pixels: 8x8 digits are enlarged twel
 LARGEST = 256  # larger images are shown reduced
 GAP = 10
 ROWS = 8
+SETS = 4  # images of a task whose samples are shown
+MOST = 8  # samples of each method
 MAX_BYTES = 300_000
 _MISSING = (92, 124, 168)  # pixels that were not measured: a blue, which no grey image has
 _PAPER, _INK = (250, 250, 248), (30, 30, 30)
@@ -42,7 +46,53 @@ def write_sheets(plan: Plan, folder: Path, rows: list[Row], *, shown: dict[str, 
             continue
         paths[task] = folder / "images" / f"{task}.png"
         write_atomically(paths[task], _fitting(plan, folder, task, methods, usable, shown))
+        sets = {m: min(plan.methods[m].num_samples, MOST) for m in methods}
+        if max(sets.values()) > 1:
+            paths |= _set_sheets(plan, folder, task, sets, usable[:SETS], rows, shown)
     return paths
+
+
+def _set_sheets(
+    plan: Plan, folder: Path, task: str, sets: dict[str, int], images: list[int], rows: list[Row], shown: dict[str, str]
+) -> dict[str, Path]:
+    """A sheet of the samples of each of these images whose samples are all there; sets: samples by method."""
+    done = {row.key for row in rows if row.task == task}
+    paths = {}
+    for row in images:
+        name = plan.names[row]
+        if any((task, m, name, k) not in done for m, n in sets.items() for k in range(n)):
+            continue
+        path = folder / "images" / f"{task}_samples_{name}.png"
+        write_atomically(path, _bounded(_set_sheet(plan, folder, task, sets, row, shown)))
+        paths[f"{task}, samples of {name}"] = path
+    return paths
+
+
+def _set_sheet(
+    plan: Plan, folder: Path, task: str, sets: dict[str, int], row: int, shown: dict[str, str]
+) -> Image.Image:
+    """Columns are methods and rows their samples; the first column has truth and measurement."""
+    given, size = _given(plan, task, row)
+    blank = Image.new("RGB", size, _PAPER)
+    height = max(2, *sets.values())
+    columns = [given]
+    for method, count in sets.items():
+        files = [restored_path(folder, task, method, plan.names[row], k) for k in range(count)]
+        columns.append([_tile(read_png(file), size) for file in files])
+    columns = [column + [blank] * (height - len(column)) for column in columns]
+    grid = [list(tiles) for tiles in zip(*columns, strict=True)]
+    return compose(grid, ["truth, measurement", *(shown[m] for m in sets)])
+
+
+def _given(plan: Plan, task: str, row: int) -> tuple[list[Image.Image], tuple[int, int]]:
+    """Truth and measurement of an image as pictures, and their size."""
+    truth, measurement = measured(plan, task, [row])
+    mask = measurement.operator.mask
+    height, width = truth.shape[2:]
+    scale = min(max(1, math.ceil(TILE / max(height, width))), LARGEST / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    missing = None if mask is None else mask[0, 0]
+    return [_tile(truth[0], size), _tile(_visible(measurement.y[0]), size, missing)], size
 
 
 def _fitting(plan: Plan, folder: Path, task: str, methods: list[str], rows: list[int], shown: dict[str, str]) -> bytes:
@@ -52,7 +102,7 @@ def _fitting(plan: Plan, folder: Path, task: str, methods: list[str], rows: list
         if len(content) <= MAX_BYTES:
             return content
         if len(rows) == 1:
-            return _encode(_sheet(plan, folder, task, methods, rows, shown).quantize(128))
+            return _bounded(_sheet(plan, folder, task, methods, rows, shown))
         rows = rows[: max(1, int(len(rows) * 0.9 * MAX_BYTES / len(content)))]
 
 
@@ -61,12 +111,7 @@ def _sheet(
 ) -> Image.Image:
     grid = []
     for row in rows:
-        truth, measurement = measured(plan, task, [row])
-        mask = measurement.operator.mask
-        height, width = truth.shape[2:]
-        scale = min(max(1, math.ceil(TILE / max(height, width))), LARGEST / max(height, width))
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        tiles = [_tile(truth[0], size), _tile(_visible(measurement.y[0]), size, None if mask is None else mask[0, 0])]
+        tiles, size = _given(plan, task, row)
         tiles += [_tile(read_png(restored_path(folder, task, m, plan.names[row], 0)), size) for m in methods]
         grid.append(tiles)
     labels = ["truth", "measurement", *(shown[m] for m in methods)]
@@ -120,6 +165,12 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     while text and font.getlength(text + "...") > width:
         text = text[:-1]
     return text + "..."
+
+
+def _bounded(sheet: Image.Image) -> bytes:
+    """The bytes of a sheet; in 128 colours where they would be more than the limit."""
+    content = _encode(sheet)
+    return content if len(content) <= MAX_BYTES else _encode(sheet.quantize(128))
 
 
 def _encode(sheet: Image.Image) -> bytes:

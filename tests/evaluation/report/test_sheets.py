@@ -38,3 +38,19 @@ def test_measurements_of_another_size(tmp_path, colour):
         sheet = Image.open(io.BytesIO(content))
         assert sheet.width >= 3 * 96 and sheet.height >= 3 * 72
     assert make_plan(parse_config(raw, "test")).images.shape(0)[0] == (3 if colour else 1)
+
+
+def test_the_samples_of_an_image_have_a_sheet(tmp_path):
+    """A column for each method, a row for each sample; none where every method has one sample."""
+    task = {"degradation": {"class_path": "degradations.box_mask.BoxMask", "init_args": {"size": 4}}}
+    draws = {"class_path": TOYS + "Dither", "num_samples": 3}
+    raw = {"data": "datamodules.digits.Digits", "limit": 2, "tasks": {"box": task}, "methods": {"dither": draws}}
+    evaluate(parse_config(raw, "test"), Options(output=tmp_path / "many"))
+    sheets = sorted((tmp_path / "many" / "images").glob("box_samples_*.png"))
+    assert len(sheets) == 2
+    sheet = Image.open(sheets[0])
+    assert sheet.height >= 3 * 96 and sheet.width >= 2 * 96
+    assert "samples of" in (tmp_path / "many" / "report.html").read_text(encoding="utf-8")
+    raw["methods"]["dither"]["num_samples"] = 1
+    evaluate(parse_config(raw, "test"), Options(output=tmp_path / "one"))
+    assert len(list((tmp_path / "one" / "images").iterdir())) == 1
