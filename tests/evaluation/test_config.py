@@ -229,7 +229,9 @@ SHORT = {
 @pytest.mark.parametrize("name", ["inverse_problems_mnist", "poster_comparison_mnist"])
 def test_the_comparisons_of_posterior_methods_run(name, tmp_path):
     """Every method and task, with two images and short chains: a method of four samples has what needs several."""
-    config = stand_in(read_config([ROOT / "configs" / "evaluate" / f"{name}.yaml"]), tmp_path)
+    left_out = [(f"tasks.{t}", "null") for t in ("random", "random_noisy", "box_noisy", "super_resolution_noisy")]
+    changes = left_out if name == "inverse_problems_mnist" else []
+    config = stand_in(read_config([ROOT / "configs" / "evaluate" / f"{name}.yaml"], changes), tmp_path)
     methods = {}
     for method, entry in config.methods.items():
         taken = named_parameters(find_class(entry.class_path, Method, where=method))
