@@ -12,7 +12,8 @@ RESTORATION_KEYS = {
     "data": "the data set, {class_path, init_args}: a class of datamodules/",
     "split": "which of its images: train, validation or test (default)",
     "tasks": "by name: degradation, {class_path, init_args}, and noise, with one of sigma, sigma_255, sigma_unit",
-    "methods": "by name: class_path and init_args of a class of restoration/, prior, num_samples, tasks",
+    "methods": "by name: class_path and init_args of a class of restoration/, prior, num_samples, tasks, limit,"
+    " per_task",
     "priors": "by name: path, weights (ema, raw), adapters, preset; methods use the one called default",
     "metrics": "by name: class_path of a class of metrics/; null removes one",
     "features": "the network of the metrics that compare sets; with it come FID and KID",

@@ -115,6 +115,14 @@ class Colours(ImageDataModule):
         return everything(MemoryStore(torch.randint(0, 256, (4, *self.shape), dtype=torch.uint8, generator=generator)))
 
 
+class Colour8(Colours):
+    """Four random colour images of 8x8 pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (3, 8, 8)
+
+
 class Colour32(Colours):
     """Four random colour images of 32x32 pixels."""
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from metrics.calibration import Calibration
+from metrics.crps import CRPS
 from metrics.pairwise_rmse import PairwiseRMSE
 from metrics.psnr_mean import PSNRMean
 
-ALL = [PSNRMean(), PairwiseRMSE(), Calibration()]
+ALL = [PSNRMean(), PairwiseRMSE(), Calibration(), CRPS()]
 
 
 def test_two_samples_by_hand():
@@ -37,6 +38,29 @@ def test_exact_posterior_samples_are_calibrated():
     one = 10 * torch.log10(4 / single.square()).item()
     gained = PSNRMean()(samples, truth, None).item() - one
     assert gained == pytest.approx(10 * torch.tensor(2 * N / (N + 1)).log10().item(), abs=0.05)
+
+
+def test_crps_is_the_integral_of_its_definition_and_fair():
+    """Of N samples of N(0, s) and a truth t: int (F - 1[t <= z])^2 dz in the mean, whatever N; of equal samples it is
+    their MAE. The pairs are those of the definition, one by one.
+    """
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randint(0, 256, (3, 5, 2, 4, 4), generator=generator, dtype=torch.uint8)
+    truth = torch.randint(0, 256, (3, 2, 4, 4), generator=generator, dtype=torch.uint8)
+    x, reference = samples.double() / 127.5, truth.double() / 127.5
+    pairs = (x[:, :, None] - x[:, None]).abs().sum((1, 2)) / (2 * 5 * 4)
+    expected = ((x - reference[:, None]).abs().mean(1) - pairs).flatten(1).mean(1)
+    torch.testing.assert_close(CRPS()(samples, truth, None), expected)
+    same = samples[:, :1].expand(-1, 4, -1, -1, -1)
+    torch.testing.assert_close(CRPS()(same, truth, None), (x[:, 0] - reference).abs().flatten(1).mean(1))
+    s, values = 25, 400_000
+    z = torch.linspace(-300, 300, 60_001, dtype=torch.float64)
+    cdf = torch.special.ndtr(z / s)
+    exact = torch.trapezoid((cdf - (z >= 30).double()).square(), z).item() / 127.5
+    for N in (2, 6):  # a divisor of N^2 would give more for 2 than for 6
+        draws = (128 + s * torch.randn(1, N, 1, 1, values, generator=generator)).round().clamp(0, 255).to(torch.uint8)
+        target = torch.full((1, 1, 1, values), 158, dtype=torch.uint8)
+        assert CRPS()(draws, target, None).item() == pytest.approx(exact, rel=0.01)
 
 
 @pytest.mark.parametrize("metric", ALL, ids=lambda m: type(m).__name__)

@@ -36,6 +36,7 @@ from restoration.base import Bias, Method, Unsupported
 from restoration.posterior import PosteriorSampler
 from restoration.pseudo_inverse import PseudoInverse
 from restoration.stopping.fixed import FixedIterations
+from restoration.training_mean import TrainingMean
 
 SHAPE = (3, 8, 8)
 METHODS: dict[str, type[Method]] = catalogue("restoration", Method) | {"example": MaskDDNM}
@@ -63,7 +64,9 @@ MORE: dict[str, dict[str, Any]] = {
 }
 #: How a method is made that needs more than a prior and options (a file, a network of its own), by its name: a function
 #: of the prior, which is None for a method that takes none.
-MADE: dict[str, Callable[[Any], Method]] = {}
+MADE: dict[str, Callable[[Any], Method]] = {
+    "training_mean": lambda prior: TrainingMean(data="tests.evaluation.toys.Colour8"),
+}
 CASES = (*METHODS, *(n for n in MORE if n not in METHODS))
 
 #: The family that the cold restorer of these tests undoes.
