@@ -57,6 +57,9 @@ class Operator(ABC):
     input_shape: Shape
     output_shape: Shape
     linear: bool = True
+    #: Whether y is a picture of x, of its own size and colours, which can be shown, filled and enlarged; coefficients
+    #: (Walsh-Hadamard, Fourier) are none.
+    shows_image: bool = True
     #: A constructive remark for a person, used in refusals: "Gaussian blur (reflecting), std 1.0".
     description: str = ""
     #: pseudo_inverse takes singular values up to here for zero; the `svd` keeps them, so that A = U S V^T is exact.
@@ -66,6 +69,12 @@ class Operator(ABC):
     @abstractmethod
     def __call__(self, x: Images) -> Measurements:
         """A x: [B, *input_shape] to [B, *output_shape]."""
+
+    def smooth(self, x: Images) -> Measurements:
+        """What the gradient of A is the derivative of: A itself, unless A is made of steps (rounding), whose own
+        derivative is 0; then A without them: see degradations/steps.py.
+        """
+        return self(x)
 
     def adjoint(self, y: Measurements) -> Images:
         """A^T y with <A x, y> = <x, A^T y>: [B, *output_shape] to [B, *input_shape]; TypeError where A is not
@@ -85,7 +94,8 @@ class Operator(ABC):
     @property
     def mask(self) -> Tensor | None:
         """For measurements that have holes: 1 where a value of y is measured, 0 where it is missing, [B or 1, 1, h, w];
-        None for all others. Of a mask (see `keeps_pixels`), and of a composition that ends with one.
+        None for all others. Of a mask (see `keeps_pixels`), of coefficients that were not all measured, and of a
+        composition that ends with one of these.
         """
         return None
 
@@ -100,7 +110,9 @@ class Operator(ABC):
         return (-1.0, 1.0)
 
     def norm(self) -> float:
-        """An upper bound of the spectral norm ||A||, which step sizes are made of; 1 unless a leaf says otherwise."""
+        """An upper bound of the spectral norm ||A||, of the derivative where A is not linear, which step sizes are made
+        of; 1 unless a leaf says otherwise.
+        """
         return 1.0
 
     def repeat(self, num_samples: int) -> "Operator":

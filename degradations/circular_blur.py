@@ -74,12 +74,16 @@ class CircularBlur(Operator):
         def vt(x: Tensor) -> Tensor:
             return _hartley(x).flatten(1)
 
+        def ut(y: Tensor) -> Tensor:
+            # exactly 0 where the singular value is, which the filter alone leaves to rounding
+            return vt(self._filter(phase.conj(), y)) * (values > 0).to(y.device)
+
         return SVD(
             singular_values=values[0] if len(values) == 1 else values,
             v=v,
             vt=vt,
             u=lambda c: self._filter(phase, v(c)),
-            ut=lambda y: vt(self._filter(phase.conj(), y)),
+            ut=ut,
         )
 
     @property

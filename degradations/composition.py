@@ -42,12 +42,18 @@ class ComposedOperator(Operator):
         self.operators: tuple[Operator, ...] = tuple(operators)
         self.input_shape, self.output_shape = operators[0].input_shape, operators[-1].output_shape
         self.linear = all(operator.linear for operator in operators)
+        self.shows_image = all(operator.shows_image for operator in operators)
         self.threshold = max(operator.threshold for operator in operators)
         self.description = ", then ".join(_name(operator) for operator in operators)
 
     def __call__(self, x: Images) -> Measurements:
         for operator in self.operators:
             x = operator(x)
+        return x
+
+    def smooth(self, x: Images) -> Measurements:
+        for operator in self.operators:
+            x = operator.smooth(x)
         return x
 
     def adjoint(self, y: Measurements) -> Images:
@@ -69,15 +75,15 @@ class ComposedOperator(Operator):
 
     @property
     def mask(self) -> Tensor | None:
-        """That of the last operators, where they keep pixels of what those before them give; None where the last one
-        does not: a hole that is blurred afterwards is no hole in y.
+        """That of the last operator, and of those before it as long as what comes after keeps pixels: a hole that is
+        blurred afterwards is no hole in y.
         """
         mask: Tensor | None = None
         for operator in reversed(self.operators):
+            if (kept := operator.mask) is not None:
+                mask = kept if mask is None else mask * kept
             if not operator.keeps_pixels:
                 break
-            kept = operator.mask
-            mask = kept if mask is None or kept is None else mask * kept
         return mask
 
     @property

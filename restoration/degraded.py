@@ -8,15 +8,19 @@ from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
 
 
 class Degraded(Method):
-    """x = y, unchanged: only where a measurement has the shape of its image. Deterministic, no network call."""
+    """x = y, unchanged: only where a measurement is a picture of the shape of its image. Deterministic, no network
+    call.
+    """
 
     deterministic = True
 
     def check(self, operator: Operator, noise: Noise) -> None:
         super().check(operator, noise)
+        description = operator.description or type(operator).__name__
+        if not operator.shows_image:
+            raise Unsupported(f"degraded shows the measurement as an image, and that of {description} is none")
         if tuple(operator.output_shape) != tuple(operator.input_shape):
             measured, image = ("x".join(map(str, s)) for s in (operator.output_shape, operator.input_shape))
-            description = operator.description or type(operator).__name__
             raise Unsupported(
                 f"degraded shows the measurement as an image, and that of {description} is {measured} for an image of"
                 f" {image}"

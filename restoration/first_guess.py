@@ -12,12 +12,14 @@ SMOOTHING = 4  # half a decibel for 80 % of holes in photographs; twice as many 
 
 def first_guess(operator: Operator, y: Measurements) -> Images:
     """An image [B, *input_shape] that looks like y: holes filled from what is around them, a smaller measurement
-    enlarged bicubically, one of other colours as A^+ gives it.
+    enlarged bicubically; one of other colours, or that is no picture, as A^+ gives it.
 
     Args:
         operator: A, linear.
         y: measurements [B, *output_shape].
     """
+    if not operator.shows_image:
+        return operator.pseudo_inverse(y)
     mask = operator.mask
     filled = y if mask is None else fill_holes(y, mask)
     size = tuple(operator.input_shape[1:])

@@ -57,7 +57,10 @@ class LikelihoodGuided:
         clean = operator(prediction.x0)
         difference = self._y - clean
         # Of an operator that is not linear: what the move would change, in place of its derivative.
-        seen = operator(moved) if operator.linear else operator(prediction.x0 + moved) - clean
+        if operator.linear:
+            seen = operator(moved)
+        else:
+            seen = operator.smooth(prediction.x0 + moved) - operator.smooth(prediction.x0)
         r, mr = difference.flatten(1), (self._variance * difference + seen).flatten(1)
         self.residual = r.norm(dim=1)
         x0 = prediction.x0 + weight(r, mr).view(-1, 1, 1, 1) * moved

@@ -92,6 +92,17 @@ EXAMPLES: dict[str, list[Example]] = {
         Example({"removed": 1.0}, [(1, 8, 8)]),
         Example({"removed": 0.0}, [(1, 8, 8)]),
     ],
+    "half_mask": [Example(shapes=[*ANY, ODD]), Example({"missing": "top"}, [ODD, (1, 8, 8)])],
+    "expand_mask": [Example(shapes=[*ANY, ODD]), Example({"known": 0.6}, [(1, 8, 8), ODD])],
+    "alternate_lines": [
+        Example(shapes=[*SMALL, ODD]),
+        Example({"lines": "columns", "period": 3}, [(1, 8, 8), (1, 9, 15)]),
+        Example({"lines": "both"}, [(3, 8, 8), ODD]),
+    ],
+    "stroke_mask": [
+        Example(shapes=[*SMALL, (1, 28, 28), ODD]),
+        Example({"kind": "thick", "most": 0.7}, [*SMALL, (3, 12, 20)]),
+    ],
     "given_mask": [Example(_mask_file, [(1, 8, 8), (3, 12, 20)])],
     "circular_blur": [
         Example({"std": 0.75}, constant=True),
@@ -119,6 +130,28 @@ EXAMPLES: dict[str, list[Example]] = {
     "anisotropic_gaussian_blur": [
         Example({"std": [1.0, 0.5], "angle": 20, "threshold": 0.1}, [*SMALL, (1, 9, 15), ODD], constant=True),
         Example({"std": [0.5, 1.0], "boundary": "circular", "threshold": 0.1}, [(3, 12, 20)], constant=True),
+    ],
+    "uniform_blur": [
+        Example({"size": 5, "threshold": 0.1}, [*SMALL, (1, 9, 15), ODD], constant=True),
+        Example({"size": 9}, [(1, 28, 28), (1, 8, 8)], constant=True),
+        Example({"size": 3, "boundary": "circular"}, [*SMALL, (1, 9, 15), ODD], constant=True),
+        Example({"size": 7, "boundary": "circular", "threshold": 0.1}, [(3, 12, 20), (1, 28, 28)], constant=True),
+    ],
+    "compressed_sensing": [
+        Example({"ratio": 0.5}, [*SMALL, (1, 28, 28), (3, 12, 20)]),
+        Example({"ratio": 0.25, "scrambled": True}, [*SMALL, (1, 4, 12)]),
+        Example({"ratio": 1.0}, [(1, 8, 8)]),
+    ],
+    "phase_retrieval": [
+        Example(shapes=[*SMALL, (1, 28, 28), (3, 9, 15)]),
+        Example({"values": "signed", "oversampling": 4}, [(1, 8, 8), ODD]),
+        Example({"oversampling": 0.0}, [(1, 8, 8)]),
+    ],
+    "high_dynamic_range": [Example(shapes=[*SMALL, ODD]), Example({"factor": 1.25}, [(1, 8, 8)])],
+    "quantisation": [Example(shapes=[*SMALL, ODD]), Example({"levels": 2}, [(1, 8, 8)])],
+    "jpeg": [
+        Example(shapes=[*SMALL, (1, 28, 28), (3, 12, 20), ODD]),
+        Example({"quality": 90, "subsampling": "4:4:4"}, [(3, 8, 8), ODD]),
     ],
     "average_pool": [
         Example({"factor": 1}, [(1, 9, 15)], constant=True),
@@ -149,6 +182,11 @@ EXAMPLES: dict[str, list[Example]] = {
         Example({"parts": [_HOLES, _part("circular_blur", std=0.6, threshold=0.1)]}, [(1, 8, 8), (3, 9, 15)]),
         Example({"parts": [_part("grey"), _part("bicubic", factor=2)]}, [(3, 8, 8)], constant=True),
         Example({"parts": [_HOLES, _part("box_mask"), _HOLES]}, [(3, 8, 8), (1, 9, 15)]),
+        Example({"parts": [_BLUR, _part("compressed_sensing", ratio=0.5)]}, [(1, 8, 8), (3, 12, 20)]),
+        Example({"parts": [_BLUR, _part("quantisation", levels=5)]}, [(1, 8, 8), (1, 9, 15)]),
+        Example({"parts": [_part("average_pool", factor=2), _part("jpeg", quality=60)]}, [(3, 8, 8), (3, 12, 20)]),
+        Example({"parts": [_part("high_dynamic_range"), _HOLES]}, [(1, 8, 8), (1, 9, 15)]),
+        Example({"parts": [_HOLES, _part("phase_retrieval")]}, [(1, 8, 8), (3, 9, 15)]),
         Example(
             {"parts": [_part("average_pool", factor=2), _part("composition", parts=[_BLUR, _HOLES])]},
             [(1, 8, 8), (3, 12, 20)],

@@ -45,7 +45,7 @@ def known_variance(measurement: Measurement, sigma_255: float | None = None) -> 
 
 def check_sigma(operator: Operator, noise: Noise, sigma_255: float | None) -> None:
     """Raise Unsupported where a criterion needs sigma, nobody says it and it cannot be estimated."""
-    if sigma_255 is None and not noise.sigma > 0 and not _is_picture(operator.output_shape):
+    if sigma_255 is None and not noise.sigma > 0 and not _is_picture(operator):
         raise Unsupported(
             "sigma_255: the noise level is not known and cannot be estimated from measurements of shape"
             f" {tuple(operator.output_shape)}: give sigma_255, or take a stopping criterion that needs none (ESWMV,"
@@ -66,7 +66,7 @@ def estimate_sigma(measurement: Measurement) -> Tensor:
     The noise of y, not of x: what super-resolution estimates from a small picture holds much of its detail.
     """
     y, mask = measurement.y.detach(), measurement.operator.mask
-    if not _is_picture(tuple(y.shape[1:])):
+    if not _is_picture(measurement.operator):
         return torch.zeros(len(y), dtype=torch.float64)
     known = [None] * len(y) if mask is None else mask.expand(len(y), 1, *y.shape[-2:])
     return torch.tensor(
@@ -107,5 +107,6 @@ def _windows(image: Tensor, mask: Tensor, down: tuple[float, ...], right: tuple[
     return F.conv2d(image[:, None], kernel[None, None])[:, 0][:, complete]
 
 
-def _is_picture(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and min(shape[-2:]) >= _LEAST_SIDE
+def _is_picture(operator: Operator) -> bool:
+    shape = operator.output_shape
+    return operator.shows_image and len(shape) == 3 and min(shape[-2:]) >= _LEAST_SIDE
