@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from checkpoints.lora.files import AdapterEntry
 from checkpoints.prior import describe_prior
 from common.build import build, find_class, named_parameters
 from common.errors import UserError
+from common.files import write_atomically
 from common.yaml_files import read_yaml
+from degradations.frozen_measurements import MANIFEST, VERSION
 from degradations.severity.base import SeverityFamily
 from diffusion.assemble import assemble
 from diffusion.cold_restorer import ColdRestorer
@@ -358,6 +361,12 @@ def stand_in(config, folder):
     methods = {  # a mean of training images is one of those random images
         n: dataclasses.replace(m, init_args=m.init_args | {"data": given}) if "data" in m.init_args else m
         for n, m in config.methods.items()
+    }
+    frozen = {"path": str(folder), "measurements": str(folder)}
+    write_atomically(folder / MANIFEST, json.dumps({"version": VERSION, "entries": []}))
+    methods = {
+        n: dataclasses.replace(m, init_args=frozen) if m.class_path.endswith("FromFolder") else m
+        for n, m in methods.items()
     }
     return dataclasses.replace(config, data=given, priors=priors, methods=methods)
 
