@@ -2,27 +2,29 @@
 measured in.
 """
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from checkpoints.classifier import load_classifier
 from common.errors import UserError
+from common.exact_float32 import exact_float32
 from common.files import sha256_of
 from common.image_range import to_float
+from common.weight_files import WeightFile
 from metrics.base import Missing
 from metrics.features import FeatureNetwork, Features
 
-INCEPTION = "inception-2015-12-05.pt"
-INCEPTION_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
+INCEPTION = WeightFile(
+    name="inception-2015-12-05.pt",
+    what="the Inception network",
+    url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    megabytes=96,
+)
 
 
 class ClassifierFeatures(FeatureNetwork):
@@ -63,7 +65,7 @@ class ClassifierFeatures(FeatureNetwork):
 
     @torch.no_grad()
     def of(self, images: Tensor) -> Features:
-        with _exact(self.device):
+        with exact_float32(self.device):
             x = to_float(images.to(self.device))
             features = self.network.features(x if self.pool == 1 else avg_pool2d(x, self.pool))
             probabilities = self.network.logits(features).softmax(1)
@@ -71,8 +73,8 @@ class ClassifierFeatures(FeatureNetwork):
 
 
 class InceptionFeatures(FeatureNetwork):
-    """The 2048 features of the 2015 Inception network, on images resized to 299x299 as clean-fid does (Pillow's
-    bicubic, each channel in float, clipped).
+    """The 2048 features of the 2015 Inception network, on images resized to 299x299 by clean-fid (Pillow's bicubic,
+    each channel in float, clipped).
 
     The network is a TorchScript file, which is a program: use only the original, whose hash is shown with every result.
     It is looked for at `path`, in WEIGHTS_DIR, in TORCH_HOME/hub/checkpoints and in the system's temporary folder,
@@ -88,15 +90,21 @@ class InceptionFeatures(FeatureNetwork):
     dimension = 2048
 
     def __init__(self, *, path: str | None = None) -> None:
-        found = find_inception(path)
+        found = INCEPTION.find(path)
+        if found is None:
+            raise Missing(INCEPTION.absence(path))
         try:
             self.network = torch.jit.load(str(found), map_location="cpu").eval()
         except RuntimeError as error:
             raise UserError(
-                f"'{found}' is not a TorchScript file, or is damaged: fetch it again from {INCEPTION_URL}"
+                f"'{found}' is not a TorchScript file, or is damaged: fetch it again from {INCEPTION.url}"
             ) from error
         self.fingerprint = sha256_of(found)
         self.device = torch.device("cpu")
+
+    @classmethod
+    def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
+        return () if options.get("path") else (INCEPTION,)
 
     def check(self, shape: tuple[int, int, int]) -> None:
         if shape[0] not in (1, 3):
@@ -110,7 +118,7 @@ class InceptionFeatures(FeatureNetwork):
     @torch.no_grad()
     def of(self, images: Tensor) -> Features:
         x = torch.stack([_resized(image) for image in images.cpu()]).to(self.device)
-        with _exact(self.device):
+        with exact_float32(self.device):
             # The file's own forward would resize once more, in TensorFlow's way; its layers take what is already of the
             # right size.
             features = self.network.layers((x - 128) / 128).flatten(1).float()
@@ -118,42 +126,9 @@ class InceptionFeatures(FeatureNetwork):
         return Features(features.cpu(), probabilities.cpu())
 
 
-def find_inception(path: str | None = None) -> Path:
-    """The first place that has the file; Missing, a UserError, that names all of them."""
-    hub = Path(os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch") / "hub" / "checkpoints"
-    folders = [
-        *([Path(os.environ["WEIGHTS_DIR"])] if os.environ.get("WEIGHTS_DIR") else []),
-        hub,
-        Path(tempfile.gettempdir()),
-    ]
-    places = [Path(path)] if path else [folder / INCEPTION for folder in folders]
-    for place in places:
-        if place.is_file():
-            return place
-    where = ", ".join(f"'{p}'" for p in places)
-    raise Missing(
-        f"the Inception network is not there (looked for {where}): fetch {INCEPTION_URL} and put it there, or name a"
-        " folder in WEIGHTS_DIR"
-    )
-
-
 def _resized(image: Tensor) -> Tensor:
-    """uint8 [C, H, W] as float32 [3, 299, 299] in 0 .. 255."""
-    channels = [
-        np.asarray(Image.fromarray(c.numpy().astype(np.float32), mode="F").resize((299, 299), Image.Resampling.BICUBIC))
-        for c in image
-    ]
-    pixels = torch.from_numpy(np.stack(channels)).clamp(0, 255)
-    return pixels.expand(3, -1, -1)
+    """uint8 [C, H, W] as float32 [3, 299, 299] in 0 .. 255, by clean-fid."""
+    from cleanfid.resize import build_resizer  # late: what measures by a classifier alone does not need it
 
-
-@contextlib.contextmanager
-def _exact(device: torch.device) -> Iterator[None]:
-    """float32 without autocast and TF32: features must not depend on how the images were made."""
-    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
+    colour = image.expand(3, -1, -1).permute(1, 2, 0).numpy()
+    return torch.from_numpy(build_resizer("clean")(colour)).permute(2, 0, 1)

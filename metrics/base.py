@@ -8,9 +8,9 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from common.build import Recorded, named_parameters
 from common.errors import UserError
 from common.renamed import original
+from common.weight_files import WeightFile
 from degradations.measurement import Measurement
 from metrics.features import FeatureNetwork, FeatureRows, Features
 from metrics.jackknife import LEAST_FOR_INTERVAL, Estimate, bounded
@@ -103,6 +104,14 @@ class MetricBase(Recorded, ABC):
     def weights(self) -> str:
         """A hash of the metric's weights; "" where it has none."""
         return ""
+
+    @classmethod
+    def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
+        """Files of other projects that it needs with these options, beside those of a feature network; evaluate.py
+        --prepare fetches them.
+        """
+        del options
+        return ()
 
     @classmethod
     def part_names(cls, name: str) -> tuple[str, ...]:
@@ -193,7 +202,7 @@ class DistributionMetric(InFeatures):
 
     least: images that it needs. interval: where the ends of its interval come from, "" for none. least_for_interval:
     images that the interval needs. lowest: what the quantity cannot be below: neither is an end of its interval.
-    note: a sentence below the table.
+    note: a sentence below the table. reference_split: the one that the reference must be, None for any.
 
     Args:
         features: the network that images are compared in; the config's own `features` where it names none.
@@ -204,6 +213,7 @@ class DistributionMetric(InFeatures):
     least_for_interval: int = LEAST_FOR_INTERVAL
     lowest: float = -math.inf
     note: str = ""
+    reference_split: str | None = None
 
     def kind(self) -> str:
         return "set"

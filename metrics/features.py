@@ -1,13 +1,15 @@
 """What distances between sets of images are measured in: features of a frozen network, and rows of them by image."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from common.weight_files import WeightFile
 from metrics.moments import Moments
 
 
@@ -83,6 +85,12 @@ class FeatureNetwork(ABC):
     name: str
     fingerprint: str
     dimension: int
+
+    @classmethod
+    def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
+        """Files of other projects that it needs with these options; evaluate.py --prepare fetches them."""
+        del options
+        return ()
 
     @abstractmethod
     def check(self, shape: tuple[int, int, int]) -> None:

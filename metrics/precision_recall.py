@@ -13,6 +13,7 @@ from common.tensor_shapes import OtherRows, Rows
 from metrics.base import DistributionMetric, Missing
 from metrics.features import FeatureNetwork, Features
 from metrics.jackknife import Estimate, blocks_of, jackknife
+from metrics.neighbours import squared_distances
 
 CHUNK = 1024  # rows of a matrix of distances that are there at a time
 
@@ -195,7 +196,7 @@ def recall(generated: Rows, real: OtherRows, *, neighbours: int = 3, blocks: int
     for first in range(0, len(x), CHUNK):
         rows = slice(first, first + CHUNK)
         for c, part in enumerate(parts):
-            squares, columns = _squares(x[rows], part), slice(borders[c], borders[c + 1])
+            squares, columns = squared_distances(x[rows], part), slice(borders[c], borders[c + 1])
             whole[rows] |= (squares <= radius[columns]).any(1)
             for b in range(len(parts)):
                 if b != c:
@@ -209,7 +210,10 @@ def coverage(generated: Rows, real: OtherRows, *, neighbours: int = 5, blocks: i
     parts = blocks_of(y, blocks)
     radius = _radii(x, [x], neighbours)[0]
     near = torch.stack(
-        [torch.cat([(_squares(rows, part) <= r[:, None]).any(1) for rows, r in _chunks(x, radius)]) for part in parts]
+        [
+            torch.cat([(squared_distances(rows, part) <= r[:, None]).any(1) for rows, r in _chunks(x, radius)])
+            for part in parts
+        ]
     )
     total = near.sum(0)
     return _of_shares(_share(total > 0), [_share(total > n.long()) for n in near], len(y))
@@ -221,7 +225,7 @@ def _balls_around(generated: Tensor, real: Tensor, neighbours: int) -> Tensor:
     radius = _radii(x, [x], neighbours)[0]
     counts = torch.zeros(len(y), dtype=torch.float64)
     for rows, r in _chunks(x, radius):
-        counts += (_squares(rows, y) <= r[:, None]).sum(0)
+        counts += (squared_distances(rows, y) <= r[:, None]).sum(0)
     return counts
 
 
@@ -238,13 +242,6 @@ def _centred(generated: Tensor, real: Tensor, neighbours: int) -> tuple[Tensor, 
     return generated.double() - mean, real.double() - mean
 
 
-def _squares(a: Tensor, b: Tensor) -> Tensor:
-    """|a_i - b_j|^2 [n, m]; what rounding alone could make of equal rows is 0, so that equal images are equal."""
-    size = a.square().sum(1)[:, None] + b.square().sum(1)
-    squares = size - 2 * a @ b.T
-    return squares.masked_fill_(squares < 1e-13 * size, 0)
-
-
 def _radii(points: Tensor, parts: list[Tensor], k: int) -> tuple[Tensor, Tensor]:
     """Squared distance of each point [N] to the k-th nearest other one; the same where one of the parts (`points` in
     order) is left out [parts, N], for the points of the others.
@@ -254,7 +251,7 @@ def _radii(points: Tensor, parts: list[Tensor], k: int) -> tuple[Tensor, Tensor]
     for p, part in enumerate(parts):
         for start in range(0, len(points), CHUNK):
             rows = points[start : start + CHUNK]
-            squares = _squares(rows, part)
+            squares = squared_distances(rows, part)
             own = torch.arange(start, start + len(rows)) - first  # where a point meets itself
             inside = (own >= 0) & (own < len(part))
             squares[inside, own[inside]] = torch.inf

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from common.image_range import to_float
 from common.tensor_shapes import ImageRows, PerImage, Pixels, SampleRows
+from metrics.features import FeatureNetwork, Features
 
 
 def sample_rows(samples: Tensor, truth: Pixels) -> tuple[SampleRows, ImageRows]:
@@ -19,6 +20,18 @@ def sample_rows(samples: Tensor, truth: Pixels) -> tuple[SampleRows, ImageRows]:
     if samples.shape[1] < 2:
         raise ValueError(f"metrics of samples need at least 2 samples of an image, got {samples.shape[1]}")
     return to_float(samples).double().flatten(2), to_float(truth).double().flatten(1)
+
+
+def features_of_samples(network: FeatureNetwork, samples: Tensor, truth: Pixels) -> Features:
+    """Features [B, N, d] and probabilities [B, N, K] or None of samples uint8 [B, N, C, H, W], on the CPU.
+
+    Errors as of :func:`sample_rows`.
+    """
+    sample_rows(samples, truth)
+    B = len(samples)
+    found = network.of_all(samples.flatten(0, 1))
+    p = found.probabilities
+    return Features(found.features.unflatten(0, (B, -1)), None if p is None else p.unflatten(0, (B, -1)))
 
 
 def squared_error_of_mean(x: SampleRows, truth: ImageRows) -> PerImage:

@@ -128,8 +128,18 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
                 f"samplers.{cell.sampler_name} draws images of {list(cell.denoiser.data_shape)}, and data has"
                 f" {list(data.shape)}: make them equal"
             )
-    for metric in metrics.values():
+    for name, metric in metrics.items():
         metric.check(shape)
+        if metric.reference_split not in (None, config.reference):
+            raise UserError(
+                f"metrics.{name} asks how near images are to those of the split '{metric.reference_split}': reference"
+                f" is '{config.reference}', give reference: {metric.reference_split}, or {name}: null"
+            )
+        if metric.reference_split and config.reference_images is not None:
+            raise UserError(
+                f"metrics.{name} needs all images of the split '{metric.reference_split}': take reference_images"
+                f" ({config.reference_images}) out, or give {name}: null"
+            )
     reference = real = None
     if with_images:
         data.prepare_data()

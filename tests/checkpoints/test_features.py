@@ -29,7 +29,7 @@ class TinyInception(nn.Module):
 
 @pytest.fixture
 def inception(tmp_path, monkeypatch):
-    torch.jit.script(TinyInception()).save(str(tmp_path / INCEPTION))
+    torch.jit.script(TinyInception()).save(str(tmp_path / INCEPTION.name))
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
     return InceptionFeatures()
 
