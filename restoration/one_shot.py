@@ -4,15 +4,14 @@ import torch
 
 from common.random_streams import RandomStreams
 from degradations.base import Operator
-from degradations.identity import IdentityOperator
 from degradations.measurement import Measurement
 from degradations.noise import Noise
-from degradations.scaled import Scaled
 from diffusion.denoiser import Denoiser
-from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
+from restoration.base import Cost, OnStep, Restoration, Unsupported
+from restoration.denoising import Denoising
 
 
-class OneShot(Method):
+class OneShot(Denoising):
     """x = D(y / a, sigma / a) for y = a x + sigma z: the mean of the posterior, as far as the prior is right.
 
     Args:
@@ -20,9 +19,6 @@ class OneShot(Method):
     """
 
     needs_prior = True
-    deterministic = True
-    needs = frozenset({"white_noise", "likelihood"})
-    reasons = {"likelihood": "noise above 0, to remove"}
     prior: Denoiser
 
     def __init__(self, *, prior: Denoiser) -> None:
@@ -30,13 +26,7 @@ class OneShot(Method):
 
     def check(self, operator: Operator, noise: Noise) -> None:
         super().check(operator, noise)
-        scale = _scale(operator)
-        if scale is None:
-            raise Unsupported(
-                f"one_shot removes noise and undoes nothing, and {operator.description or type(operator).__name__} is"
-                " in the way: take another method"
-            )
-        level = noise.sigma / scale
+        level = noise.sigma / self.scale(operator)
         if reason := self.prior.refused(level, level):
             raise Unsupported(reason)
 
@@ -49,8 +39,7 @@ class OneShot(Method):
     ) -> Restoration:
         del num_samples, random
         self.check(measurement.operator, measurement.noise)
-        scale = _scale(measurement.operator)
-        assert scale is not None  # checked above
+        scale = self.scale(measurement.operator)
         y = measurement.y / scale
         x0 = self.prior.predict(y, y.new_full((len(y),), measurement.sigma / scale)).x0
         if on_step is not None:
@@ -58,10 +47,3 @@ class OneShot(Method):
         blind = "the prior is blind: it goes by the picture alone, and the level of the noise is not used"
         notes = (blind,) * len(y) if self.prior.blind else ()
         return Restoration(samples=x0.unsqueeze(1), cost=self.calls(), notes=notes)
-
-
-def _scale(operator: Operator) -> float | None:
-    """a of A = a I, None where A is another operator."""
-    if isinstance(operator, Scaled):
-        return operator.scale
-    return 1.0 if isinstance(operator, IdentityOperator) else None

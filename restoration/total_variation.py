@@ -25,9 +25,11 @@ class TotalVariation(Method):
     Chambolle 2004. Deterministic, no network call.
 
     Args:
-        weight: null for |A| (0.006 + 0.3 sigma), which on natural images, MNIST and 8x8 digits, for every operator here
-            and noise of sigma_255 0 to 50, loses half a decibel of PSNR on average against the best weight of each
-            case.
+        weight: null for |A| (0.006 + strength sigma), which with the strength 0.3 on natural images, MNIST and 8x8
+            digits, for every operator here and noise of sigma_255 0 to 50, loses half a decibel of PSNR on average
+            against the best weight of each case.
+        strength: of the weight where that is null, by the sigma of the noise. For denoising photographs alone 0.7 is
+            better: by 0.9, 2.4 and 4.6 dB at 15, 25 and 50 of 255 on four pictures of BSDS400.
         iterations: at most so many.
         tolerance: an image is finished when it moves no more than this, relative to its length.
 
@@ -38,13 +40,22 @@ class TotalVariation(Method):
     deterministic = True
     needs = frozenset({"linear"})
 
-    def __init__(self, *, weight: float | None = None, iterations: int = 200, tolerance: float = 1e-4) -> None:
+    def __init__(
+        self,
+        *,
+        weight: float | None = None,
+        strength: float = 0.3,
+        iterations: int = 200,
+        tolerance: float = 1e-4,
+    ) -> None:
         if (weight is not None and weight <= 0) or iterations < 1 or tolerance < 0:
             raise ValueError(
                 f"weight must be positive, iterations at least 1 and tolerance at least 0, got {weight}, {iterations},"
                 f" {tolerance}"
             )
-        self.weight, self.iterations, self.tolerance = weight, iterations, tolerance
+        if not 0 <= strength < float("inf"):
+            raise ValueError(f"strength must be at least 0 and finite, got {strength}")
+        self.weight, self.strength, self.iterations, self.tolerance = weight, strength, iterations, tolerance
 
     def calls(self) -> Cost:
         return Cost()
@@ -55,7 +66,9 @@ class TotalVariation(Method):
     ) -> Restoration:
         operator, y = measurement.operator, measurement.y
         self.check(operator, measurement.noise)
-        weight = self.weight if self.weight is not None else operator.norm() * (0.006 + 0.3 * measurement.sigma)
+        weight = self.weight
+        if weight is None:
+            weight = operator.norm() * (0.006 + self.strength * measurement.sigma)
         step = 1 / operator.norm() ** 2
         x = z = operator.pseudo_inverse(y)
         active = torch.ones(len(x), dtype=torch.bool)

@@ -139,7 +139,18 @@ def test_refuses_non_linear_operators():
         TotalVariation().check(Cubed((1, 8, 8)), GaussianNoise(sigma=0.0))
 
 
-@pytest.mark.parametrize("options", [{"weight": 0.0}, {"weight": -0.1}, {"iterations": 0}, {"tolerance": -1.0}])
+def test_the_strength_is_that_of_the_weight():
+    measurement = noisy(picture(), Identity(), sigma=0.2)
+    given, by_strength = (
+        TotalVariation(iterations=3, **options).restore(measurement, random=RandomStreams(0)).samples
+        for options in ({"weight": 0.006 + 0.7 * 0.2}, {"strength": 0.7})
+    )
+    assert torch.equal(given, by_strength)
+
+
+@pytest.mark.parametrize(
+    "options", [{"weight": 0.0}, {"weight": -0.1}, {"strength": -0.1}, {"iterations": 0}, {"tolerance": -1.0}]
+)
 def test_options_out_of_range(options):
     with pytest.raises(ValueError):
         TotalVariation(**options)
