@@ -27,7 +27,7 @@ class Quantised(Operator):
         steps = self.levels - 1
         # up from the middle, in any dtype: round would go to the even of two levels
         level = ((smooth + 1) * (steps / 2) + 0.5).floor().clamp(0, steps)
-        return with_gradient_of(level * (2 / steps) - 1, smooth)
+        return with_gradient_of(2 * level / steps - 1, smooth)
 
     def smooth(self, x: Images) -> Measurements:
         return x.clamp(-1, 1)

@@ -13,7 +13,7 @@ from degradations.base import Degradation, Params, Shape
 from degradations.mask import Mask
 
 SIDE = 256  # lengths and widths below are in pixels of a picture whose shorter side has so many
-TRIES = 1000
+TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -84,27 +84,28 @@ class StrokeMask(Degradation):
 def scribbled(generator: np.random.Generator, brush: Brush, height: int, width: int) -> np.ndarray:
     """bool [height, width], True under the strokes."""
     scale = min(height, width) / SIDE
-    last = np.array([height - 1, width - 1], dtype=np.float64)
     missing = np.zeros((height, width), dtype=bool)
     for stroke in range(int(generator.integers(brush.strokes[0], brush.strokes[1] + 1))):
-        start = np.array([generator.integers(height), generator.integers(width)], dtype=np.float64)
+        start = (float(generator.integers(height)), float(generator.integers(width)))
         for _ in range(int(generator.integers(1, PIECES + 1))):
             angle = generator.uniform(0, TURN) * (1 if stroke % 2 else -1)
             length, thickness = generator.uniform(*brush.length) * scale, generator.uniform(*brush.width) * scale
-            end = np.clip(start + length * np.array([math.cos(angle), math.sin(angle)]), 0, last)
+            row, column = start[0] + length * math.cos(angle), start[1] + length * math.sin(angle)
+            end = (min(max(row, 0.0), height - 1.0), min(max(column, 0.0), width - 1.0))
             cover(missing, start, end, max(thickness, 1.0) / 2)
             start = end
     return missing
 
 
-def cover(missing: np.ndarray, start: np.ndarray, end: np.ndarray, radius: float) -> None:
-    """Set the pixels [row, column] whose middles are at most `radius` from the segment, within the array's borders."""
-    first = np.maximum(np.floor(np.minimum(start, end) - radius), 0).astype(int)
-    past = np.ceil(np.maximum(start, end) + radius).astype(int) + 1
-    part = missing[first[0] : past[0], first[1] : past[1]]
-    rows, columns = np.ogrid[first[0] : first[0] + part.shape[0], first[1] : first[1] + part.shape[1]]
-    way = end - start
-    along = ((rows - start[0]) * way[0] + (columns - start[1]) * way[1]) / max(float(way @ way), 1e-12)
-    along = np.clip(along, 0, 1)
-    distance = (rows - start[0] - along * way[0]) ** 2 + (columns - start[1] - along * way[1]) ** 2
-    part |= distance <= radius**2
+def cover(missing: np.ndarray, start: tuple[float, float], end: tuple[float, float], radius: float) -> None:
+    """Set the pixels (row, column) whose middles are at most `radius` from the segment, within the array's borders."""
+    near = [
+        slice(max(math.floor(min(a, b) - radius), 0), min(math.ceil(max(a, b) + radius) + 1, side))
+        for a, b, side in zip(start, end, missing.shape, strict=True)
+    ]
+    rows = np.arange(near[0].start, near[0].stop)[:, None] - start[0]
+    columns = np.arange(near[1].start, near[1].stop) - start[1]
+    down, right = end[0] - start[0], end[1] - start[1]
+    along = (rows * down + columns * right) / max(down * down + right * right, 1e-12)
+    along = np.minimum(np.maximum(along, 0), 1)
+    missing[near[0], near[1]] |= (rows - along * down) ** 2 + (columns - along * right) ** 2 <= radius * radius
