@@ -23,6 +23,9 @@ class BoxMask(Degradation):
             28), less where the box is too large for that.
         place: "random" draws the place of each image uniformly from its own stream ("mask"); "center" is the middle,
             rounded to the upper left.
+        top: first row of the box, from 0, together with left, instead of margin and place: the mouth of faces that are
+            all cropped alike.
+        left: its first column, together with top.
 
     Raises:
         UserError: sizes that are not positive or contradict each other, and where box and margins do not fit into the
@@ -39,6 +42,8 @@ class BoxMask(Degradation):
         width: int | None = None,
         margin: int | None = None,
         place: Literal["random", "center"] = "random",
+        top: int | None = None,
+        left: int | None = None,
     ) -> None:
         if size is not None and (height is not None or width is not None):
             raise UserError(f"give either size or height and width, got size={size}, height={height}, width={width}")
@@ -51,27 +56,37 @@ class BoxMask(Degradation):
             ("height", height, 1),
             ("width", width, 1),
             ("margin", margin, 0),
+            ("top", top, 0),
+            ("left", left, 0),
         ):
             if value is not None and value < least:
                 raise UserError(f"{name} must be at least {least}, got {value}")
         if place not in ("random", "center"):
             raise UserError(f"place must be 'random' or 'center', got '{place}'")
+        if (top is None) != (left is None) or (top is not None and (margin is not None or place != "random")):
+            raise UserError(
+                f"top and left are given together and instead of margin and place, got top={top}, left={left},"
+                f" margin={margin}, place={place}"
+            )
+        self.top, self.left = top, left
         self.height, self.width = (size, size) if size is not None else (height, width)
         self.margin, self.place = margin, place
 
     def draw(self, random: RandomStreams, index: int, shape: Shape) -> Params:
         generator = random.generator("mask", index)
-        top, height = self._span(shape[1], self.height, "height", generator)
-        left, width = self._span(shape[2], self.width, "width", generator)
+        top, height = self._span(shape[1], self.height, "height", self.top, generator)
+        left, width = self._span(shape[2], self.width, "width", self.left, generator)
         mask = torch.ones(1, *shape[1:])
         mask[:, top : top + height, left : left + width] = 0
         return {"mask": mask}
 
     def bind(self, params: Params, shape: Shape) -> Mask:
         mask: Tensor = params["mask"]
-        return Mask(mask, channels=shape[0], description=f"box mask ({self.place} place)")
+        return Mask(mask, channels=shape[0], description=f"box mask ({'given' if self.top is not None else self.place} place)")
 
-    def _span(self, side: int, length: int | None, name: str, generator: np.random.Generator) -> tuple[int, int]:
+    def _span(
+        self, side: int, length: int | None, name: str, first: int | None, generator: np.random.Generator
+    ) -> tuple[int, int]:
         """First pixel and length of the box along one axis."""
         length = max(1, side // 2) if length is None else length
         if length > side:
@@ -79,6 +94,13 @@ class BoxMask(Degradation):
                 f"the {name} of the box is {length}, more than the {side} pixels of the image: choose at most {side}"
             )
         room = side - length
+        if first is not None:
+            if first > room:
+                raise UserError(
+                    f"a box of {name} {length} that begins at {first} leaves the {side} pixels of the image: begin at"
+                    f" {room} at most"
+                )
+            return first, length
         margin = min(int(side / 16 + 0.5), room // 2) if self.margin is None else self.margin
         if 2 * margin > room:
             raise UserError(

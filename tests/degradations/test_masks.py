@@ -59,6 +59,8 @@ def test_box_sizes_and_center():
     assert (top, bottom, left, right) == (3, 6, 5, 11)
     assert _box(_masks(BoxMask(place="center"), (1, 28, 28), [1])[0]) == (7, 21, 7, 21)
     assert _box(_masks(BoxMask(size=8), (1, 8, 8), [0])[0]) == (0, 8, 0, 8)
+    given = BoxMask(height=3, width=6, top=0, left=10)
+    assert [_box(mask) for mask in _masks(given, (3, 9, 16), range(3))] == [(0, 3, 10, 16)] * 3
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -130,6 +132,9 @@ def test_given_mask_refuses(tmp_path: Path):
         ({"height": 4}, "given together"),
         ({"margin": -1}, "margin must be at least 0"),
         ({"place": "middle"}, "'random' or 'center'"),
+        ({"top": 3}, "top and left are given together"),
+        ({"top": 3, "left": 3, "place": "center"}, "instead of margin and place"),
+        ({"top": -1, "left": 3}, "top must be at least 0"),
     ],
 )
 def test_box_refuses_options(options: dict, message: str):
@@ -138,7 +143,12 @@ def test_box_refuses_options(options: dict, message: str):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"size": 29}, "at most 28"), ({"size": 20, "margin": 5}, "at most 4")]
+    ("options", "message"),
+    [
+        ({"size": 29}, "at most 28"),
+        ({"size": 20, "margin": 5}, "at most 4"),
+        ({"size": 20, "top": 9, "left": 0}, "begin at 8 at most"),
+    ],
 )
 def test_box_refuses_what_does_not_fit(options: dict, message: str):
     with pytest.raises(UserError, match=message):
