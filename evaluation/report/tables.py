@@ -81,9 +81,10 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         seconds[key].append(row.seconds)
         nfe[key].append(row.nfe)
         sigma[row.task] = (row.sigma, row.sigma_255)
+        of_cell = samples[key]  # there is a line of it also where no metric is of one image
         for name in plan.metrics.row_columns:
             value = math.nan if name in plan.metrics.silent else row.values[name]
-            samples[key][name][row.image].append(value)
+            of_cell[name][row.image].append(value)
     per_image = {
         key: {name: {i: sum(v) / len(v) for i, v in images.items()} for name, images in metrics.items()}
         for key, metrics in samples.items()

@@ -22,7 +22,10 @@ def config(**more) -> Config:
     raw = {
         "data": "datamodules.digits.Digits",
         "limit": 4,
-        "tasks": {"denoising": {"degradation": "degradations.identity.Identity", "noise": {"sigma": 0.1}}, "pool": POOL},
+        "tasks": {
+            "denoising": {"degradation": "degradations.identity.Identity", "noise": {"sigma": 0.1}},
+            "pool": POOL,
+        },
         "methods": {
             "no": TOYS + "Refusing",
             "degraded": "restoration.degraded.Degraded",
@@ -92,6 +95,8 @@ def test_a_task_that_is_left_out_leaves_what_methods_say_of_it():
 def test_options_of_a_task_must_not_change_the_number_of_samples():
     options = {"class_path": "restoration.warm_start.WarmStart", "init_args": {"steps": 2}}
     where = {"denoising": {"steps": 1}}
-    asked = config(methods={"chain": {**options, "per_task": where}}, priors={"default": "tests/stored/prior.safetensors"})
+    asked = config(
+        methods={"chain": {**options, "per_task": where}}, priors={"default": "tests/stored/prior.safetensors"}
+    )
     with pytest.raises(UserError, match=r"methods.chain.per_task.denoising makes the method deterministic"):
         make_plan(asked)
