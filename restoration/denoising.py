@@ -46,7 +46,7 @@ class LibraryDenoiser(Denoising):
 
     @abstractmethod
     def denoise(self, picture: np.ndarray, sigma: float) -> np.ndarray:
-        """A picture [H, W, C] in [0, 1] units, not clipped, with white noise of sigma in those units, to one without."""
+        """A picture [H, W, C] in [0, 1] units, not clipped, with white noise of sigma in those units; one without."""
 
     def restore(
         self, measurement: Measurement, *, num_samples: int = 1, random: RandomStreams, on_step: OnStep | None = None

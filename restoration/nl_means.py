@@ -7,8 +7,8 @@ from restoration.denoising import LibraryDenoiser
 
 
 class NLMeans(LibraryDenoiser):
-    """x_i = sum_j w_ij y_j / sum_j w_ij, w_ij = exp(-max(0, |P_i - P_j|^2 - 2 sigma^2) / h^2), with P_i the patch at pixel
-    i, |.|^2 the mean over its pixels and channels, and j within `distance` of i in both directions.
+    """x_i = sum_j w_ij y_j / sum_j w_ij, w_ij = exp(-max(0, |P_i - P_j|^2 - 2 sigma^2) / h^2), with P_i the patch at
+    pixel i, |.|^2 the mean over its pixels and channels, and j within `distance` of i in both directions.
 
     scikit-image's fast mode, with the level of the noise given to it. Denoising alone. Buades, Coll and Morel 2005 (DOI
     10.1109/CVPR.2005.38) and 2011 (10.5201/ipol.2011.bcm_nlm); Darbon et al. 2008 (10.1109/ISBI.2008.4541250).

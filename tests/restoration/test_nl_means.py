@@ -64,7 +64,11 @@ def test_tiny_pictures(shape):
 def test_what_is_no_denoising_is_refused():
     identity = IdentityOperator((1, 8, 8))
     for operator, noise, message in (
-        (RandomMask(removed=0.5).operator_for((1, 8, 8), [0], RandomStreams(0)), GaussianNoise(sigma=0.1), "nl_means r"),
+        (
+            RandomMask(removed=0.5).operator_for((1, 8, 8), [0], RandomStreams(0)),
+            GaussianNoise(sigma=0.1),
+            "nl_means r",
+        ),
         (identity, GaussianNoise(sigma=0.0), "nl_means needs noise above 0, to remove"),
         (identity, PoissonNoise(scale=100), "white noise"),
     ):
