@@ -12,7 +12,9 @@ from tests.evaluation.test_config import ROOT, stand_in
 
 def results_of(name, folder, changes, limit):
     config = stand_in(read_config([ROOT / "configs" / "evaluate" / f"{name}.yaml"], changes), folder)
-    return evaluate(dataclasses.replace(config, limit=limit, any_size=True), Options(output=folder / "out", accelerator="cpu"))
+    return evaluate(
+        dataclasses.replace(config, limit=limit, any_size=True), Options(output=folder / "out", accelerator="cpu")
+    )
 
 
 def test_trained_beside_untrained_on_pictures_of_unequal_sizes(tmp_path):
