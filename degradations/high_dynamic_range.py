@@ -16,7 +16,7 @@ class Clipped(Operator):
     def __init__(self, factor: float, shape: Shape) -> None:
         self.factor = factor
         self.input_shape = self.output_shape = image_shape(shape)
-        self.description = f"contrast times {factor:g}, clipped"
+        self.description = f"clipping of {factor:g} times the contrast"
 
     def __call__(self, x: Images) -> Measurements:
         return (self.factor * x).clamp(-1, 1)

@@ -20,7 +20,7 @@ class Quantised(Operator):
     def __init__(self, levels: int, shape: Shape) -> None:
         self.levels = levels
         self.input_shape = self.output_shape = image_shape(shape)
-        self.description = f"{levels} levels"
+        self.description = f"rounding to {levels} levels"
 
     def __call__(self, x: Images) -> Measurements:
         smooth = self.smooth(x)
