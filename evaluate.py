@@ -4,6 +4,7 @@ sheets, a report.
     python evaluate.py --config configs/evaluate/mnist.yaml
     python evaluate.py --config configs/evaluate/generation_mnist.yaml --prior runs/mine/checkpoints/last.ckpt
     python evaluate.py --config configs/evaluate/mnist.yaml --dry_run
+    python evaluate.py --config configs/evaluate/mnist.yaml --prepare   # on a node with a network
     python evaluate.py --config configs/evaluate/mnist.yaml --limit 100 --tasks.box=null --output results/try
     python evaluate.py --config configs/evaluate/mnist.yaml --shard 0/4      (one of four jobs; --merge joins them)
 
@@ -25,7 +26,7 @@ from evaluation.command_line import make_parser, refuse_with_shards, split_overr
 from evaluation.shard import shard_of_launcher
 
 
-def main() -> None:
+def main() -> int | None:
     answer_stop_signals()
     parser = make_parser(__doc__)
     args, rest = parser.parse_known_args()
@@ -60,6 +61,10 @@ def main() -> None:
         config = (read_generation_config if generation else read_config)(args.config, overrides)
     except UserError as error:
         raise UserError(with_nearest(str(error), known)) from error
+    if args.prepare:
+        from evaluation.prepare import prepare
+
+        return prepare(config)
     last = Path(args.config[-1])
     output = (
         args.output or Path("results") / (last.parent.name if last.stem == "evaluate" else last.stem) / agent_part()
@@ -86,6 +91,7 @@ def main() -> None:
         run(config, options)
     except UserError as error:
         raise UserError(with_place(str(error), sys.argv[1:])) from error
+    return None
 
 
 if __name__ == "__main__":

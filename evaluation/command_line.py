@@ -112,6 +112,12 @@ def make_parser(description: str | None = None) -> Parser:
         help="list the cells, refuse what cannot work, time a few steps of each and estimate the cost; restore nothing",
     )
     parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="list every weight and data set that the configuration needs and fetch what is missing, on a node with a"
+        " network; evaluate nothing. Exit code 1 where something could not be had",
+    )
+    parser.add_argument(
         "--metrics_only",
         action="store_true",
         help="compute the metrics anew from DIR/restored, without restoring again",

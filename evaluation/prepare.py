@@ -1,0 +1,193 @@
+"""Everything that a configuration needs and that is not in the project: listed, fetched where there is a network."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from checkpoints.foreign.import_diffusers import is_hub_name
+from checkpoints.load import load_prior
+from common.build import build, find_class, named_parameters
+from common.errors import UserError
+from common.weight_files import WeightFile
+from datamodules.base import ImageDataModule
+from evaluation.config import Config
+from evaluation.entries import Spec
+from evaluation.generation.config import GenerationConfig
+from metrics.base import InFeatures, MetricBase
+from metrics.features import FeatureNetwork
+
+#: Endings of files that options of methods, degradations and feature networks name.
+FILES = (".ckpt", ".safetensors", ".pt", ".pth", ".npz", ".npy", ".png")
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing.
+
+    Args:
+        what: in the list.
+        find: where it is, with its size; "" where it is not. UserError where it is there and of no use.
+        fetch: brings it, None where nothing can; UserError says why not.
+        advice: what a person does instead.
+    """
+
+    what: str
+    find: Callable[[], str]
+    fetch: Callable[[], object] | None = None
+    advice: str = ""
+
+
+def prepare(config: Config | GenerationConfig) -> int:
+    """List what a configuration needs, fetch what is missing; 0 where all of it is there then, else 1.
+
+    After a 0 its evaluation touches no network.
+    """
+    missing = []
+    for need in needs(config):
+        try:
+            found = need.find()
+            if not found and need.fetch is not None:
+                print(f"fetching  {need.what}", flush=True)
+                need.fetch()
+                found = need.find()
+            reason = need.advice
+        except UserError as error:
+            found, reason = "", str(error)
+        print(f"there     {need.what}: {found}" if found else f"missing   {need.what}", flush=True)
+        if not found:
+            missing.append(f"{need.what}: {' '.join(reason.split())}")
+    if not missing:
+        print("everything is there: the evaluation needs no network")
+        return 0
+    print("\nnot to be had:")
+    for line in missing:
+        print(f"- {line}")
+    return 1
+
+
+def needs(config: Config | GenerationConfig) -> list[Need]:
+    """Data set, priors with their adapters, files of methods and degradations, weights of metrics; each once."""
+    found = [_data(config)]
+    for name, prior in config.priors.items():
+        found.append(_prior(name, prior.path, prior.preset))
+        found += [_file(f"adapter of prior '{name}'", adapter.path) for adapter in prior.adapters]
+    specs: list[tuple[str, Any]] = []
+    if isinstance(config, Config):
+        specs += [(f"methods.{n}", m.init_args) for n, m in config.methods.items()]
+        specs += [(f"tasks.{n}", [t.degradation["init_args"], t.noise["init_args"]]) for n, t in config.tasks.items()]
+    found += [_file(f"file of {where}", path) for where, options in specs for path in _files_in(options)]
+    for where, file in _weights(config):
+        found.append(_published(where, file) if isinstance(file, WeightFile) else _file(where, file))
+    once: dict[str, Need] = {}
+    for need in found:
+        once.setdefault(need.what.split(", of ")[0], need)
+    return list(once.values())
+
+
+def _data(config: Config | GenerationConfig) -> Need:
+    """The splits that are read, first without a download where the class has that option."""
+    if isinstance(config, Config):
+        splits = [config.split]
+    else:
+        splits = [config.reference, *(["test" if config.reference == "train" else "train"] * config.real_images)]
+    found_class = find_class(config.data["class_path"], ImageDataModule, where="data")
+    offline = {"download": False} if "download" in named_parameters(found_class) else {}
+
+    def built(options: dict[str, Any]) -> ImageDataModule:
+        spec = config.data | {"init_args": config.data["init_args"] | options}
+        return build(spec, ImageDataModule, where="data")
+
+    def find() -> str:
+        data = built(offline)
+        try:
+            data.prepare_data()
+            counts = [f"{len(data.images(split)):,} {split} images" for split in splits]  # type: ignore[arg-type]
+        except UserError:
+            if offline:
+                return ""
+            raise
+        return f"'{data.data_dir}' ({', '.join(counts)})"
+
+    name = config.data["class_path"].rsplit(".", 1)[-1]
+    fetch = (lambda: built({}).prepare_data()) if offline and config.data["init_args"].get("download", True) else None
+    advice = "it is not there, and data.init_args.download is false: take that out where there is a network"
+    return Need(f"data set {name}", find, fetch, advice)
+
+
+def _prior(name: str, path: str, preset: str | None) -> Need:
+    what = f"prior '{name}', {path}"
+    if is_hub_name(path):
+        return Need(what, lambda: f"cache of the hub ({load_prior(path, preset=preset).fingerprint[:12]})")
+    return _file(what, path)
+
+
+def _file(what: str, path: str) -> Need:
+    """A file or folder of this project's own, or of a person: nothing fetches it."""
+
+    def find() -> str:
+        place = Path(path)
+        if place.is_dir():
+            return f"'{path}'"
+        return f"'{path}' ({_size(place)})" if place.is_file() else ""
+
+    return Need(what if path in what else f"{what}, {path}", find, None, f"it is not there: {_how_to_have(path)}")
+
+
+def _published(where: str, file: WeightFile) -> Need:
+    def find() -> str:
+        place = file.find()
+        if place is None:
+            return ""
+        if not file.is_published(place):
+            raise UserError(f"'{place}' is not the file that was published: delete it, and run --prepare again")
+        return f"'{place}' ({_size(place)})"
+
+    return Need(f"{file.what} ({file.name}, {file.megabytes} MB), of {where}", find, file.fetch, file.absence())
+
+
+def _weights(config: Config | GenerationConfig) -> Iterator[tuple[str, WeightFile | str]]:
+    """(what asks, file) of metrics and of their feature networks."""
+    shared: list[tuple[str, Spec]] = []
+    for name, spec in config.metrics.items():
+        found = find_class(spec["class_path"], MetricBase, where=f"metrics.{name}")
+        for file in found.weight_files(spec["init_args"]):
+            yield f"metrics.{name}", file
+        if issubclass(found, InFeatures):
+            own = spec["init_args"].get("features") or config.features
+            if own is not None:
+                shared.append((f"metrics.{name}", _as_spec(own)))
+    if isinstance(config, GenerationConfig):
+        shared.append(("features", config.features))
+    for where, spec in shared:
+        network = find_class(spec["class_path"], FeatureNetwork, where=where)
+        for file in (*network.weight_files(spec["init_args"]), *_files_in(spec["init_args"])):
+            yield where if isinstance(file, WeightFile) else "feature network", file
+
+
+def _as_spec(value: Any) -> Spec:
+    """Nested options are as they were written: a bare class path stands for a mapping."""
+    return {"init_args": {}} | ({"class_path": value} if isinstance(value, str) else value)
+
+
+def _files_in(options: Any) -> list[str]:
+    """Paths among the values of options, however deep."""
+    if isinstance(options, str):
+        return [options] if options.endswith(FILES) else []
+    inner = options.values() if isinstance(options, dict) else options if isinstance(options, list | tuple) else ()
+    return [path for value in inner for path in _files_in(value)]
+
+
+def _how_to_have(path: str) -> str:
+    """A run that a shipped configuration makes is named with it."""
+    parts = Path(path).parts
+    if len(parts) > 1 and parts[0] == "runs":
+        training = Path("configs/train") / f"{parts[1]}.yaml"
+        if training.is_file():
+            return f"train it, python train.py fit --config {training}"
+    return "put it there, or give the path where it is"
+
+
+def _size(path: Path) -> str:
+    size = path.stat().st_size
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
