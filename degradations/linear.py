@@ -4,6 +4,7 @@ By the singular value decomposition where the operator has one in closed form (a
 its FFT), else by conjugate gradients. Batched: every image of a batch is solved and stopped by itself.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -107,6 +108,18 @@ def pseudo_inverse(
     if operator.svd is not None:
         return operator.pseudo_inverse(y)
     return ridge(operator, y, operator.threshold**2, tolerance=tolerance, iterations=iterations)
+
+
+def as_matrix(operator: Operator) -> Tensor:
+    """A of one image as a matrix [M, D], float64, of M measured and D image values: for small images.
+
+    Raises:
+        UserError: where A is not linear.
+    """
+    _refuse_not_linear("as_matrix", operator)
+    values = math.prod(operator.input_shape)
+    basis = torch.eye(values, dtype=torch.float64).view(values, *operator.input_shape)
+    return operator.repeat(values)(basis).flatten(1).mT
 
 
 def damped_least_squares(

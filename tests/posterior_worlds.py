@@ -13,10 +13,12 @@ from common.random_streams import RandomStreams
 from degradations.average_pool import AveragePool
 from degradations.base import Degradation, Operator
 from degradations.identity import Identity
+from degradations.linear import as_matrix
 from degradations.mask import Mask
 from degradations.measurement import Measurement
 from degradations.noise import GaussianNoise
 from diffusion.closed_form import GaussianDenoiser
+from diffusion.exact_posterior import exact_posterior
 from restoration.base import Bias, Method
 from restoration.posterior import PosteriorSampler
 
@@ -45,25 +47,16 @@ class World:
 
 
 def world(operator: Operator, sigma: float) -> World:
-    """y = A x + n of a fixed x; mean = m + K (y - A m), covariance = S - K A S, K = S A^T (A S A^T + sigma^2)^-1."""
-    a = matrix(operator)
+    """y = A x + n of a fixed x, and its posterior."""
     x = torch.tensor([1.3, -0.4, 0.6, 0.1], dtype=torch.float64).view(1, *SHAPE)
     noise = RandomStreams(11).normal("world", 0, 0, operator.output_shape).double()[None]
     y = operator(x) + sigma * (noise if operator.mask is None else noise * operator.mask)
-    rows = a.abs().sum(1) > 0  # missing pixels are no measurements
-    kept, prior_mean = a[rows], torch.full((PIXELS,), MEAN, dtype=torch.float64)
-    gain = COVARIANCE @ kept.T @ torch.linalg.inv(kept @ COVARIANCE @ kept.T + sigma**2 * torch.eye(len(kept)).double())
+    exact = exact_posterior(gaussian_prior(), as_matrix(operator), y.flatten(1), sigma)
     return World(
         Measurement(y=y, operator=operator, noise=GaussianNoise(sigma=sigma), index=(0,)),
-        mean=prior_mean + gain @ (y.flatten()[rows] - kept @ prior_mean),
-        covariance=COVARIANCE - gain @ kept @ COVARIANCE,
+        mean=exact.mean[0],
+        covariance=exact.covariance[0],
     )
-
-
-def matrix(operator: Operator) -> Tensor:
-    """A as a matrix, float64."""
-    basis = torch.eye(PIXELS, dtype=torch.float64)
-    return torch.stack([operator(e.view(1, *SHAPE)).flatten() for e in basis], dim=1)
 
 
 def bound(degradation: Degradation) -> Operator:
@@ -120,7 +113,7 @@ class ExactOnGaussians(PosteriorSampler):
     needs = frozenset({"linear", "white_noise"})
 
     def begin(self, problem):
-        return matrix(problem.measurement.operator)
+        return as_matrix(problem.measurement.operator)
 
     def step(self, problem, prepared, predict, x, sigma, sigma_next, noise):
         x0, a = predict(x, sigma).x0, prepared.to(x)

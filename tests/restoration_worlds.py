@@ -5,7 +5,7 @@ chains.
 import torch
 from torch import Tensor, nn
 
-from common.random_streams import RandomStreams
+from common.one_stream import OneStream as OneStream  # tests take it from here
 from degradations.base import Operator, Shape
 from degradations.measurement import Measurement
 from degradations.noise import GaussianNoise
@@ -92,31 +92,3 @@ def observed_first() -> Measurement:
         noise=GaussianNoise(sigma=0.1),
         index=(0,),
     )
-
-
-class _OneGenerator:
-    def __init__(self, generator: torch.Generator, shape: tuple[int, ...]) -> None:
-        self._generator, self._shape = generator, shape
-
-    def next(self) -> Tensor:
-        return torch.randn(self._shape, generator=self._generator, dtype=torch.float64)
-
-    def __enter__(self) -> "_OneGenerator":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class OneStream(RandomStreams):
-    """Not keyed by row: one generator draws whole batches, for statistics over ten thousands of chains."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self._generator = torch.Generator().manual_seed(seed)
-
-    def normal_batch(self, stream, index, sample, shape, device="cpu") -> Tensor:
-        return torch.randn(len(index), *shape, generator=self._generator, dtype=torch.float64)
-
-    def sequence(self, stream, index, sample, shape, device="cpu") -> _OneGenerator:
-        return _OneGenerator(self._generator, (len(index), *shape))

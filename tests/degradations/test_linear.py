@@ -81,13 +81,7 @@ def normal(seed: int, *shape: int) -> Tensor:
 
 def matrices(name: str) -> list[Tensor]:
     """The matrix of each image."""
-    found = []
-    for index in INDEX:
-        operator = bound(name, [index])
-        size = SHAPE[0] * SHAPE[1] * SHAPE[2]
-        basis = torch.eye(size, dtype=torch.float64).view(size, *SHAPE)
-        found.append(operator.repeat(size)(basis).flatten(1).mT)
-    return found
+    return [linear.as_matrix(bound(name, [index])) for index in INDEX]
 
 
 def solved(name: str, x: Tensor, y: Tensor, weights: list[float]) -> Tensor:
@@ -98,6 +92,13 @@ def solved(name: str, x: Tensor, y: Tensor, weights: list[float]) -> Tensor:
         right = torch.cat([y[k].flatten(), w**0.5 * x[k].flatten()])
         found.append(torch.linalg.lstsq(tall, right[:, None]).solution[:, 0].view(SHAPE))
     return torch.stack(found)
+
+
+@each
+def test_a_matrix_does_what_its_operator_does(name: str):
+    for k, a in enumerate(matrices(name)):
+        x = normal(k, 1, *SHAPE)
+        torch.testing.assert_close(a @ x.flatten(), bound(name, [INDEX[k]])(x).flatten(), rtol=0, atol=1e-12)
 
 
 @each
@@ -284,6 +285,7 @@ SOLVERS: dict[str, Callable[[Operator, Tensor, Tensor], Tensor]] = {
     "proximal": lambda operator, x, y: linear.proximal(operator, x, y, 0.1),
     "pseudo_inverse": lambda operator, x, y: linear.pseudo_inverse(operator, y),
     "ridge": lambda operator, x, y: linear.ridge(operator, y, 0.1),
+    "as_matrix": lambda operator, x, y: linear.as_matrix(operator),
 }
 
 

@@ -5,13 +5,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from posterior_worlds import COVARIANCE, MEAN, PIXELS, SHAPE, WORLDS, gaussian_prior, matrix
+from posterior_worlds import COVARIANCE, MEAN, PIXELS, SHAPE, WORLDS, gaussian_prior
 
 from common.random_streams import RandomStreams
 from degradations.average_pool import AveragePool
 from degradations.circular_blur import CircularGaussianBlur
 from degradations.composition import Composition
 from degradations.identity import Identity
+from degradations.linear import as_matrix
 from degradations.mask import Mask
 from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
@@ -41,7 +42,7 @@ def test_the_fixed_point_on_gaussian_data(name, weight, level_255):
         clip=False,
     )
     assert measurement.sigma <= level
-    a, identity = matrix(measurement.operator), torch.eye(PIXELS, dtype=torch.float64)
+    a, identity = as_matrix(measurement.operator), torch.eye(PIXELS, dtype=torch.float64)
     precision = weight * torch.linalg.inv(COVARIANCE + level**2 * identity)
     mean = torch.full((PIXELS,), MEAN, dtype=torch.float64)
     normal = a.T @ a / measurement.sigma**2 + precision
