@@ -23,6 +23,7 @@ def denoising_loss(
     weighting: Weighting | None = None,
     vlb_weight: float = 0.001,
     condition: Condition | None = None,
+    pixel_weight: Tensor | None = None,
 ) -> PerImage:
     """mean of w(t) |f(input, t) - target|^2 over the pixels, one number per image, [B]; with learned variance
     vlb_weight L_vlb is added.
@@ -30,7 +31,8 @@ def denoising_loss(
     For a discrete denoiser input is a_t x0 + b_t noise with a_t^2 = alpha_bar_t, b_t^2 = 1 - alpha_bar_t, for EDM's it
     is c_in (x0 + sigma noise), for a flow (1 - t) x0 + t noise; see their `training_pair`. x0 [B, C, H, W] in [-1, 1],
     noise standard normal of the same shape, time [B] as the denoiser's `training_time` gives it, or [B, 1, H, W] where
-    every pixel has its own (and then its own weight).
+    every pixel has its own (and then its own weight). pixel_weight [B, 1, H, W] multiplies w(t), for a denoiser without
+    learned variance.
 
     L_vlb is the sum over t of the bound's terms in bits per dimension, of which T times the term at `time` is an
     unbiased estimate. It trains the variance alone: the mean is detached from it. vlb_weight = 0.001 is the paper's; 1
@@ -46,7 +48,7 @@ def denoising_loss(
     # The time stays exact: in bfloat16 999 would be 1000.
     output = denoiser.output(asked.input.to(given), asked.time, condition).to(exact)
     if not denoiser.learns_variance:
-        return weighted_error(denoiser, asked, output, weighting)
+        return weighted_error(denoiser, asked, output, weighting, pixel_weight)
     discrete = cast(DiscreteDenoiser, denoiser)  # no other one learns a variance
     mean, fraction = discrete.parts(output)
     assert fraction is not None
@@ -76,9 +78,16 @@ def check_loss(denoiser: NetworkDenoiser, weighting: Weighting, vlb_weight: floa
 
 
 def weighted_error(
-    denoiser: NetworkDenoiser, asked: TrainingPair, output: Tensor, weighting: Weighting | None = None
+    denoiser: NetworkDenoiser,
+    asked: TrainingPair,
+    output: Tensor,
+    weighting: Weighting | None = None,
+    pixel_weight: Tensor | None = None,
 ) -> Tensor:
-    """mean of w(t) |output - target|^2 over the pixels, one number per image, [B]; weighting None: Simple."""
+    """mean of w(t) |output - target|^2 over the pixels, one number per image, [B]; weighting None: Simple; pixel_weight
+    [B, 1, H, W]: how much each pixel counts besides.
+    """
     weight = (weighting or Simple())(asked.snr, denoiser.prediction, denoiser.sigma_data)
     error = (output - asked.target).square()
+    error = error if pixel_weight is None else error * pixel_weight.to(error)
     return weight * error.flatten(1).mean(1) if weight.ndim == 1 else (weight * error).flatten(1).mean(1)

@@ -64,6 +64,7 @@ class CountingNetwork(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.takes_maps = getattr(network, "takes_maps", False)
         self.forwards: list[int] = []
         self.backwards: list[int] = []
 

@@ -114,10 +114,10 @@ class Sampler(ABC):
 
 
 def predictor(denoiser: Denoiser, *, condition: Condition | None = None, clip: bool = True) -> Predict:
-    """The denoiser as a function of x and one sigma for the whole batch."""
+    """The denoiser as a function of x and one sigma for the whole batch, or a map of them [B, 1, H, W]."""
 
-    def predict(x: Tensor, sigma: float) -> Prediction:
-        level = torch.full(x.shape[:1], sigma, dtype=x.dtype, device=x.device)
+    def predict(x: Tensor, sigma: float | Tensor) -> Prediction:
+        level = sigma if isinstance(sigma, Tensor) else torch.full(x.shape[:1], sigma, dtype=x.dtype, device=x.device)
         prediction = denoiser.predict(x, level, condition)
         return prediction.clipped(x, level) if clip else prediction
 
