@@ -7,6 +7,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from callbacks.preemption import may_be_broken_off
+from callbacks.step_end import StepEnd
 from checkpoints.features import ClassifierFeatures, InceptionFeatures
 from common.errors import UserError
 from common.image_range import to_uint8
@@ -16,7 +18,7 @@ from lightning_modules.prior import PriorModule
 from metrics.features import FeatureNetwork, Features
 
 
-class GenerationQuality(pl.Callback):
+class GenerationQuality(StepEnd):
     """At the end of training, and every `every_n_steps`: draws `num_images` with the averaged weights and measures them
     against the training images.
 
@@ -63,9 +65,10 @@ class GenerationQuality(pl.Callback):
         self.reference_images, self.batch_size = reference_images, batch_size
         self._network: FeatureNetwork | None = None
         self._reference: Features | None = None
-        self._measured_step = -1
+        self._due_step = -1  # of a measurement that has begun and not ended
 
     def setup(self, trainer: pl.Trainer, pl_module: PriorModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
         if not self.num_images or stage != "fit" or self._network is not None:
             return
         if not isinstance(pl_module, PriorModule):
@@ -86,20 +89,31 @@ class GenerationQuality(pl.Callback):
             print(f"quality: {warning}", flush=True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
-        self._measured_step = trainer.global_step
+        super().on_train_start(trainer, pl_module)
+        if self.num_images and self._due_step == trainer.global_step:  # the run was stopped while it measured
+            self._measure_now(trainer, pl_module)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: PriorModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_step_end(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         # Inside training, not after it: a run that is stopped while it measures is not finished, and measures again
         # when it goes on.
         step = trainer.global_step
-        if not self.num_images or step == self._measured_step:
+        if not self.num_images:
             return
         last = step >= trainer.estimated_stepping_batches
         if last or (self.every_n_steps is not None and step % self.every_n_steps == 0):
-            self._measured_step = step
+            self._measure_now(trainer, pl_module)
+
+    def _measure_now(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
+        self._due_step = trainer.global_step
+        with may_be_broken_off(trainer):
             self._measure(trainer, pl_module)
+        self._due_step = -1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"due_step": self._due_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._due_step = state_dict["due_step"]
 
     def _measure(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         assert self._network is not None, "setup builds it before anything is measured"

@@ -26,6 +26,7 @@ class MetricsCSV(Logger):
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
         self._columns: list[str] | None = None
+        self.count = 0  # rows in the file, once one was written or the run went on
 
     @property
     def name(self) -> str:
@@ -42,7 +43,8 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         if self._columns is None:
-            self._columns = self._rows()[0]
+            self._columns, rows = self._rows()
+            self.count = len(rows)
         row = {"step": str(step), **{k: _text(v) for k, v in metrics.items()}}
         if new := [c for c in row if c not in self._columns]:
             columns, rows = self._rows()
@@ -50,14 +52,21 @@ class MetricsCSV(Logger):
             self._write(rows)
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
+        self.count += 1
 
     @rank_zero_only
-    def resume_at(self, step: int) -> None:
-        """Drop the rows of steps from `step` on, and a last line that a kill has torn."""
+    def resume_at(self, step: int, count: int | None = None) -> None:
+        """Keep the first `count` rows, those that there were when the checkpoint was written: what came later is
+        logged again. Where a checkpoint does not say (None): the rows of steps before `step`. A last line that a kill
+        has torn is dropped.
+        """
         columns, rows = self._rows()
-        self._columns = columns
         if columns:
-            self._write([r for r in rows if r.get("step", "").isdigit() and int(r["step"]) < step])
+            known = [r for r in rows if r.get("step", "").isdigit() and int(r["step"]) < step]
+            rows = known if count is None else rows[:count]
+            self._columns = columns
+            self._write(rows)
+        self.count = len(rows)
 
     def _rows(self) -> tuple[list[str], list[dict[str, str]]]:
         if not self.path.is_file():

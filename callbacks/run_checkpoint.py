@@ -8,14 +8,20 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from callbacks.metrics_csv import MetricsCSV
+from callbacks.step_end import StepEnd, as_at_a_step_end
 from checkpoints.files import read_checkpoint_file
 from common.errors import UserError
 from common.files import write_atomically
+from common.run_folder import LAST, PREVIOUS
 
 
-class RunCheckpoint(Checkpoint):
+class RunCheckpoint(StepEnd, Checkpoint):
     """Writes checkpoints/last.ckpt every `every_n_steps` optimiser steps and at the end; every `keep_every_n_steps`
-    also checkpoints/step_<step>.ckpt.
+    also checkpoints/step_<step>.ckpt. What last.ckpt was before is previous.ckpt.
+
+    Written when a step is over, its validation and its measurements included, so that a run that is killed has lost
+    whole steps, which are done again, and nothing else.
 
     Own instead of Lightning's ModelCheckpoint, which writes nothing at the end of a run whose last step is not a
     multiple, and knows no milestones beside a single `last`.
@@ -32,30 +38,45 @@ class RunCheckpoint(Checkpoint):
                 f" {keep_every_n_steps}"
             )
         self.every_n_steps, self.keep_every_n_steps = every_n_steps, keep_every_n_steps
-        self._saved_step = -1
+        self._started, self._saved = -1, (-1, 0)  # step, rows of metrics.csv
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._saved_step = trainer.global_step
+        super().on_train_start(trainer, pl_module)
+        self._started = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
-        step = trainer.global_step
-        if step == self._saved_step:
-            return
-        folder = Path(trainer.default_root_dir) / "checkpoints"
-        if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
-            trainer.save_checkpoint(folder / f"step_{step:07d}.ckpt")
-        if step % self.every_n_steps == 0:
-            self._save_last(trainer)
+    def on_step_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step, folder = trainer.global_step, Path(trainer.default_root_dir)
+        with as_at_a_step_end(trainer):
+            if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
+                trainer.save_checkpoint(folder / LAST.replace("last", f"step_{step:07d}"))
+            if step % self.every_n_steps == 0 or step == trainer.max_steps or trainer.should_stop:
+                self._save_last(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.global_step != self._saved_step:
+        """The last step, where its end did not save it, and what others have logged after it."""
+        if trainer.global_step != self._started and self._saved != (trainer.global_step, _rows(trainer)):
             self._save_last(trainer)
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["metrics_rows"] = _rows(trainer)
+        # trainer.max_time counts from the start of a command: kept, it would end the next one at once
+        checkpoint["callbacks"].pop("Timer", None)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint.get("callbacks", {}).pop("Timer", None)  # of a run of before
+
     def _save_last(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
-        self._saved_step = trainer.global_step
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)
+        self._saved = (trainer.global_step, _rows(trainer))
+
+
+def _rows(trainer: pl.Trainer) -> int:
+    """Rows of metrics.csv: the first process writes it, and the checkpoint."""
+    return next((logger.count for logger in trainer.loggers if isinstance(logger, MetricsCSV)), 0)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -66,7 +87,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        write_atomically(path, lambda file: torch.save(checkpoint, file))
+        path = Path(path)
+        keep = path.with_name(Path(PREVIOUS).name) if path.name == Path(LAST).name else None
+        write_atomically(path, lambda file: torch.save(checkpoint, file), keep=keep)
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return read_checkpoint_file(Path(path))

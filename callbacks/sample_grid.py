@@ -28,7 +28,7 @@ class SampleGrid(pl.Callback):
             if value < least:
                 raise UserError(f"{name} must be at least {least}, got {value}")
         self.count, self.every, self.batch_size = count, every, batch_size
-        self._validations = 0
+        self._validations, self._counted_step = 0, -1
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         # Between the start and the end of validation the network holds its average.
@@ -39,7 +39,8 @@ class SampleGrid(pl.Callback):
             or not isinstance(pl_module, PriorModule)
         ):
             return
-        self._validations += 1
+        if trainer.global_step != self._counted_step:  # else it was broken off, and is done again
+            self._validations, self._counted_step = self._validations + 1, trainer.global_step
         if (self._validations - 1) % self.every or not trainer.is_global_zero:
             return
         with trainer.precision_plugin.val_step_context():
@@ -55,7 +56,7 @@ class SampleGrid(pl.Callback):
                 )
 
     def state_dict(self) -> dict[str, int]:
-        return {"validations": self._validations}
+        return {"validations": self._validations, "counted_step": self._counted_step}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self._validations = state_dict["validations"]
+        self._validations, self._counted_step = state_dict["validations"], state_dict.get("counted_step", -1)

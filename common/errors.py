@@ -14,6 +14,7 @@ class UserError(Exception):
 
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: "try again later", what a launcher requeues on
 
 # What the disk says, and what a person can do about it.
@@ -70,7 +71,7 @@ def run_cli(main: Callable[[], int | None]) -> None:
         code = EXIT_USER_ERROR
     except KeyboardInterrupt:
         fail("interrupted; run the same command again to go on")
-        code = 130
+        code = EXIT_INTERRUPTED
     _leave(code)
 
 

@@ -29,6 +29,7 @@ USED = (
         "lightning.pytorch.loops.training_epoch_loop",
         "_TrainingEpochLoop._broadcast_sigterm_tensor",
     ),
+    ("lightning", "2.6.6", "lightning.pytorch", "Trainer().fit_loop.epoch_loop._batches_that_stepped"),
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._parser"),
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._parse_ckpt_path"),  # overridden in training/cli.py
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._run_subcommand"),  # overridden in sweeps/check.py
@@ -106,6 +107,13 @@ def leave_out_the_sigterm_broadcast(trainer: Any) -> None:
     know; callbacks/preemption.py replaces that handler, and there is no option to leave the question out.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+
+def shift_logged_steps(trainer: Any, by: int) -> None:
+    """Lightning counts the steps that loggers are told after a validation; callbacks/step_end.py saves a state of
+    before, and there is no other way to it.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped += by
 
 
 def subcommand_parser(cli: Any, subcommand: str) -> Any:

@@ -11,7 +11,7 @@ from typing import IO, Any
 import yaml
 
 from common.errors import UserError
-from common.files import require_writable_folder, write_atomically
+from common.files import remove_parts, require_writable_folder, write_atomically
 
 # What may differ when a run goes on: where it is computed, what is shown, and how long it lasts. The number of devices
 # is free because batch_size counts the images of all processes: a run goes on with the same batches and noise on any
@@ -52,13 +52,17 @@ FREE = (
     "model.init_args.together",
 )
 
+# the newest checkpoint, and what was it before: where the one cannot be read, the run goes on from the other
+LAST, PREVIOUS, DAMAGED = "checkpoints/last.ckpt", "checkpoints/previous.ckpt", "checkpoints/damaged.ckpt"
+
 # from the moment a run was stopped and saved until it goes on: what exit code 75 says where a launcher hides it
 # (torchrun)
 PREEMPTED = "preempted.json"
 
 
 class RunFolder:
-    """runs/NAME: config.yaml, checkpoints/last.ckpt, metrics.csv, samples/, wandb_id, preempted.json or finished.json.
+    """runs/NAME: config.yaml, checkpoints/last.ckpt and previous.ckpt, metrics.csv, samples/, wandb_id, preempted.json
+    or finished.json.
 
     complete: gives a stored config the options that the code has had since, with their defaults, so that an older run
     can go on.
@@ -76,9 +80,17 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """checkpoints/last.ckpt where it exists."""
-        path = self.path / "checkpoints" / "last.ckpt"
-        return path if path.is_file() else None
+        """checkpoints/last.ckpt where it exists, else the one before."""
+        return next(iter(self.checkpoints), None)
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Those that a run can go on from, the newest first."""
+        return [self.path / name for name in (LAST, PREVIOUS) if (self.path / name).is_file()]
+
+    def set_aside(self, checkpoint: Path) -> None:
+        """Give a checkpoint that cannot be read another name, so that the one before is not replaced by it."""
+        os.replace(checkpoint, self.path / DAMAGED)
 
     def open(self, config: dict[str, Any]) -> None:
         """Claim the folder for this process and this config: UserError where it cannot be written, is in use, or holds
@@ -100,6 +112,8 @@ class RunFolder:
                 " time uses this run folder",
                 flush=True,
             )
+        else:
+            remove_parts(self.path)  # of writers that were killed: nobody else writes here
         (self.path / PREEMPTED).unlink(missing_ok=True)
         text = yaml.safe_dump(config, sort_keys=False)
         # nothing was trained yet: a run that a mistake ended at its start may be corrected

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,7 +22,7 @@ from callbacks.restored_pictures import RestoredPictures
 from callbacks.run_checkpoint import AtomicCheckpointIO, RunCheckpoint
 from callbacks.sample_grid import SampleGrid
 from callbacks.write_images import WriteImages
-from checkpoints.files import load_weights, read_checkpoint_file
+from checkpoints.files import load_weights
 from common.errors import UserError
 from common.files import require_writable_folder
 from common.private_names import subcommand_parser
@@ -36,6 +37,7 @@ from lightning_modules.run_module import RunModule
 from training.begin_run import BeginRun
 from training.checks import apply_seed, check_numbers, check_seeds, check_trainer_options, without_summary
 from training.constructor_errors import placed
+from training.going_on import end_of, going_on, is_over
 from training.parser import Parser
 from training.prepare import on_this_machine, prepare
 from training.same_checkpoint import Weights, checked_weights, module_of_the_loss
@@ -122,9 +124,7 @@ class TrainCLI(LightningCLI):
         if options.trainer.enable_progress_bar is None and not sys.stdout.isatty():
             options.trainer.enable_progress_bar = False  # a log file gets lines, see callbacks/progress_line.py
         self.says_size = without_summary(options.trainer)
-        self.run = RunFolder(
-            options.run or Path("runs") / Path(str(options.config[0])).stem / agent_part(), complete=self._complete
-        )
+        self.run = RunFolder(self._folder(options), complete=self._complete)
         if self.subcommand != "fit":
             options.ckpt_path = options.get("ckpt_path") or self._last()
             return
@@ -140,26 +140,23 @@ class TrainCLI(LightningCLI):
         # must refuse, or the others wait for the first one for ever.
         self.plain_config = self._plain()
         self.run.compare(self.plain_config)
-        finished, steps = self.run.finished(), options.trainer.max_steps
-        complete = finished is not None and finished.get("complete", False)
-        if finished is not None and (
-            complete
-            or (
-                finished["step"] >= steps if steps >= 0 else finished["max_epochs"] >= (options.trainer.max_epochs or 0)
-            )
-        ):
-            if is_first_process():
-                more = "" if complete else ", or a larger trainer.max_steps or max_epochs"
-                print(
-                    f"run '{self.run.path}' is finished: {finished['step']} steps, {finished['images']} images; give"
-                    f" another --run{more}"
-                )
+        if is_over(self.run, options.trainer):
             raise SystemExit(0)
+        self.goes_on = going_on(self.run)
+        options.ckpt_path = str(self.goes_on.checkpoint) if self.goes_on else None
+
+    def _folder(self, options: Any) -> str | Path:
+        """The run folder; a trial (trainer.fast_dev_run) has one that goes with the process."""
+        if self.subcommand == "fit" and options.trainer.fast_dev_run:
+            self.scratch = TemporaryDirectory(prefix="palimpsest-trial-")
+            return self.scratch.name
+        return options.run or Path("runs") / Path(str(options.config[0])).stem / agent_part()
 
     def _last(self) -> str:
-        if self.run.last_checkpoint is None:
+        found = going_on(self.run)
+        if found is None:
             raise UserError(f"there is no checkpoint in '{self.run.path}': give --ckpt_path, or train first")
-        return str(self.run.last_checkpoint)
+        return str(found.checkpoint)
 
     def _complete(self, stored: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -206,10 +203,12 @@ class TrainCLI(LightningCLI):
             self.run.open(self.plain_config)
             if self.says_size:
                 print(self.model.describe_size(), flush=True)
-            if checkpoint := self.config_init["fit"].ckpt_path:
-                step = read_checkpoint_file(Path(checkpoint))["global_step"]
-                self.metrics.resume_at(step)
-                print(f"continuing '{self.run.path}' at step {step}")
+            if self.goes_on is None:
+                self.metrics.resume_at(0, 0)  # rows of a start that was killed before its first checkpoint
+            else:
+                self.goes_on.set_aside_damaged(self.run)
+                self.metrics.resume_at(self.goes_on.step, self.goes_on.rows)
+                print(f"continuing '{self.run.path}' at step {self.goes_on.step}")
         if not self._trainer_parts.fast_dev_run:
             online = wandb_logger(WandbOptions(**vars(self.config_init["fit"].wandb)), self.run, self.plain_config)
             trainer.loggers = [self.metrics] if online is None else [self.metrics, online]
@@ -225,14 +224,8 @@ class TrainCLI(LightningCLI):
             raise SystemExit(0)
 
     def after_fit(self) -> None:
-        if self.trainer.is_global_zero and not self._trainer_parts.fast_dev_run:
-            self.run.mark_finished(
-                step=self.trainer.global_step,
-                images=self.model.images_seen,
-                max_epochs=self.trainer.max_epochs or 0,
-                complete=self.model.complete,
-            )
-            print(f"finished: {self.trainer.global_step} steps, {self.model.images_seen} images, in '{self.run.path}'")
+        if self.trainer.is_global_zero:
+            end_of(self.run, self.trainer, self.model)
 
     def before_validate(self) -> None:
         if isinstance(self.model, DeepImagePrior):
