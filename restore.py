@@ -37,8 +37,8 @@ PHOTOGRAPHS = ASSETS / "denoiser_natural.safetensors"
 OF_PHOTOGRAPHS = ("plug_and_play", "one_shot")  # methods whose prior that is, where it is there
 
 
-def main() -> None:
-    answer_stop_signals("nothing is lost but time: run the same command again")
+def main() -> int:
+    answer_stop_signals("the newest estimate is written where there is one; the same command again begins anew")
     parser = make_parser(__doc__)
     args, rest = parser.parse_known_args()
     options = split_options(rest, option_strings(parser))
@@ -52,7 +52,7 @@ def main() -> None:
     known = catalogue("restoration", Method)
     if args.list_methods or args.list_degradations:
         print(listing(known, "method") if args.list_methods else listing(degradations(), "degradation"))
-        return
+        return 0
     method = args.method or ("dip" if args.prior is None else "plug_and_play")
     if not (method in known and known[method].needs_prior):
         for option, value in {
@@ -70,7 +70,7 @@ def main() -> None:
     from checkpoints.prior_options import adapters_of
     from inference.degradation_options import degradation_options
     from inference.restore_folder import restore_folder
-    from inference.restore_one import Request, restore_one
+    from inference.restore_one import Request, restore_picture, tools_for
 
     def degraded(mask: Path | None) -> tuple[str, dict[str, Any]]:
         return degradation_options(
@@ -86,9 +86,12 @@ def main() -> None:
     prior = args.prior or (PHOTOGRAPHS if method in OF_PHOTOGRAPHS and PHOTOGRAPHS.is_file() else PRIOR)
     given.update(method=method, degradation=name, prior=prior, adapters=adapters_of(args.adapter))
     request = Request(**given, method_options=options["method"], degradation_options=chosen)
-    lines = restore_folder(request, degraded, mask=args.mask) if args.picture.is_dir() else restore_one(request)
-    for line in lines:
-        print(line)
+    if args.picture.is_dir():
+        print(*restore_folder(request, degraded, mask=args.mask), sep="\n")
+        return 0
+    outcome = restore_picture(request, tools_for(request))
+    print(*outcome.lines(), sep="\n")
+    return outcome.interrupted
 
 
 if __name__ == "__main__":

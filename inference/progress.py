@@ -1,4 +1,4 @@
-"""A method at work while a person waits: a bar, the newest estimate on the disk, and Ctrl-C as a way to end early."""
+"""A method at work while a person waits: a bar, the newest estimate on the disk, and what Ctrl-C and TERM do."""
 
 import sys
 import time
@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from common.errors import UserError
+from common.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, UserError
 from common.random_streams import RandomStreams
+from common.stop_signals import ignore_stop_signals
 from degradations.measurement import Measurement
 from inference.iterates import Iterates
 from restoration.base import Method, Restoration
 
-INTERRUPTED = "interrupted"  # what the note of a restoration that Ctrl-C ended begins with
 EVERY = 60.0  # seconds between two estimates on the disk, and between two lines where there is no terminal
 
 
@@ -28,13 +28,14 @@ def restore_watched(
     name: str,
     iterates: Iterates | None,
     save: Callable[[Tensor], None],
-) -> Restoration:
-    """method.restore with a bar on a terminal, and elsewhere a line a minute.
+) -> tuple[Restoration, int]:
+    """method.restore with a bar on a terminal, and elsewhere a line a minute; with the exit code of what ended it early,
+    0 where nothing did.
 
     save(estimate [N, C, H, W]) is called once a minute, so that a kill does not take everything.
 
-    Ctrl-C after the first step ends the method: the restoration is its newest estimate, and a note says so. UserError
-    where memory runs out.
+    Ctrl-C (130) or a stop signal (75) after the first step ends the method: the restoration is its newest estimate, and
+    a note says so. UserError where memory runs out.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -66,19 +67,20 @@ def restore_watched(
                 said = now
 
         try:
-            return method.restore(measurement, num_samples=num_samples, random=random, on_step=on_step)
+            return method.restore(measurement, num_samples=num_samples, random=random, on_step=on_step), 0
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise UserError(
                 "there is not enough memory for this picture: give a smaller one, fewer --num_samples, or --device cpu"
             ) from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as stop:
             if newest is None:
                 raise
+            ignore_stop_signals()
             step, estimate = newest
             note = (
-                f"{INTERRUPTED} after iteration {step}: this is the estimate of that moment, not the answer that the"
+                f"interrupted after iteration {step}: this is the estimate of that moment, not the answer that the"
                 " method would have chosen"
             )
-            return Restoration(
-                samples=estimate.detach().unflatten(0, (-1, num_samples)), cost=method.calls(), notes=(note,)
-            )
+            samples = estimate.detach().unflatten(0, (-1, num_samples))
+            code = EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else EXIT_PREEMPTED
+            return Restoration(samples=samples, cost=method.calls(), notes=(note,)), code

@@ -41,7 +41,8 @@ class Outcome:
     channels of the restored one, the level of its noise in grey levels and whether it was estimated, what it cost.
 
     Args:
-        interrupted: it is what there was when somebody pressed Ctrl-C.
+        interrupted: the exit code of what ended it early, when it is what there was then (130 Ctrl-C, 75 a stop
+            signal), else 0.
     """
 
     paths: list[Path]
@@ -52,7 +53,7 @@ class Outcome:
     estimated: bool
     seconds: float
     nfe: int
-    interrupted: bool
+    interrupted: int
 
     def lines(self) -> list[str]:
         """The paths, then PSNR and SSIM of every restoration, and of the given picture where it shows what the truth

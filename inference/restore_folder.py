@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError, disk_message
+from common.errors import EXIT_INTERRUPTED, UserError, disk_message
 from common.files import held_folder, require_writable_folder, sha256_of, write_atomically
 from common.picture_formats import extensions
 from datamodules.pictures import list_pictures
@@ -34,9 +34,9 @@ Degraded = Callable[[Path | None], tuple[str, dict[str, Any]]]
 def restore_folder(request: Request, degraded: Degraded, *, mask: Path | None = None) -> list[str]:
     """Restore each picture in and below a folder into a folder of its own name in the output; the lines to print.
 
-    A picture whose file, options and prior are those of its last restoration is not restored again. Ctrl-C stops after
-    the picture at hand, which counts as not restored. `mask` and `truth` may be folders: each picture has the one of
-    its own name, whatever its ending.
+    A picture whose file, options and prior are those of its last restoration is not restored again. Ctrl-C and stop
+    signals end the picture at hand with its newest estimate, which counts as not restored. `mask` and `truth` may be
+    folders: each picture has the one of its own name, whatever its ending.
 
     Raises:
         UserError: nothing to restore, an output inside of the folder, and at the end where a picture failed.
@@ -55,12 +55,12 @@ def restore_folder(request: Request, degraded: Degraded, *, mask: Path | None = 
         names = _names(listing.pictures)
         for number, path in enumerate(listing.pictures):
             own = replace(request, picture=folder / path, output=output / names[path])
-            row = _restored(own, tools, degraded, mask, path)
+            row, stopped = _restored(own, tools, degraded, mask, path)
             rows.append({"picture": path.as_posix(), **row})
             write_atomically(output / SUMMARY, _table(rows))
             print(f"[{number + 1}/{len(listing.pictures)}] {_said(rows[-1])}", file=sys.stderr, flush=True)
-            if row["status"] == "interrupted":
-                raise KeyboardInterrupt
+            if stopped:
+                raise KeyboardInterrupt if stopped == EXIT_INTERRUPTED else SystemExit(stopped)
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
         named = ", ".join(row["picture"] for row in failed[:10]) + (" ..." if len(failed) > 10 else "")
@@ -71,8 +71,8 @@ def restore_folder(request: Request, degraded: Degraded, *, mask: Path | None = 
     return [*([remark] if remark else []), *_closing(rows), str(output / SUMMARY)]
 
 
-def _restored(request: Request, tools: Tools, degraded: Degraded, mask: Path | None, path: Path) -> Row:
-    """The row of one picture; a failure is one, with its reason."""
+def _restored(request: Request, tools: Tools, degraded: Degraded, mask: Path | None, path: Path) -> tuple[Row, int]:
+    """The row of one picture, a failure is one, with its reason; and the exit code of what ended it early, else 0."""
     try:
         truth = _of_the_same_name(request.truth, path, "--truth")
         name, options = degraded(_of_the_same_name(mask, path, "--mask"))
@@ -80,18 +80,18 @@ def _restored(request: Request, tools: Tools, degraded: Degraded, mask: Path | N
         record, print_now = request.output / RECORD, _fingerprint(request, tools)
         before = _read(record)
         if before.get("fingerprint") == print_now and all((request.output / n).is_file() for n in before["files"]):
-            return {**before["row"], "status": "as before"}
+            return {**before["row"], "status": "as before"}, 0
         record.unlink(missing_ok=True)
         outcome = restore_picture(request, tools)
         row = _row(outcome)
         if not outcome.interrupted:
             content = {"fingerprint": print_now, "files": [p.name for p in outcome.paths], "row": row}
             write_atomically(record, json.dumps(content, indent=1))
-        return row
+        return row, outcome.interrupted
     except UserError as error:
-        return {"status": "failed", "reason": str(error)}
+        return {"status": "failed", "reason": str(error)}, 0
     except OSError as error:
-        return {"status": "failed", "reason": disk_message(error) or str(error)}
+        return {"status": "failed", "reason": disk_message(error) or str(error)}, 0
 
 
 def _row(outcome: Outcome) -> Row:

@@ -13,7 +13,7 @@ from torch import Tensor
 from checkpoints.method_prior import prior_for
 from common.build import build, describe
 from common.errors import UserError
-from common.files import held_folder, require_writable_folder
+from common.files import held_folder, remove_parts, require_writable_folder
 from common.picture_files import Picture, read_picture, write_picture
 from common.random_streams import RandomStreams
 from degradations.base import Degradation
@@ -27,7 +27,7 @@ from inference.catalogue import catalogue, choose
 from inference.degradation_options import KERNELS, paths_in, user_degradation
 from inference.iterates import Iterates
 from inference.noise_estimate import user_noise
-from inference.progress import INTERRUPTED, restore_watched
+from inference.progress import restore_watched
 from inference.request import Outcome, Request
 from inference.resize import fitted
 from inference.user_image import (
@@ -131,6 +131,7 @@ def _restore_picture(request: Request, tools: Tools, held: ExitStack) -> Outcome
         " folder"
     )
     held.enter_context(held_folder(request.output, busy))
+    remove_parts(request.output, below=False)
     _note(
         f"{request.picture}: {remark}" if remark else None,
         None if known is None else f"{100 * (1 - float(known.mean())):.1f} % of the pixels are missing",
@@ -153,7 +154,7 @@ def _restore_picture(request: Request, tools: Tools, held: ExitStack) -> Outcome
     def save(estimate: Tensor) -> None:
         write_picture(unfinished, restored_pictures(picture, estimate[:1].float().cpu())[0])
 
-    restoration = restore_watched(
+    restoration, interrupted = restore_watched(
         method,
         measurement,
         num_samples=num_samples,
@@ -186,7 +187,7 @@ def _restore_picture(request: Request, tools: Tools, held: ExitStack) -> Outcome
         estimated=request.sigma_255 is None,
         seconds=time.monotonic() - start,
         nfe=restoration.cost.nfe,
-        interrupted=any(note.startswith(INTERRUPTED) for note in restoration.notes),
+        interrupted=interrupted,
     )
 
 

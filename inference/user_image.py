@@ -1,6 +1,6 @@
 """A person's own damaged picture as a measurement, and what was restored from it as files."""
 
-import re
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from restoration.base import Restoration
 MISSING = (92, 124, 168)  # pixels that were not measured, in the comparison: a blue, which no grey picture has
 COLUMNS = 6
 MOST_PIXELS = 2**26
-WRITTEN = re.compile(r"restored(_\d+)?\.png|comparison\.png|iterates\.png|curve\.(png|csv)")
+OWN = ".written.json"  # in the output: the names of the files there that are ours
 KINDS = {1: "grey", 3: "colour"}
 
 
@@ -180,7 +180,8 @@ def write_restored(
     iterates: Iterates | None = None,
     truth: Tensor | None = None,
 ) -> list[Path]:
-    """Write what was restored, in place of what an earlier restoration left in the folder; returns the paths.
+    """Write what was restored, in place of what an earlier restoration left in the folder by its own list (OWN);
+    returns the paths.
 
     restored.png (restored_0.png, ... where there are several), comparison.png (the measurement, the restorations, the
     truth), iterates.png where the method is iterative, curve.csv and curve.png where it has a trace. UserError where
@@ -190,6 +191,7 @@ def write_restored(
     if not torch.isfinite(samples).all():
         smaller = "take smaller steps (--method.scale, --method.weight, --method.learning_rate)"
         raise UserError(f"the restoration is not finite (NaN or infinity): {smaller}, nothing was written")
+    earlier = _own(folder)
     names = ["restored.png"] if len(samples) == 1 else [f"restored_{k}.png" for k in range(len(samples))]
     for name, one in zip(names, restored_pictures(picture, samples), strict=True):
         write_picture(folder / name, one)
@@ -218,10 +220,18 @@ def write_restored(
     if pictures["curve.png"] is not None:
         write_atomically(folder / "curve.csv", table(trace))
         names.append("curve.csv")
-    for path in folder.iterdir():
-        if WRITTEN.fullmatch(path.name) and path.name not in names:
-            path.unlink(missing_ok=True)
+    for name in earlier - set(names):
+        (folder / name).unlink(missing_ok=True)
+    write_atomically(folder / OWN, json.dumps(sorted(names)))
     return [folder / name for name in names]
+
+
+def _own(folder: Path) -> set[str]:
+    """The names of the files in the folder that an earlier restoration wrote; none of another folder's."""
+    try:
+        return {name for name in json.loads((folder / OWN).read_text()) if Path(name).name == name}
+    except (OSError, ValueError, TypeError):
+        return set()
 
 
 def _shown(measurement: Measurement, shape: torch.Size) -> Tensor:

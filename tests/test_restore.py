@@ -1,5 +1,7 @@
 """restore.py: one's own picture, from the command line, with every method; every mistake is one sentence."""
 
+import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -31,6 +33,7 @@ from degradations.severity.gaussian_blur import GaussianBlur
 from diffusion.cold import cold_sample
 from diffusion.cold_restorer import ColdRestorer
 from diffusion.edm import EDMDenoiser, LogNormal
+from inference.iterates import Iterates
 from networks.denoising_unet import DenoisingUNet
 from networks.unet import UNet
 from restoration.total_variation import TotalVariation
@@ -641,31 +644,45 @@ def test_the_picture_itself_is_not_written_over(cli, tmp_path):
 
 
 def test_an_earlier_restoration_is_replaced_as_a_whole(cli, tmp_path):
-    """No curve of another method and no sample of another run is left beside the picture; what is not ours stays."""
+    """No curve of another method and no sample of another run is left beside the picture; what is not ours stays,
+    whatever its name.
+    """
     picture, out = save(tmp_path / "in.png", pixels(16, 16)), tmp_path / "out"
+    out.mkdir()
+    mine = {"restored_7.png", "curve.csv.png", "iterates.png", ".written.json"}
+    save(out / "restored_7.png", pixels(4, 4))
+    save(out / "curve.csv.png", pixels(4, 4))
+    assert cli(picture, "--method=pseudo_inverse", "--output", out)[0] == 0
+    save(out / "iterates.png", pixels(4, 4))
     dip = [picture, "--method=dip", "--method.iterations=4", "--device=cpu", "--output", out]
     code, _, err = cli(*dip, "--num_samples=2")
     assert code == 0, err
-    save(out / "restored_mine.png", pixels(4, 4))
-    assert {p.name for p in out.iterdir()} == {
-        "restored_0.png",
-        "restored_1.png",
-        "restored_mine.png",
-        "comparison.png",
-        "curve.png",
-        "curve.csv",
-    }
-    assert cli(*dip)[0] == 0
-    assert {p.name for p in out.iterdir()} == {
-        "restored.png",
-        "restored_mine.png",
-        "comparison.png",
-        "iterates.png",
-        "curve.png",
-        "curve.csv",
-    }
+    ours = {"restored_0.png", "restored_1.png", "comparison.png", "curve.png", "curve.csv"}
+    assert {p.name for p in out.iterdir()} == ours | mine
     assert cli(picture, "--method=pseudo_inverse", "--output", out)[0] == 0
-    assert {p.name for p in out.iterdir()} == {"restored.png", "restored_mine.png", "comparison.png"}
+    assert {p.name for p in out.iterdir()} == {"restored.png", "comparison.png"} | mine
+    assert read(out / "iterates.png").shape == (4, 4)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_a_stop_writes_the_newest_estimate_and_says_so(stop, code, cli, tmp_path, monkeypatch):
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    keep = Iterates.__call__
+
+    def stopped(self, step, total, estimate):
+        keep(self, step, total, estimate)
+        if step == 2:
+            os.kill(os.getpid(), stop)
+
+    monkeypatch.setattr(Iterates, "__call__", stopped)
+    picture, out = save(tmp_path / "in.png", pixels(16, 16)), tmp_path / "out"
+    try:
+        found, paths, err = cli(picture, "--method=dip", "--method.iterations=40", "--device=cpu", "--output", out)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert found == code and str(out / "restored.png") in paths and read(out / "restored.png").shape == (16, 16)
+    assert "this is the estimate of that moment" in err and "Traceback" not in err
 
 
 def test_a_folder_that_another_restoration_writes(cli, tmp_path):

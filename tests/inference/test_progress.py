@@ -32,11 +32,11 @@ class Slow(Method):
 
 def run(
     error: BaseException | None = None, after: int = 0, num_samples: int = 2
-) -> tuple[Restoration, list[float], Iterates]:
+) -> tuple[Restoration, int, list[float], Iterates]:
     y = torch.zeros(1, 1, 4, 4)
     measurement = Measurement(y=y, operator=IdentityOperator((1, 4, 4)), noise=GaussianNoise(sigma=0.1), index=(0,))
     saved, iterates = [], Iterates()
-    found = watched.restore_watched(
+    found, code = watched.restore_watched(
         Slow(error, after),
         measurement,
         num_samples=num_samples,
@@ -45,25 +45,28 @@ def run(
         iterates=iterates,
         save=lambda estimate: saved.append(float(estimate[0, 0, 0, 0])),
     )
-    return found, saved, iterates
+    return found, code, saved, iterates
 
 
 def test_to_the_end(monkeypatch):
-    found, saved, iterates = run()
-    assert float(found.samples.mean()) == 9 and not saved and iterates.count == 3
+    found, code, saved, iterates = run()
+    assert float(found.samples.mean()) == 9 and code == 0 and not saved and iterates.count == 3
     monkeypatch.setattr(watched, "EVERY", -1.0)
-    assert run()[1] == [0, 1, 2]
+    assert run()[2] == [0, 1, 2]
 
 
-def test_ctrl_c_ends_early():
-    found, _, _ = run(KeyboardInterrupt(), after=2)
+@pytest.mark.parametrize(("stop", "expected"), [(KeyboardInterrupt(), 130), (SystemExit(75), 75)])
+def test_a_stop_ends_early(stop, expected, monkeypatch):
+    monkeypatch.setattr(watched, "ignore_stop_signals", lambda: None)  # pytest goes on
+    found, code, _, _ = run(stop, after=2)
+    assert code == expected
     assert (
         found.samples.shape == (1, 2, 1, 4, 4)
         and float(found.samples.mean()) == 1
         and "interrupted after iteration 2" in found.notes[0]
     )
-    with pytest.raises(KeyboardInterrupt):
-        run(KeyboardInterrupt(), after=0)
+    with pytest.raises(type(stop)):
+        run(stop, after=0)
 
 
 def test_memory():

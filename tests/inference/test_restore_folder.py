@@ -111,16 +111,17 @@ def test_masks_and_truths_by_name(folder):
     assert "--mask" in rows["sub/b2.png"]["reason"] and rows["a.png"]["status"] == "as before"
 
 
-def test_an_interruption_is_not_finished(folder, monkeypatch):
+@pytest.mark.parametrize(("code", "raised"), [(130, KeyboardInterrupt), (75, SystemExit)])
+def test_an_interruption_is_not_finished(code, raised, folder, monkeypatch):
     """Ctrl-C ends the folder after the picture at hand, which is restored again by the same command."""
     whole = restore_folder_file.restore_picture
 
     def stopped(own, tools):
         outcome = whole(own, tools)
-        return outcome if own.picture.name != "a.png" else type(outcome)(**{**vars(outcome), "interrupted": True})
+        return outcome if own.picture.name != "a.png" else type(outcome)(**{**vars(outcome), "interrupted": code})
 
     monkeypatch.setattr(restore_folder_file, "restore_picture", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(raised):
         restore_folder(request(folder), degraded)
     rows = table(folder / "out")
     assert list(rows) == ["a.bmp", "a.png"] and rows["a.png"]["status"] == "interrupted"
