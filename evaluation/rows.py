@@ -18,6 +18,7 @@ from common.files import write_atomically
 
 BEFORE = ("task", "method", "image", "sample", "seed", "sigma", "sigma_255", "seconds", "nfe")
 AFTER = ("fingerprint",)
+GONE = "leave --output alone while an evaluation runs, and run the same command again to make again what is lost"
 
 RowKey = tuple[str, str, str, int]
 
@@ -84,6 +85,8 @@ class RowFile:
         self._write(_lines(rows, self.metrics))
 
     def _write(self, text: str) -> None:
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise UserError(f"'{self.path}' was removed while it was being written: {GONE}")
         self._file.write(text.encode())
         self._file.flush()
         os.fsync(self._file.fileno())

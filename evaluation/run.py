@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from common.errors import UserError
-from common.files import require_writable_folder
+from common.files import remove_parts, require_writable_folder
 from degradations.given_mask import masks_in
 from evaluation.cell_tables import cost_table, refusal_table
 from evaluation.cells import Cell, make_cells, other_sizes, refuse, remarks_on_priors
@@ -24,10 +24,11 @@ from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, duration, say
 from evaluation.recompute import recompute
 from evaluation.report.html import write_report
+from evaluation.report.paste import write_pasted
 from evaluation.report.sheets import write_sheets
 from evaluation.report.tables import Results, console, summarise, terminal_table, write_table
 from evaluation.report.wandb_log import log_to_wandb
-from evaluation.rows import Row, RowFile, gather, only_one, read_rows, write_rows
+from evaluation.rows import GONE, Row, RowFile, gather, only_one, read_rows, write_rows
 from evaluation.sets import update_sets
 from evaluation.workers import device_of, run_workers
 
@@ -88,6 +89,7 @@ def evaluate(config: Config, options: Options) -> Results:
     sizes = other_sizes(plan)
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder), plain_warnings():
+        remove_parts(folder)
         _say_what_is_missing(plan)
         for warning in [*plan.metrics.missing.values(), *few_images(plan)]:
             say(f"warning: {warning}")
@@ -107,6 +109,7 @@ def evaluate(config: Config, options: Options) -> Results:
                 say(f"warning: {warning}")
             _restore(plan, config, folder, cells, done, options, accelerator)
             rows = in_order(plan, folder, gather(folder, plan.metrics.row_columns))
+            _nothing_lost(cells, rows, folder)
         results = write_results(plan, folder, rows, cells, options)
     table = terminal_table(results)
     console(table).print(table)
@@ -147,6 +150,7 @@ def write_results(plan: Plan, folder: Path, rows: list[Row], cells: list[Cell], 
     sets = update_sets(plan, folder, rows, anew=options.metrics_only)
     results = summarise(plan, rows, sets, update_distances(plan, folder, rows))
     write_table(results, folder / "table.csv")
+    write_pasted(plan, results, folder)
     sheets = write_sheets(plan, folder, rows, shown={name: results.shown(name) for name in plan.methods})
     title = plan.config.title or f"Restoration of {plan.config.data['class_path'].rpartition('.')[2]}"
     ran = {(cell.task, cell.method) for cell in cells}
@@ -181,6 +185,15 @@ def in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:
     if ordered != rows:
         write_rows(folder / "rows.csv", ordered, plan.metrics.row_columns)
     return _own(ordered, plan)
+
+
+def _nothing_lost(cells: list[Cell], rows: list[Row], folder: Path) -> None:
+    """UserError where rows that were there, or were written, are gone."""
+    expected = sum(cell.total * cell.num_samples for cell in cells)
+    ran = {(cell.task, cell.method) for cell in cells}
+    found = sum((row.task, row.method) in ran for row in rows)
+    if found < expected:
+        raise UserError(f"'{folder}' has {found} of the {expected} rows that were written: {GONE}")
 
 
 def _say_what_is_missing(plan: Plan) -> None:

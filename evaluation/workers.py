@@ -114,6 +114,7 @@ def _work(
     messages: mp.Queue,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the one who started us ends us
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # so does the one that SLURM sends to all processes of a step
     end_with(parent)
     try:
         torch.set_num_threads(max(1, torch.get_num_threads() // world))

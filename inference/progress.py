@@ -29,7 +29,7 @@ def restore_watched(
     iterates: Iterates | None,
     save: Callable[[Tensor], None],
 ) -> tuple[Restoration, int]:
-    """method.restore with a bar on a terminal, and elsewhere a line a minute; with the exit code of what ended it early,
+    """method.restore with a bar on a terminal, and elsewhere a line a minute; and the exit code of what ended it early,
     0 where nothing did.
 
     save(estimate [N, C, H, W]) is called once a minute, so that a kill does not take everything.

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from helpers import call, one_sentence
 from common.errors import UserError, run_cli
 from datamodules.digits import Digits
 from evaluation.config import read_config
+from evaluation.engine import Engine
+from evaluation.rows import RowFile
 from evaluation.run import Options, evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,18 +95,39 @@ def test_killed_and_continued_with_two_processes(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_sigterm_keeps_what_is_done(config, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_stop_keeps_what_is_done(number, config, tmp_path):
     process = start("--config", config, "--output", tmp_path / "out", "--methods.back.init_args.seconds=0.3")
     rows = tmp_path / "out" / "rows.csv"
     end = time.monotonic() + 60
     while time.monotonic() < end and not (rows.exists() and rows.read_text().count("\n") > 2):
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "run the same command again" in err and "Traceback" not in err
     assert rows.read_text().endswith("\n")
     assert 2 <= len(keys_of(tmp_path / "out")) < 9
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Engine, "_write"), (RowFile, "close")])
+def test_a_folder_that_is_removed_in_mid_run_is_an_error(owner, name, config, tmp_path, monkeypatch):
+    """While rows are written, and after the last one; the same command again makes what is lost."""
+    out, whole = tmp_path / "out", getattr(owner, name)
+
+    def removed(*args):
+        shutil.rmtree(out, ignore_errors=True)
+        return whole(*args)
+
+    monkeypatch.setattr(owner, name, removed)
+    with pytest.raises(UserError, match=r"leave --output alone while an evaluation runs"):
+        evaluate(read_config([config]), Options(output=out))
+    assert not (out / "table.csv").exists()
+    monkeypatch.undo()
+    out.mkdir(exist_ok=True)
+    (out / ".rows.csv.12.part").write_text("of a killed writer")
+    evaluate(read_config([config]), Options(output=out))
+    assert len(rows_of(out)) == 27 and not list(out.glob("**/.*.part"))
 
 
 @pytest.mark.parametrize(

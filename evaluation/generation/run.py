@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 import yaml
@@ -13,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from common.errors import UserError
-from common.files import require_writable_folder, write_atomically
+from common.files import remove_parts, require_writable_folder, write_atomically
 from common.image_range import to_float
 from common.pictures import grid, png_bytes
 from evaluation.generation.chunks import SHEET, Chunk, Drawn, chunks_of, read_chunk
@@ -27,7 +26,7 @@ from evaluation.generation.results import Line, lines_of, terminal_table, write_
 from evaluation.generation.wandb_log import log_to_wandb
 from evaluation.progress import INTERVAL, duration, say
 from evaluation.report.tables import console
-from evaluation.rows import only_one
+from evaluation.rows import GONE, only_one
 from evaluation.run import Options
 from evaluation.workers import device_of
 from metrics.features import Features
@@ -76,13 +75,17 @@ def evaluate(config: GenerationConfig, options: Options) -> list[Line]:
     _check_first_steps(plan, [c for c in chunks_of(plan) if read_chunk(plan, options.output, c) is None])
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder):
+        remove_parts(folder)
         missing = [c for c in chunks_of(plan) if read_chunk(plan, folder, c) is None]
         write_atomically(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True))
         notes = _say_notes(plan)
         _draw(plan, folder, missing, options, accelerator)
         drawn: dict[int, list[Drawn]] = {k: [] for k in range(len(plan.cells))}
         for chunk in chunks_of(plan):
-            drawn[chunk.cell].append(cast(Drawn, read_chunk(plan, folder, chunk)))
+            found = read_chunk(plan, folder, chunk)
+            if found is None:
+                raise UserError(f"'{folder}' lacks images that were drawn into it: {GONE}")
+            drawn[chunk.cell].append(found)
         lines = lines_of(plan, drawn, *_real(plan))
         write_table(plan, lines, folder / "table.csv")
         sheets = _write_sheets(plan, folder, drawn)

@@ -3,6 +3,8 @@
 import ast
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from helpers import ROOT
@@ -27,6 +29,46 @@ def test_a_signal_ends_with_75_and_a_sentence(number, capsys):
             signal.signal(s, handler)
     assert leaving.value.code == EXIT_PREEMPTED and cleaned == [True]
     assert capsys.readouterr().err == f"error: stopped by {number.name}; do it again\n"
+
+
+BUSY = """
+import hashlib
+from common import stop_signals
+stop_signals.PATIENCE = 0.3
+stop_signals.answer_stop_signals()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # like a rendezvous: minutes in C, where no handler of Python runs
+"""
+
+
+def test_a_program_that_does_not_come_to_it_ends_all_the_same():
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", BUSY], cwd=ROOT, text=True, **pipes)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGUSR1)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == EXIT_PREEMPTED
+    assert err == "error: stopped by SIGUSR1 while waiting; run the same command again to go on\n"
+
+
+FIRST = """
+import runpy, sys
+from common import stop_signals
+def answer(*_):
+    print(*{name.partition(".")[0] for name in sys.modules})
+    raise SystemExit(0)
+stop_signals.answer_stop_signals = answer
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "restore.py", "sweep.py"])
+def test_nothing_heavy_is_imported_before(script):
+    found = subprocess.run([sys.executable, "-c", FIRST, script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "lightning", "wandb", "PIL", "scipy"} & set(found.stdout.split())
 
 
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py", "restore.py", "sweep.py"])
