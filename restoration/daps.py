@@ -1,16 +1,15 @@
 """DAPS: decoupled annealing posterior sampling, a new x0 drawn at every level and noised again from scratch."""
 
-import math
 from typing import Literal
 
 from torch import Tensor
 
 from common.random_streams import NoiseSequence
-from degradations.linear import proximal
 from diffusion.denoiser import Denoiser
 from diffusion.levels import karras_sigmas
 from diffusion.samplers.base import Predict
 from restoration.base import Bias, Cost
+from restoration.likelihood_draw import draw_by_langevin, draw_exactly
 from restoration.posterior import PosteriorSampler, Problem
 
 
@@ -18,16 +17,16 @@ class DAPS(PosteriorSampler):
     """m = the end of the probability flow from x at sigma; x0 ~ exp(-|y - A x0|^2 / (2 tau^2) - |x0 - m|^2 / (2
     sigma^2)); x' = x0 + sigma' z.
 
-    Zhang et al. 2024 (2407.01521), algorithm 1. x0 is drawn by Langevin steps there; here exactly, unless asked
-    otherwise, by perturbing and solving: m + sigma z1 and y + tau z2 into one proximal step. Their code leaves the 1/2
-    of the data term out, so that its tau is sqrt(2) times this one.
+    Zhang et al. 2024 (2407.01521), algorithm 1. x0 is drawn by Langevin steps there, for any A; here exactly, which
+    takes a linear one, unless asked otherwise: see restoration/likelihood_draw.py. Their code leaves the 1/2 of the
+    data term out, so that its tau is sqrt(2) times this one.
 
     Args:
         prior: the denoiser.
         steps: number of levels, at least 1.
         spacing: karras alone, as in the paper.
         flow_steps: Euler steps of the probability flow from each level, at least 1.
-        inner: how x0 is drawn: "exact", or "langevin" as in the paper.
+        inner: how x0 is drawn: "exact", for a linear A, or "langevin" as in the paper, for any A with a gradient.
         langevin_steps: of "langevin", at least 1.
         step_size: of "langevin", as a fraction of tau^2 / |A|^2, in (0, 1]; falls to a hundredth of that along the
             levels.
@@ -40,8 +39,7 @@ class DAPS(PosteriorSampler):
         ValueError: options out of range.
     """
 
-    # Langevin steps are sized by |A|, which bounds nothing where A is not linear.
-    needs = frozenset({"linear", "white_noise"})
+    needs = frozenset({"proximal", "white_noise"})
     bias = Bias(
         "takes sigma^2 for the prior's uncertainty at the level sigma, more than it is",
         mean=0.4,
@@ -67,11 +65,9 @@ class DAPS(PosteriorSampler):
             raise ValueError(f"spacing must be 'karras', got '{spacing}'")
         if inner not in ("exact", "langevin"):
             raise ValueError(f"inner must be 'exact' or 'langevin', got '{inner}'")
-        if steps < 1 or flow_steps < 1 or langevin_steps < 1:
-            raise ValueError(
-                f"steps, flow_steps and langevin_steps must be at least 1, got {steps}, {flow_steps} and"
-                f" {langevin_steps}"
-            )
+        if min(steps, flow_steps, langevin_steps) < 1:
+            given = (steps, flow_steps, langevin_steps)
+            raise ValueError(f"steps, flow_steps and langevin_steps must be at least 1, got {given}")
         if not (0 < step_size <= 1 and least_sigma_255 > 0 and 0 < sigma_end < sigma_start):
             raise ValueError(
                 "step_size must lie in (0, 1], least_sigma_255 be positive and sigma_end lie between 0 and sigma_start,"
@@ -81,8 +77,8 @@ class DAPS(PosteriorSampler):
         self.sigmas = karras_sigmas(steps, max(sigma_end, prior.sigma_min), min(sigma_start, prior.sigma_max))
         self.flow_steps, self.inner, self.langevin_steps, self.step_size = flow_steps, inner, langevin_steps, step_size
         self.least = least_sigma_255 / 127.5
-        if inner == "exact":
-            self.needs = frozenset({"proximal", "white_noise"})
+        if inner == "langevin":
+            self.needs = frozenset({"gradient", "white_noise"})
 
     def calls(self) -> Cost:
         return Cost(nfe=(len(self.sigmas) - 1) * self.flow_steps)
@@ -99,15 +95,12 @@ class DAPS(PosteriorSampler):
     ) -> tuple[Tensor, Tensor]:
         mean = self.flow(predict, x, sigma)
         tau = max(problem.sigma, self.least)
-        place, x0 = self.sigmas.tolist().index(sigma), mean
+        place = self.sigmas.tolist().index(sigma)
         if self.inner == "exact":
-            x0 = self.drawn(problem, mean, sigma, tau, noise, place)
+            x0 = draw_exactly(problem, mean, sigma, tau, noise, stream=f"daps measurement {place}")
         else:
-            done = place / max(len(self.sigmas) - 2, 1)
-            h = self.step_size * tau**2 / problem.operator.norm() ** 2 * (1 - 0.99 * done)
-            for _ in range(self.langevin_steps):
-                drift = problem.operator.adjoint(problem.operator(x0) - problem.y) / tau**2 + (x0 - mean) / sigma**2
-                x0 = x0 - h * drift + math.sqrt(2 * h) * noise.next().to(x0)
+            size = self.step_size * (1 - 0.99 * place / max(len(self.sigmas) - 2, 1))
+            x0 = draw_by_langevin(problem, mean, sigma, tau, noise, steps=self.langevin_steps, step_size=size)
         if sigma_next == 0:
             return x0, mean
         return x0 + sigma_next * noise.next().to(x0), mean
@@ -125,14 +118,3 @@ class DAPS(PosteriorSampler):
             x0 = prediction.x0
             x = x0 + following * prediction.eps
         return x0
-
-    def drawn(
-        self, problem: Problem, mean: Tensor, sigma: float, tau: float, noise: NoiseSequence, step: int
-    ) -> Tensor:
-        """x0 for a linear A, exact: the proximal step of mean + sigma z1 towards y + tau z2."""
-        operator = problem.operator
-        white = problem.random.normal_batch(
-            f"daps measurement {step}", problem.chains.index, problem.sample, operator.output_shape, mean.device
-        ).to(mean)
-        y = problem.y + tau * (white if operator.mask is None else white * operator.mask.to(white))
-        return proximal(operator, mean + sigma * noise.next().to(mean), y, (tau / sigma) ** 2)

@@ -11,6 +11,7 @@ from diffusion.denoiser import Denoiser
 from diffusion.samplers.base import Predict
 from diffusion.samplers.ddpm import AncestralDDPM
 from restoration.base import Bias, Cost
+from restoration.data_gradient import data_gradient
 from restoration.posterior import PosteriorSampler, Problem
 
 
@@ -69,7 +70,7 @@ class ScoreALD(PosteriorSampler):
                 "step_size must lie in (0, 1], repeats be at least 1 and sigma_end lie between 0 and sigma_start, got"
                 f" {step_size}, {repeats}, {sigma_end} and {sigma_start}"
             )
-        ends = gamma if isinstance(gamma, tuple | list) else (gamma, gamma)
+        ends = gamma if isinstance(gamma, (tuple, list)) else (gamma, gamma)
         if gamma is not None and not (len(ends) == 2 and all(g is not None and 0 <= g < math.inf for g in ends)):
             raise ValueError(f"gamma must be one number or two, at least 0 and finite, got {gamma}")
         if rule == "langevin" and steps is not None and steps < 1:
@@ -108,16 +109,11 @@ class ScoreALD(PosteriorSampler):
         variance = prepared[sigma] ** 2 + problem.sigma**2
         if self.rule == "ancestral":
             outcome = AncestralDDPM().step(predict, x, sigma, sigma_next, None, noise)
-            pull = _pull(problem, x / math.sqrt(1 + sigma**2)) / variance
+            pull = data_gradient(problem.operator, x / math.sqrt(1 + sigma**2), problem.y) / variance
             return outcome.x - math.sqrt(1 + sigma_next**2) * pull, outcome.prediction.x0
         h, x0 = self.step_size * sigma**2, x
         for _ in range(self.repeats):
             prediction = predict(x, sigma)
-            drift = prediction.eps / sigma + _pull(problem, x) / variance
+            drift = prediction.eps / sigma + data_gradient(problem.operator, x, problem.y) / variance
             x, x0 = x - h * drift + math.sqrt(2 * h) * noise.next().to(x), prediction.x0
         return x, x0
-
-
-def _pull(problem: Problem, x: Tensor) -> Tensor:
-    """A^T (A x - y)."""
-    return problem.operator.adjoint(problem.operator(x) - problem.y)

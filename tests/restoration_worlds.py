@@ -41,6 +41,10 @@ class Cubed(Operator):
     def __call__(self, x: Tensor) -> Tensor:
         return x**3
 
+    def norm(self) -> float:
+        """Of the derivative, on images in [-1, 1]."""
+        return 3.0
+
 
 class Flipped(Operator):
     """A x = x upside down: linear, with A^T = A^+ = A, of which no singular value decomposition is given."""
