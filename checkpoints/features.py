@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from checkpoints.classifier import load_classifier
+from checkpoints.inception import SCRIPTED, find_inception, load_inception, wanted_inception
 from common.errors import UserError
 from common.exact_float32 import exact_float32
 from common.files import sha256_of
@@ -18,13 +19,6 @@ from common.image_range import to_float
 from common.weight_files import WeightFile
 from metrics.base import Missing
 from metrics.features import FeatureNetwork, Features
-
-INCEPTION = WeightFile(
-    name="inception-2015-12-05.pt",
-    what="the Inception network",
-    url="https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
-    megabytes=96,
-)
 
 
 class ClassifierFeatures(FeatureNetwork):
@@ -76,35 +70,32 @@ class InceptionFeatures(FeatureNetwork):
     """The 2048 features of the 2015 Inception network, on images resized to 299x299 by clean-fid (Pillow's bicubic,
     each channel in float, clipped).
 
-    The network is a TorchScript file, which is a program: use only the original, whose hash is shown with every result.
-    It is looked for at `path`, in WEIGHTS_DIR, in TORCH_HOME/hub/checkpoints and in the system's temporary folder,
-    where clean-fid keeps it; nothing is downloaded by a job. probabilities are those without the bias of the last
-    layer, as the Inception score takes them. Grey images become three equal channels. Parmar et al. 2022 (2104.11222).
-    Missing (a UserError) in one line with the places and the address where the file is not there.
+    The file is inception-2015-12-05.pt, which clean-fid uses, or else weights-inception-2015-12-05-6726825d.pth, the
+    same weights as torch-fidelity converted them. The former is TorchScript, which is a program: use only the original.
+    The hash of the file is shown with every result. They are looked for in WEIGHTS_DIR, in TORCH_HOME/hub/checkpoints
+    and in the system's temporary folder, where clean-fid keeps its own; nothing is downloaded by a job. probabilities
+    are those without the bias of the last layer, as the Inception score takes them. Grey images become three equal
+    channels. Parmar et al. 2022 (2104.11222). Missing (a UserError) in one line with the places and the address where
+    no file is there.
 
     Args:
-        path: of the TorchScript file inception-2015-12-05.pt; null: looked for in the places named above.
+        path: of one of the files, a .pth for the latter; null: looked for in the places named above.
     """
 
     name = "inception"
     dimension = 2048
 
     def __init__(self, *, path: str | None = None) -> None:
-        found = INCEPTION.find(path)
+        found = find_inception(path)
         if found is None:
-            raise Missing(INCEPTION.absence(path))
-        try:
-            self.network = torch.jit.load(str(found), map_location="cpu").eval()
-        except RuntimeError as error:
-            raise UserError(
-                f"'{found}' is not a TorchScript file, or is damaged: fetch it again from {INCEPTION.url}"
-            ) from error
+            raise Missing(SCRIPTED.absence(path))
+        self.network = load_inception(found)
         self.fingerprint = sha256_of(found)
         self.device = torch.device("cpu")
 
     @classmethod
     def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
-        return () if options.get("path") else (INCEPTION,)
+        return () if options.get("path") else (wanted_inception(),)
 
     def check(self, shape: tuple[int, int, int]) -> None:
         if shape[0] not in (1, 3):
@@ -119,10 +110,7 @@ class InceptionFeatures(FeatureNetwork):
     def of(self, images: Tensor) -> Features:
         x = torch.stack([_resized(image) for image in images.cpu()]).to(self.device)
         with exact_float32(self.device):
-            # The file's own forward would resize once more, in TensorFlow's way; its layers take what is already of the
-            # right size.
-            features = self.network.layers((x - 128) / 128).flatten(1).float()
-            probabilities = self.network(x, no_output_bias=True).float()
+            features, probabilities = self.network(x)
         return Features(features.cpu(), probabilities.cpu())
 
 

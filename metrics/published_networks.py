@@ -1,10 +1,6 @@
 """Perceptual distances by published networks: built by their own library from a weight file that is on the machine."""
 
-import contextlib
-import tempfile
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +9,7 @@ from torch import Tensor, nn
 
 from common.exact_float32 import exact_float32
 from common.files import sha256_of
+from common.torch_hub import hub_with
 from common.weight_files import WeightFile
 from metrics.base import Missing, Shape
 
@@ -30,8 +27,8 @@ LPIPS_NETWORKS = {"alex": (ALEXNET, 31), "vgg": (VGG16, 16), "squeeze": (SQUEEZE
 class PublishedDistance(ABC):
     """A distance of two images by a network of others, of grey or colour images, 0 for equal ones.
 
-    Built on first use. Images go through one by one: so a number does not depend on its neighbours, to the last bit,
-    and memory not on their number.
+    Built by :meth:`to`, or on first use. Images go through one by one: so a number does not depend on its neighbours,
+    to the last bit, and memory not on how many there are.
 
     Args:
         file: the weights that are not in the library.
@@ -52,10 +49,9 @@ class PublishedDistance(ABC):
         self._found()
 
     def to(self, device: torch.device) -> None:
-        """Where it computes."""
+        """Where it computes; it is built here, so that a file of no use is said before anything runs."""
         self.device = torch.device(device)
-        if "network" in self.__dict__:
-            self.network.to(self.device)
+        self.network.to(self.device)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -64,9 +60,8 @@ class PublishedDistance(ABC):
 
     @cached_property
     def network(self) -> nn.Module:
-        """As its library builds it. Missing where the weights are not there."""
-        with _hub_with(self._found()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchvision's, about the library's way to ask for weights
+        """As its library builds it. Missing where the weights are not there, UserError where they are of no use."""
+        with hub_with(self._found()):
             return self.build().eval().requires_grad_(False).to(self.device)
 
     @torch.no_grad()
@@ -130,17 +125,3 @@ class DISTSDistance(PublishedDistance):
 
     def of(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return network(x.float() / 255, y.float() / 255)
-
-
-@contextlib.contextmanager
-def _hub_with(file: Path) -> Iterator[None]:
-    """torch's cache of downloads is a folder with this file alone, so that a library finds it where it looks."""
-    before = torch.hub.get_dir()
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "checkpoints").mkdir()
-        (Path(folder) / "checkpoints" / file.name).symlink_to(file.resolve())
-        torch.hub.set_dir(folder)
-        try:
-            yield
-        finally:
-            torch.hub.set_dir(before)

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from checkpoints.classifier import describe_classifier
-from checkpoints.features import INCEPTION, ClassifierFeatures, InceptionFeatures, _resized
+from checkpoints.features import ClassifierFeatures, InceptionFeatures, _resized
 from checkpoints.files import write_safetensors
+from checkpoints.inception import SCRIPTED
 from common.errors import UserError
 from networks.resnet import ResNet
 
@@ -29,7 +30,7 @@ class TinyInception(nn.Module):
 
 @pytest.fixture
 def inception(tmp_path, monkeypatch):
-    torch.jit.script(TinyInception()).save(str(tmp_path / INCEPTION.name))
+    torch.jit.script(TinyInception()).save(str(tmp_path / SCRIPTED.name))
     monkeypatch.setenv("WEIGHTS_DIR", str(tmp_path))
     return InceptionFeatures()
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import evaluate
-from checkpoints import features as feature_networks
+from checkpoints import inception
+from checkpoints.features import InceptionFeatures
 from common.errors import UserError
 from evaluation.config import parse_config
 from evaluation.generation.config import read_generation_config
@@ -31,7 +32,7 @@ def published(tmp_path, monkeypatch):
 
     networks = {net: (moved(file), least) for net, (file, least) in published_networks.LPIPS_NETWORKS.items()}
     monkeypatch.setattr(lpips, "LPIPS_NETWORKS", networks)
-    monkeypatch.setattr(feature_networks, "INCEPTION", moved(feature_networks.INCEPTION))
+    monkeypatch.setattr(inception, "SCRIPTED", moved(inception.SCRIPTED))
     return tmp_path
 
 
@@ -144,5 +145,5 @@ def test_after_it_the_evaluation_finds_what_was_fetched(published):
     assert prepare(config()) == 0
     assert lpips.LPIPS().distance.file.find() == Path(published / "weights" / "alexnet-owt-7be5be79.pth")
     with pytest.raises(UserError, match="not a TorchScript file"):
-        feature_networks.InceptionFeatures()
+        InceptionFeatures()
     assert torch.hub.get_dir()
