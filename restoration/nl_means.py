@@ -1,7 +1,7 @@
 """The classical baseline that knows that pictures repeat themselves: non-local means."""
 
 import numpy as np
-from skimage.restoration import denoise_nl_means
+import skimage
 
 from restoration.denoising import LibraryDenoiser
 
@@ -33,6 +33,6 @@ class NLMeans(LibraryDenoiser):
         self.patch, self.distance, self.strength = patch, distance, strength
 
     def denoise(self, picture: np.ndarray, sigma: float) -> np.ndarray:
-        return denoise_nl_means(
+        return skimage.restoration.denoise_nl_means(
             picture, self.patch, self.distance, self.strength * sigma, fast_mode=True, sigma=sigma, channel_axis=-1
         )

@@ -1,8 +1,8 @@
 """The honest baseline with a classical prior: total variation."""
 
 import numpy as np
+import skimage  # its restoration is loaded where it is used: a second that other methods need not wait for
 import torch
-from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
 
 from common.random_streams import RandomStreams
@@ -124,6 +124,9 @@ def _tv_proximal(z: Tensor, weight: float, inner: Tensor, active: Tensor, x: Ten
     out = x.clone()
     for b in torch.nonzero(active).flatten().tolist():
         image = z[b].detach().cpu().double().numpy()
-        channels = [denoise_tv_chambolle(c, weight=weight, eps=1e-9, max_num_iter=int(inner[b])) for c in image]
+        channels = [
+            skimage.restoration.denoise_tv_chambolle(c, weight=weight, eps=1e-9, max_num_iter=int(inner[b]))
+            for c in image
+        ]
         out[b] = torch.from_numpy(np.stack(channels)).to(x)
     return out

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pywt
-from skimage.restoration import cycle_spin, denoise_wavelet
+import skimage
 
 from restoration.denoising import LibraryDenoiser
 
@@ -26,13 +26,18 @@ class Wavelets(LibraryDenoiser):
     def __init__(self, *, wavelet: str = "db1", shifts: int = 3) -> None:
         if shifts < 0:
             raise ValueError(f"shifts must be at least 0, got {shifts}")
-        if wavelet not in pywt.wavelist(kind="discrete"):
+        if wavelet not in pywt.wavelist(kind="discrete"):  # pyright: ignore[reportAttributeAccessIssue] (made at import)
             raise ValueError(f"wavelet must be one of PyWavelets' discrete ones, such as db1 or sym4, got '{wavelet}'")
         self.wavelet, self.shifts = wavelet, shifts
 
     def denoise(self, picture: np.ndarray, sigma: float) -> np.ndarray:
         options = {"sigma": sigma, "wavelet": self.wavelet, "method": "BayesShrink", "channel_axis": -1}
         options["convert2ycbcr"] = picture.shape[-1] == 3
-        return cycle_spin(
-            picture, func=denoise_wavelet, max_shifts=self.shifts, workers=1, func_kw=options, channel_axis=-1
+        return skimage.restoration.cycle_spin(
+            picture,
+            func=skimage.restoration.denoise_wavelet,
+            max_shifts=self.shifts,
+            workers=1,
+            func_kw=options,
+            channel_axis=-1,
         )
