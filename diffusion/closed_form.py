@@ -125,8 +125,12 @@ class Gaussian(nn.Module):
         """
         centred = x - self.mean
         if self.full and level.shape[1] > 1:  # a map of levels: S and N have no common basis
-            factor = torch.linalg.cholesky(self.covariance() + torch.diag_embed(level.square()))
-            w = torch.cholesky_solve(centred[..., None], factor)[..., 0]
+            # The same map for all, as chains of one measurement have it, is solved once.
+            shared = level[:1] if bool((level == level[:1]).all()) else level
+            factor = torch.linalg.cholesky(self.covariance() + torch.diag_embed(shared.square()))
+            right = centred.T[None] if len(shared) == 1 else centred[..., None]
+            solved = torch.cholesky_solve(right, factor)
+            w = solved[0].T if len(shared) == 1 else solved[..., 0]
             x0, eps = self.mean + w @ self.covariance(), level * w
             log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
         else:

@@ -18,6 +18,7 @@ both = pytest.mark.parametrize("make", [gaussian, mixture])
 LEVELS = {
     "number": torch.tensor([0.02, 0.5, 7.0], dtype=torch.float64),
     "map": torch.tensor([0.05, 1.0, 6.0], dtype=torch.float64).expand(3, 1, 1, 3),
+    "maps": torch.tensor([0.05, 1.0, 6.0, 0.5, 2.0, 0.1, 3.0, 0.2, 0.3], dtype=torch.float64).view(3, 1, 1, 3),
 }
 
 
@@ -41,6 +42,16 @@ def test_a_constant_map_is_a_number(make):
     number, as_map = denoiser.predict(x, torch.full((2,), 0.7)), denoiser.predict(x, torch.full((2, 1, 1, 3), 0.7))
     torch.testing.assert_close(number.x0, as_map.x0, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(number.eps, as_map.eps, rtol=1e-10, atol=1e-12)
+
+
+@both
+def test_one_map_for_all_gives_what_each_row_gives(make):
+    x, sigma, denoiser = normal(3, *SHAPE), LEVELS["map"], make()
+    rows = torch.cat([denoiser.predict(x[k : k + 1], sigma[k : k + 1]).x0 for k in range(3)])
+    torch.testing.assert_close(denoiser.predict(x, sigma).x0, rows, rtol=1e-12, atol=1e-14)
+    other = torch.cat([sigma, LEVELS["maps"][:1] + 1])
+    together = denoiser.predict(torch.cat([x, x[:1]]), other).x0[:3]
+    torch.testing.assert_close(together, rows, rtol=1e-12, atol=1e-14)
 
 
 def test_the_density_is_torchs():
