@@ -1,5 +1,6 @@
 """report.html: one self-contained page that opens without a server or a network."""
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,12 @@ from markupsafe import Markup
 from common.files import write_atomically
 from evaluation.plan import Plan
 from evaluation.report import plots
-from evaluation.report.pages import COLOURS, Number, intervals_of, picture, render, versions
+from evaluation.report.cases import GAIN, Case, cases
+from evaluation.report.pages import COLOURS, Number, intervals_of, picture, render, show, versions
+from evaluation.report.standings import standings, ties
 from evaluation.report.statistics import Interval
 from evaluation.report.tables import Results, has_interval, scaled
+from evaluation.report.words import words_of
 from metrics.base import Column
 
 Figures = list[tuple[str, Markup]]
@@ -25,6 +29,7 @@ def write_report(
     """Write the page. note: what is not as it should be (cells left out), shown at the top."""
     main = next((c for c in results.columns if c.best > 0), None)
     figures, costs = _plots(plan, results, main)
+    chosen = cases(plan, results, path.parent, main)
     page = render(
         "report/report.html.j2",
         title=title,
@@ -35,7 +40,12 @@ def write_report(
         data=plan.config.data["class_path"].rpartition(".")[2],
         main=main,
         firsts=_firsts(plan, results, main),
-        rows=_rows(results),
+        groups=_groups(plan, results),
+        standings=_standings(plan, results, main),
+        cases=chosen,
+        case_data=_case_data(chosen),
+        gain=GAIN,
+        words=words_of(plan),
         networks=_networks(plan, results),
         sheets=[
             {
@@ -54,39 +64,73 @@ def write_report(
 
 
 def _firsts(plan: Plan, results: Results, main: Column | None) -> list[dict[str, Any]]:
-    """Which method is first in each task, by the first metric whose best end is the highest."""
+    """Which method is first in each task, by the first metric whose best end is the highest, and who cannot be told
+    from it.
+    """
     if main is None:
         return []
     return [
-        {"method": method, "task": task, "mean": results.table[task, method][main.name].mean}
+        {
+            "method": method,
+            "task": task,
+            "mean": results.table[task, method][main.name].mean,
+            "ties": sorted(ties(results, task, main, seed=plan.config.seed)),
+        }
         for task in plan.tasks
         for method in sorted(results.best(task, main))
     ]
 
 
-def _rows(results: Results) -> list[dict[str, Any]]:
-    """The lines of the table; the first of a task says what they have in common."""
-    rows, previous = [], None
+def _groups(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    """The lines of the table, task by task, with what those of a task have in common."""
+    groups: dict[str, dict[str, Any]] = {}
     for (task, method), metrics in results.table.items():
-        row: dict[str, Any] = {
-            "task": task,
-            "method": results.shown(method),
-            "group": None,
-            "cells": [(_number(c, metrics.get(c.name)), method in results.best(task, c)) for c in results.columns],
-            "seconds": results.seconds[task, method],
-            "nfe": f"{results.nfe[task, method]:g}",
-        }
-        if task != previous:
+        if task not in groups:
             sigma, sigma_255 = results.sigma[task]
-            row["group"] = {
-                "span": sum(t == task for t, _ in results.table),
+            groups[task] = {
+                "task": task,
                 "sigma": f"{sigma:.4g}",
                 "sigma_255": f"{sigma_255:.4g}",
-                "n": max((v.n for v in metrics.values()), default=0),
+                "n": 0,
+                "rows": [],
+                "tied": {c.name: ties(results, task, c, seed=plan.config.seed) for c in results.columns},
             }
-        rows.append(row)
-        previous = task
-    return rows
+        group = groups[task]
+        group["n"] = max(group["n"], *(v.n for v in metrics.values()), 0)
+        cells = [
+            (_number(c, metrics.get(c.name)), method in results.best(task, c), method in group["tied"][c.name])
+            for c in results.columns
+        ]
+        group["rows"].append(
+            {
+                "method": results.shown(method),
+                "cells": cells,
+                "seconds": results.seconds[task, method],
+                "nfe": f"{results.nfe[task, method]:g}",
+            }
+        )
+    return list(groups.values())
+
+
+def _standings(plan: Plan, results: Results, main: Column | None) -> list[tuple[str, list[dict[str, Any]]]]:
+    if main is None:
+        return []
+    found = []
+    for task in plan.tasks:
+        lines = standings(results, task, main, seed=plan.config.seed)
+        shown = [
+            {"method": s.method, "first": s.is_best, "tie": s.is_tie, "behind": s.behind, "rank": s.rank} for s in lines
+        ]
+        found += [(task, shown)] if shown else []
+    return found
+
+
+def _case_data(chosen: list[Case]) -> Markup:
+    """What the script needs to show another method of a case; nothing in it can end the element that it stands in."""
+    data = [
+        [{"picture": r.picture, "error": r.error, "value": show(r.value)} for r in case.restored] for case in chosen
+    ]
+    return Markup(json.dumps(data).replace("<", "\\u003c"))
 
 
 def _number(column: Column, v: Interval | None) -> Number | None:

@@ -1,8 +1,13 @@
 """Pages from templates: self-contained HTML in which all that users wrote is escaped."""
 
 import base64
+import contextlib
+import hashlib
 import math
+import os
 import platform
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +20,7 @@ from metrics.base import DistributionMetric
 
 COLOURS = 8
 _STYLE = Path(__file__).with_name("report.css")
+_SCRIPT = Path(__file__).with_name("report.js")
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,9 @@ def show(value: float) -> str:
 
 
 def render(template: str, **values: object) -> str:
-    """A template below evaluation/ as a page with the reports' style; SVG of our own comes as :class:`Markup`."""
+    """A template below evaluation/ as a page with the reports' style and script; SVG of our own comes as
+    :class:`Markup`. The page allows this script alone, by its hash, and nothing from elsewhere.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent.parent),
         autoescape=True,
@@ -49,7 +57,10 @@ def render(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["show"] = show
-    return environment.get_template(template).render(style=Markup(_STYLE.read_text(encoding="utf-8")), **values)
+    script = _SCRIPT.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    own = {"style": Markup(_STYLE.read_text(encoding="utf-8")), "script": Markup(script)}
+    return environment.get_template(template).render(**own, script_hash=f"sha256-{digest}", **values)
 
 
 def picture(path: Path) -> str:
@@ -59,13 +70,36 @@ def picture(path: Path) -> str:
 
 def versions(facts: Mapping[str, str]) -> dict[str, str]:
     """Facts, then the versions of Python and of the packages that numbers depend on."""
-    shown = {**facts, "python": platform.python_version()}
+    shown = {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": _commit(), **facts}
+    shown |= {"processor": _processor(), "python": platform.python_version()}
     for package in ("torch", "numpy", "Pillow", "scikit-image", "scikit-learn"):
         try:
             shown[package] = version(package)
         except PackageNotFoundError:
             continue
     return shown
+
+
+def _commit() -> str:
+    """Of the code that ran, with a word where it was changed since; a dash outside of a repository."""
+    folder = Path(__file__).parent
+    try:
+        read = [
+            subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True)
+            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return "–"
+    return read[0].stdout.strip() + (" and changes" if read[1].stdout.strip() else "")
+
+
+def _processor() -> str:
+    """The name of the processor, and how many of its cores this process may use."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} x {name}"
 
 
 def intervals_of(metrics: Mapping[str, DistributionMetric]) -> str:

@@ -136,7 +136,9 @@ def scatter(points: Sequence[tuple[str, int, float, float, str]], *, x_label: st
             label += 3
         placed.append((a, label))
         dot = f'<circle class="f{colour}" cx="{a:.1f}" cy="{b:.1f}" r="5"/>'
-        parts.append(f"<g><title>{escape(hint)}</title>{dot}{_text(a + 9, label, _name(name), 'start')}</g>")
+        fits = a + 9 + 8 * len(_name(name)) < WIDTH  # near the right edge the name stands to the left
+        text = _text(a + 9, label, _name(name), "start") if fits else _text(a - 9, label, _name(name), "end")
+        parts.append(f"<g><title>{escape(hint)}</title>{dot}{text}</g>")
     parts.append(_text((60 + WIDTH - RIGHT) / 2, height - 8, x_label, "middle", "axis"))
     turned = f'transform="translate(14 {(top + height - bottom) / 2:.0f}) rotate(-90)"'
     parts.append(f'<text class="axis" text-anchor="middle" {turned}>{escape(y_label)}</text>')

@@ -84,15 +84,23 @@ def _set_sheet(
     return compose(grid, ["truth, measurement", *(shown[m] for m in sets)])
 
 
-def _given(plan: Plan, task: str, row: int) -> tuple[list[Image.Image], tuple[int, int]]:
-    """Truth and measurement of an image as pictures, and their size."""
+def pixels_of(plan: Plan, task: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and measurement of an image as colours, uint8 [h, w, 3], each at its own size; what was not measured in
+    blue.
+    """
     truth, measurement = measured(plan, task, [row])
     mask = measurement.operator.mask
-    height, width = truth.shape[2:]
+    missing = None if mask is None else mask[0, 0]
+    return _coloured(truth[0]), _coloured(_visible(measurement.y[0]), missing)
+
+
+def _given(plan: Plan, task: str, row: int) -> tuple[list[Image.Image], tuple[int, int]]:
+    """Truth and measurement of an image as pictures, and their size."""
+    truth, measurement = pixels_of(plan, task, row)
+    height, width = truth.shape[:2]
     scale = min(max(1, math.ceil(TILE / max(height, width))), LARGEST / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    missing = None if mask is None else mask[0, 0]
-    return [_tile(truth[0], size), _tile(_visible(measurement.y[0]), size, missing)], size
+    return [_resized(truth, size), _resized(measurement, size)], size
 
 
 def _fitting(plan: Plan, folder: Path, task: str, methods: list[str], rows: list[int], shown: dict[str, str]) -> bytes:
@@ -147,13 +155,21 @@ def _visible(y: Tensor) -> Tensor:
     return to_uint8(y if y.shape[0] in (1, 3) else y[:1])
 
 
-def _tile(pixels: Tensor, size: tuple[int, int], mask: Tensor | None = None) -> Image.Image:
-    """uint8 [C, h, w] as a picture of `size`, each pixel a block (nearest neighbour); pixels that a mask leaves out in
-    blue.
-    """
+def _tile(pixels: Tensor, size: tuple[int, int]) -> Image.Image:
+    """uint8 [C, h, w] as a picture of `size`."""
+    return _resized(_coloured(pixels), size)
+
+
+def _coloured(pixels: Tensor, mask: Tensor | None = None) -> np.ndarray:
+    """uint8 [C, h, w] as [h, w, 3]; pixels that a mask leaves out in blue."""
     array = pixels.cpu().permute(1, 2, 0).expand(-1, -1, 3).numpy().copy()
     if mask is not None and tuple(mask.shape) == array.shape[:2]:
         array[(mask == 0).cpu().numpy()] = _MISSING
+    return array
+
+
+def _resized(array: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Each pixel a block (nearest neighbour), or a mean of pixels where the picture becomes smaller."""
     picture = Image.fromarray(np.ascontiguousarray(array))
     enlarged = size[0] >= picture.width
     return picture.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)

@@ -1,0 +1,78 @@
+"""Who is first, and whether it is sure: paired differences to the best method, and ranks image by image."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from evaluation.report.statistics import Interval, mean_interval, paired_difference
+from evaluation.report.tables import Results
+from metrics.base import Column
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A method in one task.
+
+    Args:
+        method: its name.
+        rank: among the methods of the task, image by image, 1 for the best, ties share the mean of their ranks; mean
+            and interval over images.
+        behind: mean over images of how much worse it is than the best method, in the unit of the column; 0 for the
+            best one itself.
+        is_best: the best mean.
+    """
+
+    method: str
+    rank: Interval
+    behind: Interval
+    is_best: bool
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether nobody can tell it from the best: the paired interval includes 0, or there is none."""
+        return not self.is_best and not self.behind.low > 0
+
+
+def standings(results: Results, task: str, column: Column, *, seed: int) -> list[Standing]:
+    """The methods of a task from the best mean to the worst, over the images that all of them restored; oracles do not
+    compete. [] where the column is no mean of numbers of images, has no best end, or fewer than two methods have it.
+    """
+    if not column.best or column.of_means is not None:
+        return []
+    values = _per_image(results, task, column)
+    images = sorted(set.intersection(*(set(v) for v in values.values()))) if values else []
+    if len(values) < 2 or not images:
+        return []
+    methods = list(values)
+    table = column.best * column.factor * np.array([[values[m][i] for i in images] for m in methods])
+    ranks = rankdata(-table, axis=0)
+    first = int(table.mean(1).argmax())
+    found = [
+        Standing(
+            method=method,
+            rank=mean_interval(ranks[k], seed=seed),
+            behind=paired_difference(table[first], table[k], seed=seed),
+            is_best=k == first,
+        )
+        for k, method in enumerate(methods)
+    ]
+    return sorted(found, key=lambda s: (not s.is_best, s.behind.mean))
+
+
+def ties(results: Results, task: str, column: Column, *, seed: int) -> frozenset[str]:
+    """The methods that cannot be told from the best of a column."""
+    return frozenset(s.method for s in standings(results, task, column, seed=seed) if s.is_tie)
+
+
+def _per_image(results: Results, task: str, column: Column) -> Mapping[str, Mapping[str, float]]:
+    """Finite numbers by image, of the methods that compete."""
+    found = {}
+    for (t, method), metrics in results.per_image.items():
+        if t == task and column.name in metrics and method not in results.oracles:
+            finite = {i: v for i, v in metrics[column.name].items() if math.isfinite(v)}
+            if finite:
+                found[method] = finite
+    return found
