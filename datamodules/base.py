@@ -13,7 +13,7 @@ from common.batch import Batch
 from common.errors import UserError
 from common.image_range import to_float
 from datamodules.augment import flip_at_random
-from datamodules.loader import EvaluationLoader, ResumableLoader, warn_of_repeats
+from datamodules.loader import EvaluationLoader, ResumableLoader
 from datamodules.run_data import RunData
 from datamodules.split import held_out_rows
 from datamodules.store import ImageSet, ImageStore, MemoryStore, everything
@@ -128,6 +128,23 @@ class ImageDataModule(RunData):
         train = ImageSet(images.store, images.positions[rest][: self.limit])
         return train, ImageSet(images.store, images.positions[held_out])
 
+    def _fit_batch(self, images: int) -> None:
+        """A batch that is larger than the training set becomes all of it: every image once, where it would repeat some.
+
+        UserError where that many images cannot be shared by the processes.
+        """
+        if images >= self.batch_size:
+            return
+        processes = self.trainer.world_size if self.trainer is not None else 1
+        if images % processes:
+            fits = images // processes * processes
+            raise UserError(
+                f"data.batch_size {self.batch_size} is larger than the training set of {images} images, which"
+                f" {processes} processes cannot share:{f' set it to {fits}, or' if fits else ''} use another number of"
+                " devices"
+            )
+        self.batch_size = images
+
     def batch_per_process(self, world_size: int) -> int:
         """Images of one training batch that each of `world_size` processes takes; UserError where they do not divide
         it.
@@ -160,7 +177,7 @@ class ImageDataModule(RunData):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that a stage needs. UserError, before a run folder is made, where nothing is left to train
-        on or images differ in size; a warning where a batch is larger than the set.
+        on, where images differ in size, or where a batch is larger than the set and the set cannot be shared.
         """
         if stage in ("fit", "validate", None):
             training = self.images("train")
@@ -169,7 +186,7 @@ class ImageDataModule(RunData):
                     raise UserError(EMPTY)
                 if not training.one_shape and self.batch_size > 1:
                     _ = self.shape  # says how to make them equal
-                warn_of_repeats(len(training), self.batch_size)
+                self._fit_batch(len(training))
         if stage in ("test", None):
             self.images("test")
 
@@ -179,6 +196,7 @@ class ImageDataModule(RunData):
         if len(images) == 0:
             raise UserError(EMPTY)
         options = self._loader_options()
+        self._fit_batch(len(images))
         options["batch_size"] = self.batch_per_process(options["world_size"])
         if options["batch_size"] > 1 and not images.one_shape:
             raise UserError(

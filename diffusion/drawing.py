@@ -3,10 +3,25 @@
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from common.random_streams import RandomStreams
 from common.tensor_shapes import Images
 from diffusion.denoiser import Condition, Denoiser
 from diffusion.samplers.base import Sampler
+
+#: Below this level pictures are seen through the noise, their standard deviation being about 0.5.
+LOUD = 1.0
+
+
+def refuse_quiet(denoiser: Denoiser, where: str) -> None:
+    """UserError, which begins with `where`, for a prior that does not know the noise that drawing begins with, such as
+    a published denoiser.
+    """
+    if denoiser.sigma_max < LOUD:
+        raise UserError(
+            f"{where}: drawing begins in pure noise, and the highest level that the prior knows is sigma_255"
+            f" {127.5 * denoiser.sigma_max:.4g}, where pictures are still seen: take a prior that knows more noise"
+        )
 
 
 @torch.no_grad()

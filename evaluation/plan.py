@@ -11,6 +11,8 @@ import torch
 from checkpoints.method_prior import GivenPrior, prior_for
 from common.build import build, find_class
 from common.errors import UserError, nearest
+from common.image_range import sigma_to_255
+from common.noise_level import refuse_loud
 from common.random_streams import RandomStreams
 from datamodules.base import ImageDataModule, Split
 from datamodules.store import ImageSet
@@ -101,6 +103,9 @@ def make_plan(
         for name, task in config.tasks.items()
     }
     noises = {name: build(task.noise, Noise, where=f"tasks.{name}.noise") for name, task in config.tasks.items()}
+    for name, task in config.tasks.items():
+        if {"sigma", "sigma_255", "sigma_unit"} & set(task.noise["init_args"]):
+            refuse_loud(sigma_to_255(noises[name].sigma), f"tasks.{name}.noise: sigma_255")
     methods, fingerprint_of_prior = _methods(config, precision, device)
     if prepare:
         data.prepare_data()

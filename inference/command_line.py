@@ -6,9 +6,8 @@ from typing import Any
 
 from common.command_line import Parser
 from common.errors import UserError, nearest
+from common.noise_level import refuse_loud
 from common.yaml_files import override
-
-LOUDEST = 255  # standard deviation of noise in grey levels: with more, nothing of a picture is left to restore
 
 
 def make_parser(description: str | None = None) -> Parser:
@@ -135,10 +134,7 @@ def refuse_at_once(args: argparse.Namespace) -> None:
         raise UserError(f"--num_samples must be at least 1, got {args.num_samples}")
     if args.seed < 0:
         raise UserError(f"--seed must be at least 0, got {args.seed}")
-    if args.sigma_255 is not None and not 0 <= args.sigma_255 <= LOUDEST:
-        raise UserError(
-            f"--sigma_255 must be finite, at least 0 and at most {LOUDEST}, got {args.sigma_255:g}: it is in grey"
-            " levels, of which a picture has 256"
-        )
+    if args.sigma_255 is not None:
+        refuse_loud(args.sigma_255, "--sigma_255")
     if args.resize and args.any_size:
         raise UserError("--resize and --any_size exclude each other: give one of them")

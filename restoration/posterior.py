@@ -16,12 +16,10 @@ from degradations.base import Operator
 from degradations.measurement import Measurement
 from degradations.noise import Noise
 from diffusion.denoiser import Denoiser
+from diffusion.drawing import LOUD
 from diffusion.levels import spaced_sigmas
 from diffusion.samplers.base import Predict, predictor
 from restoration.base import Bias, Cost, Method, OnStep, Restoration, Unsupported
-
-#: Below this level pictures are seen through the noise, their standard deviation being about 0.5.
-LOUD = 1.0
 
 
 @dataclass(frozen=True)

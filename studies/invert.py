@@ -17,6 +17,7 @@ from common.errors import UserError, run_cli
 from common.files import require_writable_folder, write_atomically
 from common.pictures import grid, png_bytes
 from diffusion.denoiser import Condition, Denoiser
+from diffusion.drawing import refuse_quiet
 from diffusion.inversion import invert
 from diffusion.levels import spaced_sigmas
 from diffusion.samplers.ddim import DDIM
@@ -77,6 +78,7 @@ def main() -> None:
             f"--steps must be at least 2 and --refinements at least 0, got {args.steps} and {args.refinements}"
         )
     denoiser = prior_of_options(args).denoiser
+    refuse_quiet(denoiser, "--prior")
     image = read_opaque(args.picture)
     if tuple(image.shape) != tuple(denoiser.data_shape):
         raise UserError(

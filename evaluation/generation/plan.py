@@ -18,6 +18,7 @@ from datamodules.store import ImageSet
 from diffusion.autocast import Autocast
 from diffusion.class_conditioning import ClassConditioning
 from diffusion.denoiser import Denoiser
+from diffusion.drawing import refuse_quiet
 from diffusion.levels import spaced_sigmas
 from diffusion.samplers.base import Sampler
 from evaluation.generation.config import GenerationConfig
@@ -91,6 +92,7 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
         where, prior = f"samplers.{name}", loaded[entry.prior]
         sampler = build({"class_path": entry.class_path, "init_args": entry.init_args}, Sampler, where=where)
         network = prior.denoiser.network
+        refuse_quiet(prior.denoiser, where)
         for steps in entry.steps:
             try:
                 sampler.check(prior.denoiser)

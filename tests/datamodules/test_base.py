@@ -128,6 +128,22 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_the_nearest_that_can():
         Digits(batch_size=2).batch_per_process(4)
 
 
+def test_a_batch_that_is_larger_than_the_set_becomes_all_of_it(recwarn):
+    """Every image once; the same in two processes where they can share it, and refused where they cannot."""
+    data = attached(Digits(batch_size=64, limit=6))
+    data.setup("fit")
+    (batch,) = data.train_dataloader()
+    first = data.images("train").get(range(6)).index.tolist()
+    assert data.batch_size == 6 and sorted(batch.index.tolist()) == first
+    parts = [attached(Digits(batch_size=64, limit=6), rank=r, world_size=2).train_dataloader() for r in range(2)]
+    assert torch.cat([next(iter(part)).index for part in parts]).tolist() == batch.index.tolist()
+    assert not [w for w in recwarn if "repeated" in str(w.message)]
+    with pytest.raises(UserError, match=r"64 is larger than the training set of 6 images, which 4 .*: set it to 4, or"):
+        attached(Digits(batch_size=64, limit=6), world_size=4).setup("fit")
+    with pytest.raises(UserError, match=r"set of 6 images, which 8 processes cannot share: use another number"):
+        attached(Digits(batch_size=64, limit=6), world_size=8).setup("fit")
+
+
 def test_pixels_move_to_the_accelerator_once_for_all_splits():
     # "meta" stands in for an accelerator: it has shapes, no memory
     data = attached(Digits(keep_on_device=True), "meta")
