@@ -18,7 +18,8 @@ class FourierMagnitude(Operator):
     linear.
 
     The gradient is that of the magnitude, 0 where the magnitude is 0. A picture turned by half a turn has the same
-    measurement, and with signed values its negative too: no method can tell them apart.
+    measurement, one that is moved on a black border too, and with signed values its negative: no method can tell them
+    apart.
 
     Args:
         shape: (C, H, W) of the images.
