@@ -1,20 +1,39 @@
 """One evaluation as one run of Weights & Biases, where the configuration asks for it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from common.run_folder import RunFolder
 from common.wandb_options import WandbOptions
 from evaluation.progress import say
 from evaluation.report.wandb_entry import WandbEntry
 
+#: What is kept of the folder beside the tables, as one artifact of type "evaluation".
+FILES = ("report.html", "table.csv", "table.md", "table.tex", "rows.csv", "sets.csv", "distribution.csv", "config.yaml")
+
 
 def log_run(
-    entry: WandbEntry, folder: Path, *, config: dict[str, Any], logged: dict[str, Any], summary: dict[str, float | str]
+    entry: WandbEntry,
+    folder: Path,
+    *,
+    config: dict[str, Any],
+    logged: dict[str, Any],
+    summary: dict[str, float | str],
+    priors: Mapping[str, str] = {},
 ) -> None:
-    """A run of job type "evaluation" with `logged` and `summary`; offline where W&B cannot be reached; nothing where
-    the mode is disabled.
+    """A run of job type "evaluation" with `logged`, `summary`, and the report with its tables as an artifact; offline
+    where W&B cannot be reached; nothing where the mode is disabled. A folder is one run: its id is kept there, and a
+    second call goes on in it.
 
-    logged: tables as (columns, rows), pictures as paths.
+    Args:
+        entry: where it is logged.
+        folder: of the results.
+        config: of the evaluation.
+        logged: tables as (columns, rows), pictures as paths, also in cells of tables.
+        summary: single numbers and names.
+        priors: paths of the checkpoints by name; of one in a run folder that W&B knows, its run is named in the config
+            of this one, priors_trained_in.
     """
     mode = WandbOptions(mode=cast(Any, entry.mode)).resolved_mode()
     if mode == "disabled":
@@ -28,7 +47,9 @@ def log_run(
         "job_type": "evaluation",
         "name": folder.name,
         "dir": str(folder),
-        "config": config,
+        "config": {**config, "priors_trained_in": runs_of(priors)},
+        "id": RunFolder(folder).wandb_id(),
+        "resume": "allow",
     }
     try:
         run = wandb.init(**fixed, mode=cast(Any, mode))
@@ -41,12 +62,31 @@ def log_run(
             " sync"
         )
         run = wandb.init(**fixed, mode=cast(Any, mode))
-    run.log(
-        {
-            name: wandb.Image(str(v)) if isinstance(v, Path) else wandb.Table(columns=v[0], data=v[1])
-            for name, v in logged.items()
-        }
-    )
+
+    def shown(value: Any) -> Any:
+        return wandb.Image(str(value)) if isinstance(value, Path) else value
+
+    def table(columns: list[str], rows: list[list[Any]]) -> Any:
+        return wandb.Table(columns=columns, data=[[shown(cell) for cell in row] for row in rows])
+
+    run.log({name: shown(v) if isinstance(v, Path) else table(*v) for name, v in logged.items()})
     run.summary.update(summary)
+    kept = wandb.Artifact(f"evaluation-{run.id}", type="evaluation", description="report, tables and rows")
+    for name in FILES:
+        if (folder / name).is_file():
+            kept.add_file(str(folder / name))
+    run.log_artifact(kept)
     run.finish()
     say(f"W&B ({mode}): run {run.id} in project {entry.project}")
+
+
+def runs_of(priors: Mapping[str, str]) -> dict[str, str]:
+    """The W&B id of the run that trained each prior, by name, where its checkpoint lies in a run folder with one."""
+    found = {}
+    for name, path in priors.items():
+        for place in list(Path(path).parents)[:3]:  # RUN/checkpoints/last.ckpt, RUN/adapter/file
+            file = place / "wandb_id"
+            if file.is_file():
+                found[name] = file.read_text(encoding="utf-8").strip()
+                break
+    return found
