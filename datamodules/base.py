@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from common.batch import Batch
 from common.errors import UserError
 from common.image_range import to_float
 from datamodules.augment import flip_at_random
 from datamodules.loader import EvaluationLoader, ResumableLoader
+from datamodules.long_tail import long_tailed_rows
+from datamodules.reweighting import Reweighting
 from datamodules.run_data import RunData
 from datamodules.split import held_out_rows
 from datamodules.store import ImageSet, ImageStore, MemoryStore, everything
@@ -41,6 +44,9 @@ class ImageDataModule(RunData):
         horizontal_flip: mirror every training image with probability 1/2, decided by (seed, epoch, image index).
         limit: use only the first so many training images (those left after the validation images are taken out); None:
             all.
+        long_tail: of the training images keep, class by class, exponentially fewer: the first class so many times as
+            many as the last, at least 1 (datamodules/long_tail.py; `split_seed` says which); None: all.
+        reweighting: draw training images with weights of their groups, see datamodules/reweighting.py; None: each once.
         workers: processes that decode files; sets in memory use none.
         memory_limit_mb: sets whose uint8 pixels fit are held in memory, larger ones are decoded when needed.
         keep_on_device: hold the pixels of a set in memory on the accelerator; "auto": where they fit in a quarter of
@@ -62,6 +68,8 @@ class ImageDataModule(RunData):
         memory_limit_mb: int = 2048,
         keep_on_device: bool | Literal["auto"] = "auto",
         predict_images: int = 64,
+        long_tail: float | None = None,
+        reweighting: Reweighting | None = None,
     ) -> None:
         super().__init__()
         least = {"batch_size": 1, "validation": 0, "limit": 1, "workers": 0, "memory_limit_mb": 0, "predict_images": 1}
@@ -81,6 +89,7 @@ class ImageDataModule(RunData):
             predict_images,
         )
         self.memory_limit_mb, self.keep_on_device = memory_limit_mb, keep_on_device
+        self.long_tail, self.reweighting = long_tail, reweighting
         self._sets: dict[str, ImageSet] = {}
         self._on_device: dict[int, tuple[ImageStore, MemoryStore]] = {}
         self._training_loader: ResumableLoader | None = None
@@ -125,7 +134,10 @@ class ImageDataModule(RunData):
         if self.validation >= max(n, 1):
             raise UserError(f"validation must be smaller than the training set ({n} images), got {self.validation}")
         held_out, rest = held_out_rows(n, self.validation, self.split_seed, "validation split")
-        train = ImageSet(images.store, images.positions[rest][: self.limit])
+        kept = images.positions[rest]
+        if self.long_tail is not None:
+            kept = kept[long_tailed_rows(images.store.label[kept], self.long_tail, self.split_seed)]
+        train = ImageSet(images.store, kept[: self.limit])
         return train, ImageSet(images.store, images.positions[held_out])
 
     def _fit_batch(self, images: int) -> None:
@@ -203,6 +215,8 @@ class ImageDataModule(RunData):
                 f"the training images differ in size: set batch_size to {options['world_size']} (got "
                 f"{self.batch_size}), or give size and crop"
             )
+        if self.reweighting is not None:
+            options |= self.reweighting.of(images)
         loader = ResumableLoader(self._placed(images), seed=self.seed, **options)
         if self.trainer is not None:
             trainer = self.trainer
@@ -212,6 +226,13 @@ class ImageDataModule(RunData):
             loader.epoch_batches = limit if isinstance(limit, int) else max(1, int(len(loader) * limit))
         self._training_loader = loader
         return loader
+
+    def reweight(self, weights: Tensor) -> Tensor:
+        """Draw with these weights of groups, [G], bounded by `reweighting`, from the next epoch on; gives those."""
+        loader, rule = self._training_loader, self.reweighting
+        if loader is None or rule is None or loader.groups is None:
+            raise UserError("weights change during training where there are groups: give data.reweighting")
+        return loader.reweight(rule.renewed(weights, loader.groups))
 
     def val_dataloader(self) -> EvaluationLoader | list:
         """Validation images in their order, each once over all processes; an empty list where none are held out."""

@@ -7,6 +7,7 @@ Both know the number of processes themselves: the trainer runs with ``use_distri
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.batch import Batch
 from common.errors import UserError
 from common.random_streams import RandomStreams
+from datamodules.reweighting import drawn_rows
 from datamodules.store import ImageSet, MemoryStore
 
 
@@ -23,9 +25,10 @@ class ResumableLoader:
     from (seed, e).
 
     The last incomplete global batch of an epoch is dropped; a set smaller than one global batch is repeated to fill
-    it, with a warning. ``state_dict`` holds the epoch and the number of images given in it by all processes, nothing
-    of the rank; Lightning saves it with every checkpoint. A run restored from it goes on with exactly the images
-    that the epoch had not given yet.
+    it, with a warning. With weights of groups ``perm_e`` is that many rows drawn with them, with replacement, the same
+    on every process; new ones hold from the next epoch on (:meth:`reweight`). ``state_dict`` holds the epoch and the
+    number of images given in it by all processes, nothing of the rank; Lightning saves it with every checkpoint. A run
+    restored from it goes on with exactly the images that the epoch had not given yet.
 
     in_flight: tells whether the newest batch was fetched but not trained on (an exception inside the step); it is
     then not counted. epoch_batches: batches after which the trainer ends an epoch early (``limit_train_batches``),
@@ -35,6 +38,8 @@ class ResumableLoader:
         images: the training images; batch_size B: images per process and step.
         workers: processes that decode files (0: this process; sets in memory never use any).
         pin: page-locked batches, for an accelerator.
+        groups: the group 0 .. G - 1 of every image, int64, together with `weights`.
+        weights: of the groups, float64 [G]: how often their images are drawn.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class ResumableLoader:
         world_size: int = 1,
         workers: int = 0,
         pin: bool = False,
+        groups: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         if len(images) == 0:
             raise ValueError("images must hold at least one image, got an empty set")
@@ -55,7 +62,8 @@ class ResumableLoader:
                 f"batch_size must be at least 1 and rank in 0..world_size-1, got {batch_size}, {rank} of {world_size}"
             )
         self.images, self.batch_size, self.seed, self.rank, self.world_size = images, batch_size, seed, rank, world_size
-        self.workers, self.pin = workers, pin
+        self.workers, self.pin, self.groups, self.weights = workers, pin, groups, weights
+        self._next_weights = weights
         self.in_flight: Callable[[], bool] = lambda: False
         self.epoch_batches: int | None = None
         self._epoch, self._given = 0, 0
@@ -76,21 +84,42 @@ class ResumableLoader:
         return max(1, len(self.images) // self.global_batch)
 
     def order(self, epoch: int) -> Tensor:
-        """The rows of one epoch, int64: a permutation, repeated up to one global batch where the set is smaller."""
+        """The rows of one epoch, int64: a permutation, repeated up to one global batch where the set is smaller; with
+        weights as many rows, drawn.
+        """
         n = len(self.images)
+        if self.groups is not None and self.weights is not None:
+            generator = RandomStreams(self.seed).generator("weighted training order", epoch)
+            return drawn_rows(self.weights[self.groups], max(n, self.global_batch), generator)
         order = torch.from_numpy(RandomStreams(self.seed).generator("training order", epoch).permutation(n))
         return order if n >= self.global_batch else order[torch.arange(self.global_batch) % n]
 
-    def state_dict(self) -> dict[str, int]:
-        """The position: epoch, images given in it by all processes, number of images in the set."""
-        given = self._given - (self.global_batch if self._given and self.in_flight() else 0)
-        return {"epoch": self._epoch, "given": given, "images": len(self.images)}
+    def reweight(self, weights: Tensor) -> Tensor:
+        """Draw with these weights of the groups, [G], from the next epoch on; ValueError where there are no groups."""
+        if self.groups is None or self.weights is None or weights.shape != self.weights.shape:
+            raise ValueError("there are no groups of images with so many weights: give the data set a reweighting")
+        self._next_weights = weights.double().cpu()
+        return weights
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """The position: epoch, images given in it by all processes, number of images in the set; the weights of the
+        groups in this epoch and from the next one on, where there are any.
+        """
+        given = self._given - (self.global_batch if self._given and self.in_flight() else 0)
+        state: dict[str, Any] = {"epoch": self._epoch, "given": given, "images": len(self.images)}
+        if self.weights is not None and self._next_weights is not None:
+            state |= {"weights": self.weights.tolist(), "next_weights": self._next_weights.tolist()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on at a saved position; where the set has another number of images now, with the next epoch, and a
         warning.
         """
         self._epoch, self._given, self._begun = int(state["epoch"]), int(state["given"]), False
+        if self.weights is not None and len(state.get("weights", ())) == len(self.weights):
+            self.weights, self._next_weights = (
+                torch.tensor(state[name], dtype=torch.float64) for name in ("weights", "next_weights")
+            )
         if state["images"] != len(self.images) and self._given:
             now, then = len(self.images), state["images"]
             warnings.warn(
@@ -108,6 +137,7 @@ class ResumableLoader:
         # step to the next epoch is at the beginning, because Lightning does not exhaust a sized loader.
         if self._begun or self._finished():
             self._epoch, self._given = self._epoch + 1, 0
+            self.weights = self._next_weights
         self._begun = True
         epoch, order, size = self._epoch, self.order(self._epoch), self.global_batch
         starts = range(self._given, len(order) - size + 1, size)

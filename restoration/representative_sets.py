@@ -48,7 +48,7 @@ def nearest_to_centres(features: np.ndarray, keep: int, generator: np.random.Gen
 
     distinct = len(np.unique(features, axis=0))
     seed = int(generator.integers(2**31))
-    # pyright: its stubs know n_init as a word alone.
+    # The library's stubs know n_init as a word alone.
     found = KMeans(min(keep, distinct), n_init=10, max_iter=300, random_state=seed).fit(features)  # pyright: ignore[reportArgumentType]
     rows = []
     for cluster, centre in enumerate(found.cluster_centers_):

@@ -1,0 +1,119 @@
+"""Weights of groups, by hand, and the order that is drawn with them: for any number of processes, and when stopped."""
+
+import numpy as np
+import pytest
+import torch
+
+from common.errors import UserError
+from datamodules.loader import ResumableLoader
+from datamodules.reweighting import Reweighting, drawn_rows, effective_images
+from datamodules.store import MemoryStore, everything
+
+#: 80 images of group 0, 16 of group 1, 4 of group 2.
+GROUPS = torch.tensor([0] * 80 + [1] * 16 + [2] * 4)
+
+
+def loader(**options) -> ResumableLoader:
+    images = everything(MemoryStore(torch.zeros(100, 1, 1, 1, dtype=torch.uint8)))
+    weights = Reweighting(most=20, least=0.05).weights(GROUPS)
+    return ResumableLoader(images, **{"batch_size": 10, "seed": 3, "groups": GROUPS, "weights": weights, **options})
+
+
+def given(loader: ResumableLoader) -> list[int]:
+    return [i for batch in loader for i in batch.index.tolist()]
+
+
+@pytest.mark.parametrize(("gamma", "expected"), [(0, [1, 1, 1]), (1, [1 / 2.4, 1 / 0.48, 1 / 0.12])])
+def test_weights_by_hand(gamma, expected):
+    """w = p^-gamma / sum p^(1 - gamma): for gamma 1 and three groups 1 / (3 p)."""
+    found = Reweighting(gamma=gamma).weights(GROUPS)
+    assert found.tolist() == pytest.approx(expected)
+    assert float(found[GROUPS].mean()) == pytest.approx(1)
+
+
+def test_weights_are_clipped_and_have_the_mean_1_again():
+    found = Reweighting(gamma=1, least=0.5, most=2).weights(GROUPS)
+    assert float(found[GROUPS].mean()) == pytest.approx(1) and float(found[2] / found[0]) == pytest.approx(4)
+
+
+def test_effective_images():
+    assert effective_images(torch.ones(7)) == pytest.approx(7)
+    assert effective_images(torch.tensor([1.0, 0, 0])) == pytest.approx(1)
+
+
+def test_rows_are_drawn_as_often_as_their_weight_says():
+    """Floor or ceil of the expected number, whatever the generator."""
+    weight = torch.tensor([0.5, 2.0, 0.0, 1.3])
+    for seed in range(5):
+        counts = torch.bincount(drawn_rows(weight, 38, np.random.default_rng(seed)), minlength=4)
+        for count, expected in zip(counts.tolist(), [5, 20, 0, 13], strict=True):
+            assert abs(count - expected) <= 1
+    assert drawn_rows(weight, 38, np.random.default_rng(0)).tolist() != sorted(
+        drawn_rows(weight, 38, np.random.default_rng(0)).tolist()
+    )
+
+
+@pytest.mark.parametrize("weight", [[0.0, 0.0], [1.0, -1.0], [float("nan"), 1.0]])
+def test_impossible_weights(weight):
+    with pytest.raises(ValueError, match="at least 0, finite and not all 0"):
+        drawn_rows(torch.tensor(weight), 3, np.random.default_rng(0))
+    share = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    with pytest.raises(UserError, match="not all 0"):
+        Reweighting().bounded(torch.tensor(weight, dtype=torch.float64), share)
+
+
+def test_processes_share_one_order_that_evens_groups_out():
+    whole = given(loader())
+    parts = [given(loader(batch_size=5, rank=rank, world_size=2)) for rank in (0, 1)]
+    joined = [i for k in range(10) for rank in (0, 1) for i in parts[rank][5 * k : 5 * k + 5]]
+    assert joined == whole and len(whole) == 100
+    counts = torch.bincount(GROUPS[torch.tensor(whole)])
+    assert int(counts.max()) - int(counts.min()) <= 3
+
+
+def test_an_epoch_that_was_stopped_goes_on_and_new_weights_hold_from_the_next_one():
+    first = loader()
+    begun = iter(first)
+    before = [next(begun).index.tolist() for _ in range(4)]
+    first.reweight(torch.tensor([1.0, 0, 0]))
+    state = first.state_dict()
+    rest = [batch.index.tolist() for batch in begun]
+    again = loader()
+    again.load_state_dict(state)
+    assert [batch.index.tolist() for batch in again] == rest and len(before) + len(rest) == 10
+    assert max(given(again)) < 80 and max(given(first)) < 80
+    plain = ResumableLoader(first.images, batch_size=10, seed=3)
+    assert set(plain.state_dict()) == {"epoch", "given", "images"}
+    with pytest.raises(ValueError, match="no groups"):
+        plain.reweight(torch.ones(3))
+
+
+def test_groups_from_a_file(tmp_path):
+    images = everything(MemoryStore(torch.zeros(4, 1, 1, 1, dtype=torch.uint8)))
+    path = tmp_path / "groups.npz"
+    np.savez(path, index=np.array([3, 2, 1, 0]), group=np.array([0, 0, 0, 1]))
+    assert Reweighting(by=str(path)).groups(images).tolist() == [1, 0, 0, 0]
+    np.savez(path, index=np.array([3, 2, 1]), group=np.array([0, 0, 0]))
+    with pytest.raises(UserError, match="of image 0"):
+        Reweighting(by=str(path)).groups(images)
+    np.savez(path, index=np.array([3, 2, 1]))
+    with pytest.raises(UserError, match="no file of groups, which has the arrays"):
+        Reweighting(by=str(path)).groups(images)
+    with pytest.raises(UserError, match=r"studies\.clusters"):
+        Reweighting(by=str(tmp_path / "none.npz")).groups(images)
+    with pytest.raises(UserError, match="the images have none"):
+        Reweighting().groups(images)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"gamma": 2}, "gamma must lie"), ({"least": 0}, "least must lie"), ({"most": 0.5}, "most be")],
+)
+def test_options_out_of_range(options, words):
+    with pytest.raises(UserError, match=words):
+        Reweighting(**options)
+
+
+def test_weights_of_another_number_of_groups():
+    with pytest.raises(UserError, match="there are 3 groups of training images, and weights of 10"):
+        Reweighting().renewed(torch.ones(10), GROUPS)
