@@ -122,10 +122,12 @@ EXAMPLES: dict[str, list[Example]] = {
         Example({"length": 4, "angle": 30, "threshold": 0.1}, [*SMALL, (1, 9, 15), ODD], constant=True),
         Example({"length": 3.5, "angle": None, "threshold": 0.1}, [(1, 8, 8), (3, 12, 20)], constant=True),
         Example({"length": 5, "angle": 100, "boundary": "circular", "threshold": 0.1}, [(3, 12, 20)], constant=True),
+        Example({"length": 4, "angle": None, "boundary": "circular", "threshold": 0.1}, [(1, 8, 8)], constant=True),
     ],
     "camera_shake": [
         Example({"size": 5, "threshold": 0.1}, [(1, 8, 8), (3, 12, 20)], constant=True),
         Example({"size": 7, "shake_seed": 2, "boundary": "circular", "threshold": 0.1}, [(3, 9, 15)], constant=True),
+        Example({"size": 5, "boundary": "circular", "threshold": 0.1}, [(1, 8, 8)], constant=True),
     ],
     "anisotropic_gaussian_blur": [
         Example({"std": [1.0, 0.5], "angle": 20, "threshold": 0.1}, [*SMALL, (1, 9, 15), ODD], constant=True),
