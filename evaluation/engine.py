@@ -15,6 +15,7 @@ from common.image_range import sigma_to_255, to_float, to_uint8
 from degradations.measurement import Measurement, measure
 from evaluation.cells import Cell, images_per_batch
 from evaluation.image_files import restored_path, write_png
+from evaluation.peak_memory import MemoryFile, PeakMemory
 from evaluation.plan import Plan
 from evaluation.rows import Row, RowFile, RowKey
 from restoration.base import Restoration
@@ -52,6 +53,7 @@ class Engine:
     ) -> None:
         self.plan, self.folder, self.rows, self.share = plan, folder, rows, share
         self._report = on_progress or (lambda cell, samples: None)
+        self._memory, self._peak = MemoryFile(folder), PeakMemory(plan.device)
         self._images = ThreadPoolExecutor(max_workers=4, thread_name_prefix="png")
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows")
         self._written: Future | None = None
@@ -147,10 +149,12 @@ class Engine:
 
         given = measurement if method.uses_truth else measurement.without_truth()
         _synchronize(plan.device)
+        self._peak.begin()
         start = time.perf_counter()
         restoration = method.restore(given, num_samples=cell.num_samples, random=plan.random, on_step=on_step)
         _synchronize(plan.device)
         seconds = time.perf_counter() - start
+        self._memory.note((cell.task, cell.method), chains, self._peak.megabytes(), self._peak.what)
         self._report(cell, chains - reported)
         expected = (images, cell.num_samples, *measurement.operator.input_shape)
         if tuple(restoration.samples.shape) != expected:

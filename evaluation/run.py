@@ -15,6 +15,7 @@ from evaluation.cell_tables import cost_table, refusal_table
 from evaluation.cells import Cell, make_cells, other_sizes, refuse, remarks_on_priors
 from evaluation.config import Config
 from evaluation.cost import estimate
+from evaluation.costs import write_costs
 from evaluation.distribution import few_images, update_distances
 from evaluation.engine import Engine
 from evaluation.identity import same_images
@@ -30,6 +31,7 @@ from evaluation.report.tables import Results, console, summarise, terminal_table
 from evaluation.report.wandb_log import log_to_wandb
 from evaluation.rows import GONE, Row, RowFile, gather, only_one, read_rows, write_rows
 from evaluation.sets import update_sets
+from evaluation.shard import folders_of
 from evaluation.workers import device_of, run_workers
 
 
@@ -150,6 +152,7 @@ def write_results(plan: Plan, folder: Path, rows: list[Row], cells: list[Cell], 
     sets = update_sets(plan, folder, rows, anew=options.metrics_only)
     results = summarise(plan, rows, sets, update_distances(plan, folder, rows))
     write_table(results, folder / "table.csv")
+    write_costs(plan, results, folder, folders_of(folder))
     write_pasted(plan, results, folder)
     sheets = write_sheets(plan, folder, rows, shown={name: results.shown(name) for name in plan.methods})
     title = plan.config.title or f"Restoration of {plan.config.data['class_path'].rpartition('.')[2]}"

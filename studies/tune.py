@@ -5,12 +5,12 @@ NAME --option NAME --values LIST --output FILE.yaml
         --option relative_scale --values 0.5:16:6 --metric psnr --task box_noisy --limit 16 --output tuned.yaml
     python evaluate.py --config configs/evaluate/inverse_problems_mnist.yaml --config tuned.yaml
 
-Every value restores the same measurements of the first --limit images of the validation split, which is held out of the
-training images (data.init_args.validation and split_seed) and shares none with the test split, with the seed of the
-config: one seed. FILE.yaml gets the value with the best mean for each task, and in comments the whole curve, what the
-best one cannot be told apart from, and whether it lies at an end of what was tried. It runs as an evaluation in
-results/tune/NAME, and the same command again goes on where it was stopped; more values join those that are there. Any
-entry of the config can be changed as for evaluate.py.
+Every value restores the same measurements of --limit validation images with the seed of the config: one seed. They are
+those of the training images that are held out first (by data.init_args.split_seed), so that a prior which was trained
+with at least so many held out has not seen them; none is a test image. FILE.yaml gets the value with the best mean for
+each task, and in comments the whole curve, what the best one cannot be told apart from, and whether it lies at an end
+of what was tried. It runs as an evaluation in results/tune, and the same command again goes on where it was stopped;
+more values join those that are there. Any entry of the config can be changed as for evaluate.py.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)
@@ -35,9 +35,9 @@ from common.files import write_atomically
 from common.private_names import option_strings
 from common.stop_signals import answer_stop_signals
 from datamodules.base import ImageDataModule, Split
-from datamodules.store import ImageSet
 from evaluation.command_line import split_overrides
 from evaluation.config import Config, MethodEntry, read_config
+from evaluation.entries import Spec
 from evaluation.progress import say
 from evaluation.report.tables import Results
 from evaluation.report.wandb_entry import WandbEntry
@@ -133,8 +133,11 @@ def asked_for(config: Config, name: str, option: str, metric: str, tasks: Sequen
     )
 
 
-def validation_images(config: Config) -> ImageSet:
-    """The validation split; UserError where there is none, or where it shares images with the test split."""
+def held_out(config: Config, limit: int) -> tuple[Spec, int]:
+    """The data with only so many validation images, those that are held out first, and how many there are.
+
+    UserError where the data hold none out, or hold out test images.
+    """
     data = build(config.data, ImageDataModule, where="data")
     data.prepare_data()
     found, test = (data.images(cast(Split, split)) for split in ("validation", "test"))
@@ -148,7 +151,8 @@ def validation_images(config: Config) -> ImageSet:
             f"the validation images of {config.data['class_path']} are test images too: give data of which a part is"
             " held out"
         )
-    return found
+    used = min(limit, len(found))
+    return {**config.data, "init_args": {**config.data["init_args"], "validation": used}}, used
 
 
 def fragment(curves: Sequence[Curve], name: str, option: str, origin: Sequence[str]) -> str:
@@ -179,12 +183,12 @@ def tune(
         UserError: names that the config does not have, no validation images, a value that the method refuses.
     """
     entry = asked_for(config, method, option, metric, tasks)
-    images = validation_images(config)
-    used = min(limit, len(images))
+    data, used = held_out(config, limit)
     assert entry.tasks is not None
     entries = trials(entry, method, option, values)
     run = dataclasses.replace(
         config,
+        data=data,
         split="validation",
         limit=used,
         tasks={t: dataclasses.replace(config.tasks[t], limit=None) for t in entry.tasks},
@@ -199,13 +203,12 @@ def tune(
     if column is None:
         raise UserError(f"--metric {metric}: {'; '.join(results.missing) or 'it gave no number'}")
     curves = [curve_of(results, options.output, task, labels, column) for task in entry.tasks]
-    data = config.data["class_path"]
-    of = f" of {config.data['init_args']}" if config.data["init_args"] else ""
     prior = config.priors.get(entry.prior)
     origin = [
         f"{option} of {method}, found on {datetime.datetime.now().astimezone().date()} by",
         command,
-        f"images: the first {used} of {len(images)} that {data}{of} holds out for validation; none is a test image",
+        f"images: the {used} training images that {data['class_path']} {data['init_args']} holds out first; a prior",
+        "trained with at least so many held out has not seen them, and none is a test image",
         f"seed {config.seed} alone; samples of each image: {entry.num_samples}; decided by the mean of {column.label}",
     ]
     if prior is not None:
@@ -229,7 +232,7 @@ def main() -> None:
     parser.add_argument("--limit", type=_at_least_one, default=16, metavar="N", help="images (default: 16)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.yaml", help="the config that is written")
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="where it runs (default: results/tune/NAME of --output)"
+        "--folder", type=Path, metavar="DIR", help="where it runs (default: results/tune/NAME of --output and --limit)"
     )
     parser.add_argument("--devices", type=_at_least_one, default=1, metavar="N", help="processes (default: 1)")
     args, rest = parser.parse_known_args()
@@ -246,7 +249,9 @@ def main() -> None:
         metric=args.metric,
         tasks=args.task,
         limit=args.limit,
-        options=Options(output=args.folder or Path("results/tune") / args.output.stem, devices=args.devices),
+        options=Options(
+            output=args.folder or Path("results/tune") / f"{args.output.stem}-{args.limit}", devices=args.devices
+        ),
         command=f"python -m studies.tune {shlex.join(sys.argv[1:])}",
     )
     args.output.parent.mkdir(parents=True, exist_ok=True)

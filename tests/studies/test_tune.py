@@ -13,7 +13,7 @@ from degradations.scaled import Scaled
 from evaluation.config import MethodEntry, read_config
 from evaluation.run import Options
 from restoration.base import Method
-from studies.tune import main, trials, tune, validation_images, values_of
+from studies.tune import held_out, main, trials, tune, values_of
 
 BASE = """
 data: {class_path: datamodules.digits.Digits, init_args: {validation: 50}}
@@ -61,14 +61,14 @@ def test_the_best_value_of_each_task_as_a_second_config(base, monkeypatch, capsy
     assert config.methods["back"].per_task == {"denoising": {"gain": 1}, "half": {"gain": 4}}
     text = (tmp_path / "tuned.yaml").read_text()
     assert "found on 2" in text and "python -m studies.tune --config" in text and "seed 3 alone" in text
-    assert "the first 6 of 50 that datamodules.digits.Digits" in text and "holds out for validation" in text
+    assert "the 6 training images that datamodules.digits.Digits" in text and "holds out first" in text
     assert all(f"#   {value}: " in text for value in (1, 4, 8))
     assert text.index("1: ") < text.index("4: ") < text.index("8: ")  # the curve ascends, whatever the order asked for
-    # The images are those that are held out, and none of the test set.
-    names = {p.stem for p in (tmp_path / "results/tune/tuned/restored/half/back-gain-4").rglob("*.png")}
-    held_out = Digits(validation=50).images("validation")
+    # The images are those that any number of at least 6 holds out.
+    names = {p.stem for p in (tmp_path / "results/tune/tuned-6/restored/half/back-gain-4").rglob("*.png")}
+    images = Digits(validation=6).images("validation")
     assert {name.split("~")[0].split("_")[0] for name in names} and len(names) == 6
-    assert {held_out.name(row) for row in range(6)} == {name.removesuffix("_0") for name in names}
+    assert {images.name(row) for row in range(6)} == {name.removesuffix("_0") for name in names}
 
 
 def test_more_values_join_those_that_are_there(base, monkeypatch, capsys):
@@ -170,5 +170,12 @@ def test_validation_images_that_are_test_images_are_refused(base):
         ],
     )
     with pytest.raises(UserError, match="are test images too"):
-        validation_images(config)
-    assert len(validation_images(read_config([base]))) == 50
+        held_out(config, 2)
+
+
+def test_the_images_are_held_out_by_any_larger_number_too(base):
+    config = read_config([base])
+    data, used = held_out(config, 6)
+    assert (data["init_args"], used) == ({"validation": 6}, 6) and held_out(config, 80)[1] == 50
+    few, many = (set(Digits(validation=n).images("validation").positions.tolist()) for n in (6, 50))
+    assert few < many
