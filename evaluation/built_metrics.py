@@ -102,6 +102,8 @@ def build_metrics(
                 shared = shared or build(features, FeatureNetwork, where="features")
                 given = {"features": shared}
             metric = build(spec, MetricBase, where=where, **given)
+            if isinstance(metric, DistributionMetric) and not metric.of_pairs:
+                raise Missing("is of generated images against a reference set, not of restored images and their truths")
             reasons = _reasons(metric, shapes)
             if len(reasons) < len(shapes):
                 metric = metric.to(device)

@@ -202,7 +202,8 @@ class DistributionMetric(InFeatures):
 
     least: images that it needs. interval: where the ends of its interval come from, "" for none. least_for_interval:
     images that the interval needs. lowest: what the quantity cannot be below: neither is an end of its interval.
-    note: a sentence below the table. reference_split: the one that the reference must be, None for any.
+    note: a sentence below the table. reference_split: the one that the reference must be, None for any. of_pairs:
+    False where it is not of restored images and their truths.
 
     Args:
         features: the network that images are compared in; the config's own `features` where it names none.
@@ -214,6 +215,7 @@ class DistributionMetric(InFeatures):
     lowest: float = -math.inf
     note: str = ""
     reference_split: str | None = None
+    of_pairs: bool = True
 
     def kind(self) -> str:
         return "set"

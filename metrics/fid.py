@@ -53,6 +53,7 @@ class FIDWithoutBias(DistributionMetric):
     label = "FID, N → ∞"
     least = 240  # images from which a line through smaller sets is worth drawing
     interval = ""
+    of_pairs = False
     note = "N → ∞ is the straight line's end."
 
     def __init__(self, *, features: FeatureNetwork) -> None:

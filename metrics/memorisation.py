@@ -22,6 +22,7 @@ class NearestTrainingImage(DistributionMetric):
     """
 
     reference_split = "train"
+    of_pairs = False
     lowest = 0.0
     note = "Nearness to training images has no best end: compare with the row of real images that were not trained on."
 

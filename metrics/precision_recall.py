@@ -32,6 +32,7 @@ class NeighbourMetric(DistributionMetric):
     """
 
     lowest = 0.0
+    of_pairs = False
 
     def __init__(
         self, *, features: FeatureNetwork, neighbours: int, blocks: int = 20, reference_images: int = 10_000

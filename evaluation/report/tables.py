@@ -127,7 +127,8 @@ def _without_numbers(metrics: BuiltMetrics, table: Mapping[Key, Mapping[str, Int
     """The columns of metrics that have a reason to be missing and no number in any cell: the sentence below the table
     is all that is shown of them.
     """
-    reasoned = {c.name for name in metrics.missing if name in metrics.image for c in metrics.image[name].columns(name)}
+    rows = {**metrics.image, **metrics.samples}
+    reasoned = {c.name for name in metrics.missing if name in rows for c in rows[name].columns(name)}
     reasoned |= set(metrics.absent)
     numbers = {name for row in table.values() for name, v in row.items() if not math.isnan(v.mean)}
     return frozenset(reasoned - numbers)

@@ -46,7 +46,7 @@ def stand_ins_for_published_networks(monkeypatch, tmp_path):
     networks themselves are in test_published_networks.py.
     """
     distance, file = published_networks.PublishedDistance, tmp_path / "weights"
-    file.write_bytes(b"random")
+    torch.save({}, file)
     monkeypatch.setattr(distance, "_found", lambda self: file)
     for cls in distance.__subclasses__():
         monkeypatch.setattr(cls, "build", lambda self: torch.nn.Identity())
