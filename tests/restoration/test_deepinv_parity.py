@@ -143,7 +143,7 @@ def test_diffpir(name, monkeypatch):
 
     - the proximal step, which minimises |y - A x|^2 + 2 rho |x - x0|^2: their lambda counts twice, so that 7 there is
       3.5 here, and 1.75 in the released code;
-    - beginning at A^T y in place of y's own size, with noise of less than the first level;
+    - beginning at A^T y, whose noise counts as part of the first level's, where ours begins in pure noise;
     - giving x at the last level, noise of 0.01 included, in place of the denoiser's last answer, which is not used.
     """
     operator, zeta, weight = OPERATORS[name], 0.3, 3.5
