@@ -17,6 +17,7 @@ PSNR_CAP = 100.0
 SSIM_WINDOW = 11
 SSIM_STD = 1.5
 _K1, _K2 = 0.01, 0.03
+_AT_ONCE = 2**20  # pixels in one convolution
 
 
 def mse(x: Pixels, truth: Pixels) -> PerImage:
@@ -66,7 +67,9 @@ def ssim(x: Pixels, truth: Pixels) -> PerImage:
     taps = torch.exp(-0.5 * (place / SSIM_STD).square())
     taps = taps / taps.sum()
     stack = torch.cat([a, b, a * a, b * b, a * b]).flatten(0, 1)[:, None]
-    means = F.conv2d(F.conv2d(stack, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1))
+    # A convolution in float64 holds its input once for each tap, so large pictures go through plane by plane.
+    parts = stack.split(max(1, _AT_ONCE // (H * W)))
+    means = torch.cat([F.conv2d(F.conv2d(part, taps.view(1, 1, -1, 1)), taps.view(1, 1, 1, -1)) for part in parts])
     ma, mb, maa, mbb, mab = means.unflatten(0, (5, B, C)).squeeze(3)
     c1, c2 = (_K1 * RANGE) ** 2, (_K2 * RANGE) ** 2
     numerator = (2 * ma * mb + c1) * (2 * (mab - ma * mb) + c2)

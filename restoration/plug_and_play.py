@@ -93,10 +93,12 @@ class PlugAndPlay(Method):
         self.check(operator, measurement.noise)
         predict = predictor(self.prior, clip=self.clip)
         if isinstance(operator, IdentityOperator):
-            x = predict(y, min(max(sigma, self.prior.sigma_min), self.prior.sigma_max)).x0 if sigma else y
+            level = min(max(sigma, self.prior.sigma_min), self.prior.sigma_max)
+            x = predict(y, level).x0 if sigma else y
             if on_step is not None:
                 on_step(0, 1, x)
-            return Restoration(samples=x[:, None], cost=Cost(nfe=1 if sigma else 0))
+            notes = (_clamped(sigma, level),) * len(y) if sigma > level else ()
+            return Restoration(samples=x[:, None], cost=Cost(nfe=1 if sigma else 0), notes=notes)
         levels, x, residuals = self.levels(operator, sigma), first_guess(operator, y), []
         weights = [self.weight * (max(sigma, LEAST_NOISE) / level) ** 2 for level in levels]
         for k, (level, weight) in enumerate(zip(levels, weights, strict=True)):
@@ -110,6 +112,13 @@ class PlugAndPlay(Method):
             x = proximal(operator, x, y, weights[-1], tolerance=TOLERANCE)
         trace = {"residual": torch.stack(residuals).tolist(), "sigma_255": [127.5 * level for level in levels]}
         return Restoration(samples=x[:, None], cost=Cost(nfe=len(levels)), trace=trace)
+
+
+def _clamped(sigma: float, level: float) -> str:
+    return (
+        f"the noise has sigma_255 {127.5 * sigma:.4g}, the prior knows up to {127.5 * level:.4g} and was asked about"
+        " that: some noise stays"
+    )
 
 
 def _kind(operator: Operator) -> str:

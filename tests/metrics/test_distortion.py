@@ -62,6 +62,13 @@ def test_one_image_does_not_depend_on_its_neighbours():
         assert torch.allclose(metric(x, truth)[1:2], metric(x[1:2], truth[1:2]), rtol=1e-14, atol=0)
 
 
+def test_large_pictures_are_compared_plane_by_plane_to_the_same_number(monkeypatch):
+    x, truth = images()
+    at_once = ssim(x, truth)
+    monkeypatch.setattr("metrics.distortion._AT_ONCE", 1)
+    assert torch.equal(ssim(x, truth), at_once)
+
+
 def test_small_images_have_no_ssim():
     x, truth = images(H=10, W=40)
     assert ssim(x, truth).isnan().all()

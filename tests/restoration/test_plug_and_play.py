@@ -74,6 +74,17 @@ def test_noise_alone_is_one_call_and_no_noise_none():
     assert torch.equal(found.samples[:, 0], x) and found.cost.nfe == 0
 
 
+def test_noise_beyond_what_the_prior_knows_is_shown_to_it_as_the_nearest_level_and_said():
+    world, prior = WORLDS["identity"](), gaussian_prior()
+    level = world.measurement.sigma
+    assert not PlugAndPlay(prior=prior).restore(world.measurement, random=RANDOM).notes
+    prior.sigma_max = level / 2
+    found = PlugAndPlay(prior=prior, clip=False).restore(world.measurement, random=RANDOM)
+    nearest = prior.predict(world.measurement.y, torch.tensor([level / 2], dtype=torch.float64)).x0
+    torch.testing.assert_close(found.samples[:, 0], nearest)
+    assert f"knows up to {63.75 * level:.4g}" in found.notes[0] and "some noise stays" in found.notes[0]
+
+
 def test_levels():
     """Evenly spaced in their logarithms, from the first to the noise of y or to the last where that is more, within
     what the denoiser knows.
