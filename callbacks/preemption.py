@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from callbacks.run_checkpoint import RunCheckpoint
 from callbacks.step_end import StepEnd, as_at_a_step_end, as_at_a_validation, as_before_a_validation, ends_of
 from common.errors import EXIT_PREEMPTED
 from common.files import write_atomically
@@ -45,6 +46,8 @@ class Preemption(StepEnd):
     Args:
         every_n_steps: how often several processes ask each other (one process: every step).
     """
+
+    may_end_the_run = True
 
     def __init__(self, *, every_n_steps: int = 10) -> None:
         self.every_n_steps = max(1, every_n_steps)
@@ -170,17 +173,24 @@ class Preemption(StepEnd):
 
     def _save(self, trainer: pl.Trainer, leaving: Preempted) -> None:
         self._breakable, leaving.saved, folder = None, True, Path(trainer.default_root_dir)
-        if trainer.global_step != self._started:  # else the last checkpoint is what there is
+        gained = trainer.global_step != self._started
+        if gained:  # else the last checkpoint is what there is
             self._due = leaving.due
             if leaving.due == VALIDATION:
                 as_before_a_validation(trainer)
                 trainer.save_checkpoint(folder / LAST)
-            else:
+            elif leaving.due == MEASURES:
+                with as_at_a_step_end(trainer):
+                    trainer.save_checkpoint(folder / LAST)
+                    for saving in _savings(trainer):  # whose turn at this step was after what is broken off
+                        saving.save_milestone(trainer)
+            elif not any(saving.saved_step == trainer.global_step for saving in _savings(trainer)):
                 with as_at_a_step_end(trainer):
                     trainer.save_checkpoint(folder / LAST)
         if trainer.is_global_zero:
             write_atomically(folder / PREEMPTED, json.dumps({"step": trainer.global_step}))
-            print(f"stopped at step {trainer.global_step}, saved; run the same command again to go on", flush=True)
+            saved = "saved" if gained else "before a step was done"
+            print(f"stopped at step {trainer.global_step}, {saved}; run the same command again to go on", flush=True)
 
     def _restore_handlers(self) -> None:
         for number, handler in self._previous.items():
@@ -197,6 +207,11 @@ class Preemption(StepEnd):
                 self._save(trainer, exception)
         finally:
             self._restore_handlers()
+
+
+def _savings(trainer: pl.Trainer) -> list[RunCheckpoint]:
+    callbacks = getattr(trainer, "callbacks")  # noqa: B009  (Lightning sets it outside of the class)
+    return [c for c in callbacks if isinstance(c, RunCheckpoint)]
 
 
 @contextmanager

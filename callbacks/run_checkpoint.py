@@ -44,17 +44,24 @@ class RunCheckpoint(StepEnd, Checkpoint):
         super().on_train_start(trainer, pl_module)
         self._started = trainer.global_step
 
+    @property
+    def saved_step(self) -> int:
+        """The step of the newest last.ckpt that was written here, -1 where none was."""
+        return self._saved[0]
+
     def on_step_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        step, folder = trainer.global_step, Path(trainer.default_root_dir)
+        step = trainer.global_step
         with as_at_a_step_end(trainer):
-            if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
-                trainer.save_checkpoint(folder / LAST.replace("last", f"step_{step:07d}"))
+            self.save_milestone(trainer)
             if step % self.every_n_steps == 0 or step == trainer.max_steps or trainer.should_stop:
                 self._save_last(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The last step, where its end did not save it, and what others have logged after it."""
-        if trainer.global_step != self._started and self._saved != (trainer.global_step, _rows(trainer)):
+        wanted = trainer.global_step != self._started and self._saved != (trainer.global_step, _rows(trainer))
+        if trainer.world_size > 1:  # only the first process has rows, and all must come to save
+            wanted = trainer.strategy.reduce_boolean_decision(wanted, all=False)
+        if wanted:
             self._save_last(trainer)
 
     def on_save_checkpoint(
@@ -68,6 +75,12 @@ class RunCheckpoint(StepEnd, Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint.get("callbacks", {}).pop("Timer", None)  # of a run of before
+
+    def save_milestone(self, trainer: pl.Trainer) -> None:
+        """step_<step>.ckpt where one is due."""
+        step = trainer.global_step
+        if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST.replace("last", f"step_{step:07d}"))
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(Path(trainer.default_root_dir) / LAST)

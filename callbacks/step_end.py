@@ -16,8 +16,10 @@ class StepEnd(pl.Callback):
     Whatever is saved there has lost nothing of the step.
     """
 
+    may_end_the_run = False
+
     def on_step_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Once after every optimiser step, in the order of the callbacks."""
+        """Once after every optimiser step, in the order of the callbacks; that which may end the run comes last."""
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         loop: Any = trainer.fit_loop.epoch_loop
@@ -42,9 +44,10 @@ class _Ends:
         if self._trainer.global_step == self.step:  # gradients are still being accumulated
             return
         self.step = self._trainer.global_step
-        for callback in getattr(self._trainer, "callbacks"):  # noqa: B009  (Lightning sets it outside of the class)
-            if isinstance(callback, StepEnd):
-                callback.on_step_end(self._trainer, self._trainer.lightning_module)
+        callbacks = getattr(self._trainer, "callbacks")  # noqa: B009  (Lightning sets it outside of the class)
+        waiting = [c for c in callbacks if isinstance(c, StepEnd)]
+        for callback in sorted(waiting, key=lambda c: c.may_end_the_run):
+            callback.on_step_end(self._trainer, self._trainer.lightning_module)
 
 
 def ends_of(trainer: pl.Trainer) -> _Ends:

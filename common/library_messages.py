@@ -30,6 +30,13 @@ SILENCED = (
         "lightning",
         "2.6.6",
         "warnings",
+        "The `srun` command is available on your system but is not used",
+        "said on every login node; how to submit is in docs/cluster.md",
+    ),
+    (
+        "lightning",
+        "2.6.6",
+        "warnings",
         "The number of training batches (",
         "metrics.csv has a row every log_every_n_steps of the run, not of the epoch",
     ),

@@ -65,7 +65,13 @@ def train(folder: Path, *, often: dict, disturb=lambda place, step: None) -> dic
 
     model.losses, model.samples = watched("step", losses, 1), watched("grid", draw, 0)
     model.validation_step = watched("validation", validate, 0)
-    own = EMA(), SampleGrid(count=2, every=2), Quality(disturb), Preemption(), RunCheckpoint(every_n_steps=3)
+    own = (
+        EMA(),
+        SampleGrid(count=2, every=2),
+        Quality(disturb),
+        Preemption(),
+        RunCheckpoint(every_n_steps=3, keep_every_n_steps=4),
+    )
     trainer = tiny_trainer(
         folder,
         *own,
@@ -79,7 +85,8 @@ def train(folder: Path, *, often: dict, disturb=lambda place, step: None) -> dic
     with open(log.path) as file:
         rows = [(r["step"], r["epoch"], *sorted(r.items())) for r in csv.DictReader(file)]
     grids = {p.name: p.read_bytes() for p in sorted((folder / "samples").iterdir())}
-    return {"rows": rows, "grids": grids, "raw": model.state_dict(), "average": model.average.weights()}
+    kept = sorted(p.name for p in path.parent.glob("step_*"))
+    return {"kept": kept, "rows": rows, "grids": grids, "raw": model.state_dict(), "average": model.average.weights()}
 
 
 OFTEN = {
@@ -97,6 +104,7 @@ def undisturbed(tmp_path_factory):
 def same(found: dict, expected: dict) -> None:
     assert found["rows"] == expected["rows"]
     assert found["grids"] == expected["grids"]
+    assert found["kept"] == expected["kept"] == ["step_0000004.ckpt", "step_0000008.ckpt"]
     for kind in ("raw", "average"):
         assert all(torch.equal(value, found[kind][name]) for name, value in expected[kind].items()), kind
 
