@@ -162,6 +162,21 @@ def test_metrics_are_named_by_class_path(world):
             run(world, "out", ("metrics.more", spec))
 
 
+def test_nearness_to_training_images_asks_for_all_of_them(world):
+    """Against another split, or a part, it would be a number of something else."""
+    memorised = ("metrics.memorised", "metrics.memorisation.MemorisedShare")
+    authentic = ("metrics.authentic", "metrics.memorisation.AuthenticShare")
+    for override, words in (
+        (("reference", "test"), r"metrics\.memorised .* 'train': reference is 'test', give reference: train"),
+        (("reference_images", "50"), r"metrics\.memorised needs all images of the split 'train'.*\(50\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(world, "none", memorised, override)
+    table = run(world, "out", memorised, authentic, ("samplers.heun", "null"))
+    assert 0 <= table["ddim2", "memorised"] <= 1 and 0 <= table["ddim2", "authentic"] <= 1
+    assert not (world / "none").exists()
+
+
 def test_mistakes_are_one_sentence(world):
     cases = {
         ("samplers.ddim.guidance", "2.0"): "needs labels",

@@ -71,9 +71,8 @@ def test_numbers_and_sentences(results):
     }
     for label, reason in silent.items():
         (line,) = [line for line in printed.splitlines() if line.startswith(f"{label} is missing: ")]
-        assert reason in line and printed.count(label) == sum(label in other for other in silent), (
-            "and no column of dashes"
-        )
+        assert reason in line
+        assert label not in printed.split("SSIM is missing")[0], "a sentence, and no column of dashes"
     for task in ("noise", "holes"):
         found = {metric for t, metric in results if t == task}
         assert found >= {
@@ -88,6 +87,6 @@ def test_numbers_and_sentences(results):
         assert found >= {"vendi", "class_entropy", "class_count", "fid", "kid"}
         assert not found & {"lpips", "dists", "ms_ssim", "haarpsi", "pairwise_lpips", "memorised"}
         assert (task == "holes") == ("psnr_missing" in found) == ("psnr_measured" in found)
-        assert results[task, "deviation"] == pytest.approx(0.2, rel=0.2)  # what Dither adds
+        assert 0.1 < results[task, "deviation"] < 0.2  # Dither adds 0.2, and black and white cut it off
         assert 1 <= results[task, "vendi_of_samples"] <= 3 and 1 <= results[task, "classes"] <= 3
     assert results["holes", "psnr_missing"] < results["holes", "psnr_measured"]
