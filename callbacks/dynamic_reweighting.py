@@ -1,6 +1,7 @@
 """Weights of classes that follow what the prior draws: classes that come out too rarely are shown more often."""
 
 import contextlib
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -11,12 +12,14 @@ from checkpoints.features import ClassifierFeatures
 from common.errors import UserError
 from common.image_range import to_uint8
 from datamodules.base import ImageDataModule
+from datamodules.reweighting import Reweighting
 from lightning_modules.prior import PriorModule
 
 
 class DynamicReweighting(StepEnd):
-    """w_c <- s w_c + (1 - s) (1 / (C q_c))^gamma every `every_n_steps`, q_c the share of class c of C among drawn
-    images as a classifier sees them; bounded by data.reweighting, which gives the weights of the beginning, by label.
+    """w_c <- w_c (1 / (C q_c))^((1 - s) gamma) every `every_n_steps`, q_c the share of class c of C among drawn images
+    as a classifier sees them: at rest where all classes are drawn equally often. Bounded by data.reweighting, which
+    gives the weights of the beginning, by label.
 
     New weights hold from the next epoch on. In the last part of the training they stay, so that the average of the
     weights of the network is of one distribution. Logged: reweighting/share_<c>, reweighting/weight_<c>.
@@ -63,7 +66,6 @@ class DynamicReweighting(StepEnd):
         )
         self.gamma, self.smoothing, self.frozen = gamma, smoothing, frozen
         self._network: ClassifierFeatures | None = None
-        self._weights: Tensor | None = None  # before they are bounded, [C]
 
     def setup(self, trainer: pl.Trainer, pl_module: PriorModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -79,21 +81,14 @@ class DynamicReweighting(StepEnd):
         self._network = ClassifierFeatures(path=self.features)
         self._network.check(pl_module.data_shape)
 
-    def state_dict(self) -> dict[str, list[float] | None]:
-        return {"weights": None if self._weights is None else self._weights.tolist()}
-
-    def load_state_dict(self, state_dict: dict[str, list[float] | None]) -> None:
-        kept = state_dict["weights"]
-        self._weights = None if kept is None else torch.tensor(kept, dtype=torch.float64)
-
     def on_step_end(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         step, last = trainer.global_step, trainer.estimated_stepping_batches
         if step % self.every_n_steps == 0 and step < (1 - self.frozen) * last:
             share = self.drawn_shares(trainer, pl_module)
-            answer = (len(share) * share.clamp(min=0.5 / self.num_images)) ** -self.gamma
-            before = torch.ones_like(answer) if self._weights is None else self._weights
-            self._weights = self.smoothing * before + (1 - self.smoothing) * answer
-            bounded = getattr(trainer, "datamodule").reweight(self._weights)  # noqa: B009  (Lightning sets it)
+            loader: Any = trainer.train_dataloader  # its position, the weights among it, is in every checkpoint
+            answer = (len(share) * share.clamp(min=0.5 / self.num_images)) ** -((1 - self.smoothing) * self.gamma)
+            rule: Reweighting = getattr(trainer, "datamodule").reweighting  # noqa: B009  (Lightning sets it)
+            bounded = loader.reweight(rule.renewed(loader.newest_weights, loader.groups, times=answer))
             logged = {f"reweighting/share_{c}": float(q) for c, q in enumerate(share)}
             logged |= {f"reweighting/weight_{c}": float(w) for c, w in enumerate(bounded)}
             for logger in trainer.loggers:

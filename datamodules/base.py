@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from common.batch import Batch
 from common.errors import UserError
@@ -226,13 +225,6 @@ class ImageDataModule(RunData):
             loader.epoch_batches = limit if isinstance(limit, int) else max(1, int(len(loader) * limit))
         self._training_loader = loader
         return loader
-
-    def reweight(self, weights: Tensor) -> Tensor:
-        """Draw with these weights of groups, [G], bounded by `reweighting`, from the next epoch on; gives those."""
-        loader, rule = self._training_loader, self.reweighting
-        if loader is None or rule is None or loader.groups is None:
-            raise UserError("weights change during training where there are groups: give data.reweighting")
-        return loader.reweight(rule.renewed(weights, loader.groups))
 
     def val_dataloader(self) -> EvaluationLoader | list:
         """Validation images in their order, each once over all processes; an empty list where none are held out."""

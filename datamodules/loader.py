@@ -94,6 +94,11 @@ class ResumableLoader:
         order = torch.from_numpy(RandomStreams(self.seed).generator("training order", epoch).permutation(n))
         return order if n >= self.global_batch else order[torch.arange(self.global_batch) % n]
 
+    @property
+    def newest_weights(self) -> Tensor | None:
+        """Of the groups, [G], those that hold from the next epoch on."""
+        return self._next_weights
+
     def reweight(self, weights: Tensor) -> Tensor:
         """Draw with these weights of the groups, [G], from the next epoch on; ValueError where there are no groups."""
         if self.groups is None or self.weights is None or weights.shape != self.weights.shape:

@@ -68,15 +68,15 @@ class Reweighting:
         groups = self.groups(images)
         return {"groups": groups, "weights": self.weights(groups)}
 
-    def renewed(self, weight: Tensor, group: Tensor) -> Tensor:
-        """Other weights of the groups, [G], of images with these groups, bounded; UserError for another number."""
+    def renewed(self, weight: Tensor, group: Tensor, *, times: Tensor) -> Tensor:
+        """Weights [G] times others [G], for images with these groups, bounded; UserError for another number of them."""
         share = torch.bincount(group).double() / len(group)
-        if weight.shape != share.shape:
+        if times.shape != share.shape:
             raise UserError(
-                f"there are {len(share)} groups of training images, and weights of {len(weight)}: labels must be the"
+                f"there are {len(share)} groups of training images, and weights of {len(times)}: labels must be the"
                 " classes of the features"
             )
-        return self.bounded(weight.double().cpu(), share)
+        return self.bounded(weight * times.double().cpu(), share)
 
     def weights(self, group: Tensor) -> Tensor:
         """The weight of every group, float64 [G]; 0 for one without images, which is not drawn."""
@@ -111,6 +111,8 @@ def drawn_rows(weight: Tensor, count: int, generator: np.random.Generator) -> Te
     if weight.ndim != 1 or not bool(((weight >= 0) & weight.isfinite()).all()) or not float(weight.sum()) > 0:
         raise ValueError("weights must be at least 0, finite and not all 0")
     total = weight.double().cumsum(0)
-    place = (torch.arange(count, dtype=torch.float64) + float(generator.random())) / count * total[-1]
-    rows = torch.searchsorted(total, place, right=True).clamp(max=len(weight) - 1)
+    # Of the places (k + u) / count, k = 0, 1, ..., how many lie below the end of each row's share.
+    below = (total * (count / total[-1]) - float(generator.random())).ceil().clamp(0, count)
+    below[total >= total[-1]] = count
+    rows = torch.arange(len(weight)).repeat_interleave(below.diff(prepend=below.new_zeros(1)).long())
     return rows[torch.from_numpy(generator.permutation(count))]

@@ -116,4 +116,4 @@ def test_options_out_of_range(options, words):
 
 def test_weights_of_another_number_of_groups():
     with pytest.raises(UserError, match="there are 3 groups of training images, and weights of 10"):
-        Reweighting().renewed(torch.ones(10), GROUPS)
+        Reweighting().renewed(torch.ones(3), GROUPS, times=torch.ones(10))
