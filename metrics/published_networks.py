@@ -36,6 +36,8 @@ class PublishedDistance(ABC):
         name: of the network, for messages.
     """
 
+    hint = ""  # what a person can do about images that are too small
+
     def __init__(self, file: WeightFile, *, least: int, name: str) -> None:
         self.file, self.least, self.name = file, least, name
         self.device = torch.device("cpu")
@@ -45,7 +47,9 @@ class PublishedDistance(ABC):
         if shape[0] not in (1, 3):
             raise Missing(f"it is of grey or colour images, these have {shape[0]} channels")
         if min(shape[1:]) < self.least:
-            raise Missing(f"{self.name} needs sides of {self.least} pixels, these images have {shape[1]}x{shape[2]}")
+            raise Missing(
+                f"{self.name} needs sides of {self.least} pixels, these images have {shape[1]}x{shape[2]}{self.hint}"
+            )
         self._found()
 
     def to(self, device: torch.device) -> None:
@@ -102,6 +106,7 @@ class LPIPSDistance(PublishedDistance):
         file, least = LPIPS_NETWORKS[net]
         super().__init__(file, least=least, name=f"LPIPS with net '{net}'")
         self.net = net
+        self.hint = "" if net == "vgg" else f"; net: vgg takes {LPIPS_NETWORKS['vgg'][1]}"
 
     def build(self) -> nn.Module:
         import lpips  # late: it imports SciPy, torchvision and scikit-image

@@ -96,7 +96,7 @@ def test_without_its_file_it_is_one_line(nowhere):
 
 def test_sizes_and_channels_that_they_cannot_bear_are_said_first(nowhere):
     for metric, shape, words in (
-        (LPIPS(net="alex"), (1, 28, 28), "'alex' needs sides of 31 pixels, these images have 28x28"),
+        (LPIPS(net="alex"), (1, 28, 28), "'alex' needs sides of 31 pixels, these images have 28x28; net: vgg takes 16"),
         (LPIPS(net="squeeze"), (3, 16, 64), "'squeeze' needs sides of 17 pixels"),
         (LPIPS(net="vgg"), (2, 64, 64), "2 channels"),
         (DISTS(), (3, 15, 15), "DISTS needs sides of 16 pixels"),
