@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from evaluation.engine import Engine
 from evaluation.identity import same_images
 from evaluation.kept_config import keep_config, same_fingerprints
 from evaluation.metric_prints import same_metrics
+from evaluation.peak_memory import read_memory
 from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, duration, say
 from evaluation.recompute import recompute
@@ -152,7 +153,9 @@ def write_results(plan: Plan, folder: Path, rows: list[Row], cells: list[Cell], 
     sets = update_sets(plan, folder, rows, anew=options.metrics_only)
     results = summarise(plan, rows, sets, update_distances(plan, folder, rows))
     write_table(results, folder / "table.csv")
-    write_costs(plan, results, folder, folders_of(folder))
+    memory = read_memory([folder, *folders_of(folder)])
+    results = replace(results, memory={key: megabytes for key, (_, megabytes, _) in memory.items()})
+    write_costs(results, memory, folder)
     write_pasted(plan, results, folder)
     sheets = write_sheets(plan, folder, rows, shown={name: results.shown(name) for name in plan.methods})
     title = plan.config.title or f"Restoration of {plan.config.data['class_path'].rpartition('.')[2]}"

@@ -107,6 +107,7 @@ def _groups(plan: Plan, results: Results) -> list[dict[str, Any]]:
                 "cells": cells,
                 "seconds": results.seconds[task, method],
                 "nfe": f"{results.nfe[task, method]:g}",
+                "more": [values.get((task, method)) for _, _, values in results.more_costs()],
             }
         )
     return list(groups.values())

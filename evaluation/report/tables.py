@@ -5,7 +5,7 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -36,7 +36,8 @@ class Results:
     """All that tables, plots and the report show. table: intervals by (task, method), metric. per_image: the numbers
     behind them, by image. missing: sentences about metrics without a number or an interval. of_sets: labels of the
     columns that compare sets of images. intervals: what those of the means over images are; intervals_of_sets: of the
-    other columns, "" for none.
+    other columns, "" for none. backwards: how many of the network calls are gone through backwards; memory: the most MB
+    of a cell's batches, where it was measured (evaluation/peak_memory.py).
     """
 
     columns: tuple[Column, ...]
@@ -50,6 +51,16 @@ class Results:
     of_sets: tuple[str, ...] = ()
     intervals: str = "none without images"
     intervals_of_sets: str = ""
+    backwards: dict[Key, int] = field(default_factory=dict)
+    memory: dict[Key, float] = field(default_factory=dict)
+
+    def more_costs(self) -> list[tuple[str, str, dict[Key, float]]]:
+        """Head, unit and numbers of the columns of cost beside time and calls: those that have a number above 0."""
+        found: list[tuple[str, str, dict[Key, float]]] = [
+            ("backward", "of the calls", dict(self.backwards)),
+            ("memory", "peak MB", self.memory),
+        ]
+        return [column for column in found if any(column[2].values())]
 
     def shown(self, method: str) -> str:
         """The name of a method, starred where it reads the truth."""
@@ -120,6 +131,7 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         of_sets=tuple(c.label for c in columns if c.name in built.sets),
         intervals=in_words(v.n for row in table.values() for name, v in row.items() if v.n and name not in built.sets),
         intervals_of_sets=intervals_of({name: m for name, m in built.sets.items() if has_interval(table, name)}),
+        backwards={(t, m): plan.methods[m].on(t).calls().backwards for t, m in table},
     )
 
 
@@ -201,6 +213,9 @@ def terminal_table(results: Results) -> Table:
         table.add_column(f"{column.label}\n{column.unit}", justify="right")
     table.add_column("time\ns / sample", justify="right", no_wrap=True)
     table.add_column("NFE", justify="right", no_wrap=True)
+    more = results.more_costs()
+    for head, unit, _ in more:
+        table.add_column(f"{head}\n{unit}", justify="right", no_wrap=True)
     previous = None
     for (task, method), metrics in results.table.items():
         if previous not in (None, task):
@@ -220,6 +235,7 @@ def terminal_table(results: Results) -> Table:
             *cells,
             show(results.seconds[key]),
             f"{results.nfe[key]:g}",
+            *(f"{values[key]:.0f}" if key in values else "–" for _, _, values in more),
         )
         previous = task
     return table

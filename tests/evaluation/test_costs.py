@@ -37,8 +37,12 @@ def lines(folder: Path) -> dict[str, dict[str, str]]:
 
 def test_every_cell_has_its_costs(tmp_path):
     out = tmp_path / "out"
-    evaluate(config(tmp_path), Options(output=out, accelerator="cpu"))
+    results = evaluate(config(tmp_path), Options(output=out, accelerator="cpu"))
     found = lines(out)
+    (back, _, backwards), (memory, unit, most) = results.more_costs()
+    assert (back, backwards["noise", "dps"], memory, unit) == ("backward", 3, "memory", "peak MB")
+    assert most["noise", "dps"] == float(found["dps"]["peak_mb"])
+    assert "memory<small>peak MB</small>" in (out / "report.html").read_text()
     assert tuple(found["dps"]) == HEADER and list(found) == ["degraded", "dps"]
     assert (found["dps"]["nfe"], found["dps"]["backwards"], found["dps"]["chains"]) == ("3", "3", "4")
     assert (found["degraded"]["nfe"], found["degraded"]["backwards"]) == ("0", "0")
