@@ -102,7 +102,7 @@ def _with_interval(row: dict[str, str]) -> str:
     return f"{value} [{float(row['ci_low']):.4g}, {float(row['ci_high']):.4g}]" if row["ci_low"] else value
 
 
-def page(output: Path, finished: dict[str, Any], one_shot: str, commands: Sequence[str]) -> str:
+def page(output: Path, trained: dict[str, Any], one_shot: str, commands: Sequence[str]) -> str:
     """The table as Markdown."""
     with (output / "evaluation/table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -114,7 +114,7 @@ def page(output: Path, finished: dict[str, Any], one_shot: str, commands: Sequen
         "",
         *(f"    {command}" for command in commands),
         "",
-        f"Training: {finished['step']} steps, {finished['images']} images; last logged"
+        f"Training: {trained['step']} steps, {trained['images']} images; last logged"
         + ",".join(f" {name} {value:.4g}" for name, value in last_values(output / "run/metrics.csv").items())
         + ".",
         "",
@@ -169,13 +169,19 @@ def main() -> None:
         ["-m", "studies.one_shot", "--prior", str(prior), "--data", args.data],
     ]
     commands[1] += of_evaluate
-    finished = run_folder / "finished.json"
-    if not finished.is_file():  # a run that its time ended has steps left, and would go on
+    trained = output / "trained.json"
+    # A run that its time ended has steps left, and would go on.
+    if not trained.is_file() and not (run_folder / "finished.json").is_file():
         run(commands[0])
+    if not trained.is_file():
+        from checkpoints.files import read_checkpoint_file  # late: a mistake in the options answers without torch
+
+        content = read_checkpoint_file(prior)
+        write_atomically(trained, json.dumps({"step": content["global_step"], "images": content["images_seen"]}))
     run(commands[1])
     one_shot = run(commands[2])
     shown = ["python " + " ".join(c).replace(str(output), str(args.output)) for c in commands]
-    text = page(output, json.loads(finished.read_text()), one_shot, shown)
+    text = page(output, json.loads(trained.read_text()), one_shot, shown)
     write_atomically(output / "table.md", text)
     print(text)
 
