@@ -86,7 +86,9 @@ def main() -> int | None:
     if not generation and not args.dry_run and (shard is not None or args.merge is not None):
         from evaluation.shard_run import evaluate_merged, evaluate_shard
 
-        run = partial(evaluate_merged, parts=args.merge) if shard is None else partial(evaluate_shard, shard=shard)
+        run = (
+            partial(evaluate_merged, parts=args.merge or ()) if shard is None else partial(evaluate_shard, shard=shard)
+        )
     try:
         run(config, options)
     except UserError as error:

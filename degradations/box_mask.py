@@ -82,7 +82,8 @@ class BoxMask(Degradation):
 
     def bind(self, params: Params, shape: Shape) -> Mask:
         mask: Tensor = params["mask"]
-        return Mask(mask, channels=shape[0], description=f"box mask ({'given' if self.top is not None else self.place} place)")
+        place = "given" if self.top is not None else self.place
+        return Mask(mask, channels=shape[0], description=f"box mask ({place} place)")
 
     def _span(
         self, side: int, length: int | None, name: str, first: int | None, generator: np.random.Generator

@@ -9,9 +9,10 @@ the programs (pip install -r requirements-dev.txt). Of this project only the rem
 which deepinv asks for, live beside a CPU build of torch.
 """
 
-import importlib.util
+import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import common.torchvision_remedy  # noqa: F401  # isort: skip  (before deepinv)
 import deepinv
@@ -22,15 +23,12 @@ from PIL import Image
 STEPS = 100
 
 
-def reader(folder: Path):
-    """The module that was written beside the measurements."""
-    spec = importlib.util.spec_from_file_location("read_measurements", folder / "read_measurements.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def reader(folder: Path) -> dict[str, Any]:
+    """The names in the module that was written beside the measurements."""
+    return runpy.run_path(str(folder / "read_measurements.py"))
 
 
-def methods(sigma: float) -> dict[str, object]:
+def methods(sigma: float) -> dict[str, Any]:
     """deepinv's algorithms at a level of noise, in units of images in [-1, 1]."""
     weights = {"tv": 0.006 + 0.3 * sigma, "tikhonov": 0.02 + 2 * sigma**2}
     priors = {"tv": deepinv.optim.TVPrior(n_it_max=20), "tikhonov": deepinv.optim.Tikhonov()}
@@ -49,13 +47,13 @@ def methods(sigma: float) -> dict[str, object]:
 
 def main() -> None:
     folder, output = Path(sys.argv[1]), Path(sys.argv[2])
-    for found in reader(folder).measurements(folder):
+    for found in reader(folder)["measurements"](folder):
         if found["impulse"] is not None and not is_identity(np.load(folder / found["impulse"])[0]):
             print(f"{found['task']}: left out, it is neither a mask nor noise alone")
             continue
         y = torch.from_numpy(found["y"])[None]
         mask = torch.ones_like(y) if found["mask"] is None else torch.from_numpy(found["mask"])[None].expand_as(y)
-        physics = deepinv.physics.Inpainting(y.shape[1:], mask=mask)
+        physics = deepinv.physics.Inpainting(tuple(y.shape[1:]), mask=mask)  # pyright: ignore[reportArgumentType]
         for name, method in methods(found["sigma"]).items():
             with torch.no_grad():
                 x = method(y, physics)

@@ -66,7 +66,7 @@ def log_run(
     def shown(value: Any) -> Any:
         return wandb.Image(str(value)) if isinstance(value, Path) else value
 
-    def table(columns: list[str], rows: list[list[Any]]) -> Any:
+    def table(columns: list[Any], rows: list[list[Any]]) -> Any:
         return wandb.Table(columns=columns, data=[[shown(cell) for cell in row] for row in rows])
 
     run.log({name: shown(v) if isinstance(v, Path) else table(*v) for name, v in logged.items()})
