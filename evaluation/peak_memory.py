@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 
+from common.errors import UserError
 from evaluation.plan import Key
+from evaluation.rows import GONE
 
 MEMORY = "memory.csv"
 TENSORS, PROCESS = "tensors on the GPU", "the process"
@@ -70,7 +72,10 @@ class MemoryFile:
         self._most[key] = megabytes
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow([*key, chains, f"{megabytes:.1f}", what])
-        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except FileNotFoundError as error:
+            raise UserError(f"'{self.path.parent}' was removed while it was being written to: {GONE}") from error
         try:
             os.write(file, line.getvalue().encode())
         finally:

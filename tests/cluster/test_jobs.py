@@ -157,19 +157,19 @@ def test_a_stop_before_training_is_a_stop(tmp_path):
 
 
 def test_prepare_lists_what_is_there_and_leaves_nothing(tmp_path):
-    config = write_config(tmp_path, tiny_config(devices=64, num_nodes=2))
+    config = write_config(tmp_path, tiny_config(devices=16, num_nodes=2))
     run = tmp_path / "run"
-    result = call("train.py", "fit", "--config", config, "--run", run, "--prepare", "--data.batch_size", 256)
+    result = call("train.py", "fit", "--config", config, "--run", run, "--prepare", "--data.batch_size", 64)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "96 training and 21 validation images" in result.stdout and "2 on each of the 128 processes" in result.stdout
+    assert "96 training and 21 validation images" in result.stdout and "2 on each of the 32 processes" in result.stdout
     assert "disabled: metrics.csv only" in result.stdout and result.stdout.endswith("ready: submit it\n")
-    wrong = ["--data.batch_size", 100, "--model.data_shape", "[3, 8, 8]", "--model.network.in_channels", 3]
+    wrong = ["--data.batch_size", 90, "--model.data_shape", "[3, 8, 8]", "--model.network.in_channels", 3]
     wrong += ["--quality.num_images", 700, "--quality.features", "nix"]
     result = call("train.py", "fit", "--config", config, "--run", run, "--prepare", *wrong)
     one_sentence(result, "network, measures, batch: missing or refused")
     assert (
         "there is no classifier at 'nix'" in result.stdout
-        and "divided by 128" in result.stdout
+        and "divided by 32" in result.stdout
         and "[1, 8, 8]" in result.stdout
     )
     assert not run.exists()

@@ -98,7 +98,7 @@ def test_a_run_of_before_goes_on_under_either_name(tmp_path, monkeypatch):
     stored["model"]["init_args"] |= {**BESIDE, "weighting": "min_snr"}
     old = yaml.safe_dump(stored)
     (run / "checkpoints").mkdir(exist_ok=True)
-    (run / "checkpoints/last.ckpt").write_bytes(b"")
+    torch.save({"global_step": 1}, run / "checkpoints/last.ckpt")
     for now in ("min_snr", {"class_path": WEIGHTINGS["min_snr"][0]}):
         (run / "config.yaml").write_text(old)
         config["model"]["init_args"]["weighting"] = now

@@ -40,6 +40,7 @@ from restoration.training_mean import TrainingMean
 
 SHAPE = (3, 8, 8)
 METHODS: dict[str, type[Method]] = catalogue("restoration", Method) | {"example": MaskDDNM}
+del METHODS["from_folder"]  # restores nothing, reads what another program did: tests/evaluation/test_measurements.py
 
 #: So that a method takes milliseconds; for whichever of these options it has.
 QUICK = {
