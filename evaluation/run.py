@@ -92,7 +92,9 @@ def evaluate(config: Config, options: Options) -> Results:
     sizes = other_sizes(plan)
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder), plain_warnings():
-        remove_parts(folder)
+        remove_parts(folder, below=False)
+        for name in ("restored", "images", "given"):  # and not in shards/, where others may be writing
+            remove_parts(folder / name)
         _say_what_is_missing(plan)
         for warning in [*plan.metrics.missing.values(), *few_images(plan)]:
             say(f"warning: {warning}")

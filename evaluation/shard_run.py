@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import UserError
-from common.files import require_writable_folder
+from common.files import remove_parts, require_writable_folder
 from evaluation.cells import Cell, images_per_batch, make_cells, other_sizes, refuse
 from evaluation.config import Config
 from evaluation.engine import Engine, Share
@@ -35,6 +35,7 @@ def evaluate_shard(config: Config, options: Options, shard: Shard) -> Results | 
     own = require_writable_folder(shard_folder(folder, shard), "--output")
     columns = plan.metrics.row_columns
     with only_one(own), plain_warnings():
+        remove_parts(own)
         mine = gather(own, columns)
         same_fingerprints(plan, mine, own)
         same_images(plan, own, mine)

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from helpers import call, one_sentence
 
 from common.errors import UserError
 from evaluation.config import parse_config
@@ -116,6 +118,38 @@ def test_folders_that_do_not_fit_are_refused(tmp_path):
     shutil.rmtree(parts[0] / "restored")
     with pytest.raises(UserError, match=r"--merge: the restored image '.*' is missing"):
         evaluate_merged(config(), Options(output=tmp_path / "e"), parts[:1])
+
+
+def test_what_killed_writers_left_goes_but_not_what_a_shard_is_writing(tmp_path):
+    """A plain evaluation in a folder with shards leaves theirs alone; a shard removes its own."""
+    own = shard_folder(tmp_path, Shard(0, 2))
+    parts = [tmp_path / "restored" / "box" / ".a.png.7.part", own / "restored" / ".b.png.8.part"]
+    for path in parts:
+        path.parent.mkdir(parents=True)
+        path.write_text("half")
+    evaluate(config(limit=1), Options(output=tmp_path))
+    assert [path.exists() for path in parts] == [False, True]
+    evaluate_shard(config(limit=1), Options(output=tmp_path), Shard(0, 2))
+    assert not parts[1].exists()
+
+
+def test_the_command(tmp_path):
+    """Two shards, the second of which joins them, --merge again, and options that do not go together."""
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(config().plain()))
+    words = ("evaluate.py", "--config", path, "--output", tmp_path / "out")
+    first = call(*words, "--shard", "1/2")
+    assert first.returncode == 0 and "shard 1/2:" in first.stderr and not (tmp_path / "out" / "table.csv").exists()
+    one_sentence(call(*words, "--merge"), "samples are missing", "run the shards that have not ended")
+    assert "report: " in call(*words, "--shard", "0/2").stderr
+    assert call(*words, "--merge").returncode == 0
+    for options, message in (
+        (("--shard", "2/2"), "must be I/N with I from 0 to N - 1"),
+        (("--shard", "0/2", "--metrics_only"), "--shard does not go with --metrics_only"),
+        (("--shard", "0/2", "--devices", 2), "--shard is one process"),
+        (("--shard", "0/2", "--merge"), "give one of them"),
+    ):
+        one_sentence(call(*words, *options), message)
 
 
 def test_what_a_shard_is():
