@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import rankdata
@@ -53,7 +53,7 @@ def standings(results: Results, task: str, column: Column, *, seed: int) -> list
     found = [
         Standing(
             method=method,
-            rank=mean_interval(ranks[k], seed=seed),
+            rank=_rank(ranks[k], len(methods), seed),
             behind=paired_difference(table[first], table[k], seed=seed),
             is_best=k == first,
         )
@@ -65,6 +65,13 @@ def standings(results: Results, task: str, column: Column, *, seed: int) -> list
 def ties(results: Results, task: str, column: Column, *, seed: int) -> frozenset[str]:
     """The methods that cannot be told from the best of a column."""
     return frozenset(s.method for s in standings(results, task, column, seed=seed) if s.is_tie)
+
+
+def _rank(ranks: np.ndarray, methods: int, seed: int) -> Interval:
+    """The mean rank; the ends of its interval, which knows no bounds, kept within the ranks that there are."""
+    found = mean_interval(ranks, seed=seed)
+    low, high = (min(max(end, 1.0), float(methods)) if math.isfinite(end) else end for end in (found.low, found.high))
+    return replace(found, low=low, high=high)
 
 
 def _per_image(results: Results, task: str, column: Column) -> Mapping[str, Mapping[str, float]]:

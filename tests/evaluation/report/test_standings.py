@@ -71,6 +71,12 @@ def test_ranks_are_image_by_image_and_share_ties():
     assert found["c"].rank.mean == pytest.approx((3 + 3 + 3 + 2.5) / 4)
 
 
+def test_no_interval_of_a_rank_leaves_the_ranks():
+    values = {"a": [9.0, 9.0, 9.0, 9.0, 9.0, 1.0], "b": [5.0, 5.0, 5.0, 5.0, 5.0, 8.0], "c": [1.0] * 5 + [9.0]}
+    found = standings(results({m: {"psnr": v} for m, v in values.items()}), "t", PSNR, seed=0)
+    assert all(1 <= s.rank.low <= s.rank.mean <= s.rank.high <= 3 for s in found)
+
+
 def test_the_lowest_is_best_where_the_metric_says_so_and_in_its_unit():
     values = {"a": {"rmse": [0.02, 0.03, 0.025, 0.02]}, "b": {"rmse": [0.03, 0.04, 0.035, 0.03]}}
     found = standings(results(values, columns=(RMSE,)), "t", RMSE, seed=0)
