@@ -64,7 +64,7 @@ def test_what_cannot_be_had_is_one_sentence_each(published, capsys):
     for path in (published / "published").iterdir():
         path.unlink()
     asked = config(
-        priors={"default": "runs/ddpm_faces_64/checkpoints/gone.ckpt", "mine": {"path": "mine.safetensors"}},
+        priors={"default": "runs/flow_faces_64/checkpoints/gone.ckpt", "mine": {"path": "mine.safetensors"}},
         methods={"back": {"class_path": "tests.evaluation.toys.Back", "init_args": {}}},
     )
     assert prepare(asked) == 1
@@ -72,7 +72,7 @@ def test_what_cannot_be_had_is_one_sentence_each(published, capsys):
     missing = printed.split("not to be had:\n")[1].splitlines()
     assert len(missing) == 4 and all(line.startswith("- ") for line in missing)
     words = "\n".join(missing)
-    assert "train it, python train.py fit --config configs/train/ddpm_faces_64.yaml" in words
+    assert "train it, python train.py fit --config configs/train/flow_faces_64.yaml" in words
     assert "prior 'mine', mine.safetensors: it is not there: put it there" in words
     assert words.count("could not be fetched from file://") == 2
     assert sum(line.startswith("missing") for line in printed.splitlines()) == 4
