@@ -110,8 +110,11 @@ class DIP(Method):
 
     def check(self, operator: Operator, noise: Noise) -> None:
         super().check(operator, noise)
-        self.settings(operator).check(operator)
-        self.criterion(noise, self.settings(operator)).check(operator, noise)
+        settings = self.settings(operator, noise)
+        settings.check(operator)
+        criterion = self.criterion(noise, settings)
+        criterion.check(operator, noise)
+        criterion.check_iterations(settings.iterations)
         for term in self.active_terms():
             term.check(operator, noise)
         mask = operator.mask

@@ -86,7 +86,13 @@ def read_study(paths: list[Path], changes: list[str]) -> Study:
     for change in changes:
         key, _, value = change.partition("=")
         content = override(content, key, value)
-    return Study(**check_options(Study, content, where="--config"))
+    study = Study(**check_options(Study, content, where="--config"))
+    for name, criterion in study.criteria.items():
+        try:
+            criterion.check_iterations(study.fit.iterations)
+        except UserError as error:
+            raise UserError(f"criteria.{name}: {error}, as --set fit.iterations=NUMBER") from error
+    return study
 
 
 def read_image(name: str, spec: dict[str, Any]) -> Tensor:

@@ -91,6 +91,10 @@ class StoppingCriterion(Recorded, ABC):
         """Raise restoration.base.Unsupported where this criterion cannot judge such measurements."""
         del operator, noise
 
+    def check_iterations(self, iterations: int) -> None:
+        """Raise UserError where so many iterations of all its fits together cannot do, warn where they hardly can."""
+        del iterations
+
     @abstractmethod
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
         """The state before the first iteration; `iterations`: the most that the solver will do, all stages counted."""

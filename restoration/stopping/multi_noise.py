@@ -103,6 +103,10 @@ class MultiNoiseEarlyStopping(StoppingCriterion):
     def check(self, operator: Operator, noise: Noise) -> None:
         check_sigma(operator, noise, self.sigma_255)
 
+    def check_iterations(self, iterations: int) -> None:
+        ends_early = self.leak_limit is not None or self.residual_limit is not None
+        self.stages.check_levels(len(self.sigmas or self.levels), iterations, ends_early=ends_early)
+
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
         sigma, variance = known_sigma(measurement, self.sigma_255), known_variance(measurement, self.sigma_255)
         shape, index = measurement.y.shape[1:], list(measurement.index)

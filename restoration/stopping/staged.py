@@ -2,12 +2,14 @@
 for, the measurement itself.
 """
 
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from degradations.measurement import Measurement
 from restoration.stopping.base import Patience, Verdict, Watch
 
@@ -57,6 +59,47 @@ class StageOptions:
         if self.kappa is not None and not 0.5 <= self.kappa <= 3:
             raise ValueError(f"kappa must lie between 0.5 and 3, got {self.kappa}")
 
+    def check_levels(self, levels: int, iterations: int, *, ends_early: bool = False) -> None:
+        """Whether the last of several levels is reached within so many iterations of all fits, said before the first.
+
+        A fit is judged after `smooth` iterations and ends `patience` after its best, or at once where a leaf
+        `ends_early`; the second pass wants kappa times the best iteration. Carried on, later fits take few iterations,
+        each one by itself as many as the first.
+
+        Raises:
+            UserError: where the last level is not reached however soon the fits are at their best. A warning where
+                that asks for bests sooner than usual.
+        """
+        if levels < 2:
+            return
+        rest = (0 if ends_early else self.patience) + self.smooth // 2  # of a fit, after its best
+        least, unjudged = self.smooth - self.smooth // 2, self.smooth - 1  # the earliest best; so far a fit has none
+
+        def needed(best: int) -> int:
+            """Where the fits before the last are at their best at `best`; carried on, all but the first at once."""
+            bests = [best, *[least if self.carry else best] * (levels - 2)]
+            passed = sum(bests) + unjudged if self.carry else max(best, unjudged)
+            own = round((self.kappa or 1.0) * passed) + 1 if self.second_pass else 0
+            return sum(bests) + (levels - 1) * rest + self.smooth + own
+
+        if iterations < needed(least):
+            raise UserError(
+                f"{levels} levels cannot be reached in {iterations} iterations, which is what all fits together have:"
+                f" give at least {needed(least)} iterations, or fewer levels"
+            )
+        if iterations < needed(USUAL_BEST):
+            latest = max(b for b in range(least, USUAL_BEST) if iterations >= needed(b))
+            warnings.warn(
+                f"the last of {levels} levels is reached only where the fits before it are at their best by iteration"
+                f" {latest} of their own, which is usual at {USUAL_BEST} or so: all of them together have {iterations}"
+                f" iterations, give {needed(USUAL_BEST)} or fewer levels",
+                stacklevel=3,
+            )
+
+
+#: Plain fits of 64 x 64 pixels were at their best at 422 in the mean of docs/results/deep_image_prior.md (722
+#: iterations of the oracle, less its patience of 300); noisier copies take less, larger pictures more.
+USUAL_BEST = 400
 
 #: An extrapolated second pass is between so many times the last stage: two noisy numbers of iterations can say
 #: anything.

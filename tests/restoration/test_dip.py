@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from common.errors import UserError
 from common.random_streams import RandomStreams
 from degradations.average_pool import AveragePool
 from degradations.identity import Identity
@@ -17,6 +18,7 @@ from restoration.deep_image_prior.terms.base import Term
 from restoration.dip import DIP
 from restoration.stopping.es_wmv import ESWMV
 from restoration.stopping.fixed import FixedIterations
+from restoration.stopping.multi_noise import MultiNoiseEarlyStopping
 from restoration.stopping.oracle import Oracle
 
 RANDOM = RandomStreams(0)
@@ -117,3 +119,12 @@ def test_terms_are_asked_before_anything_runs():
 
     with pytest.raises(Unsupported, match="never"):
         tiny(terms=[Never()]).check(Identity().bind({}, (1, 16, 16)), GaussianNoise(sigma_255=25))
+
+
+def test_levels_that_the_iterations_never_reach_are_said_before_the_fit():
+    """Refused where it cannot be, warned about where it hardly can; neither fits anything."""
+    m, stopping = measured(1), MultiNoiseEarlyStopping(levels=[2.0, 1.0, 0.5], patience=200)
+    with pytest.raises(UserError, match="3 levels cannot be reached in 500 iterations"):
+        tiny(iterations=500, stopping=stopping).restore(m, random=RANDOM)
+    with pytest.warns(UserWarning, match="the last of 3 levels is reached only where"):
+        tiny(iterations=900, stopping=stopping).check(m.operator, m.noise)

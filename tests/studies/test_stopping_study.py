@@ -102,6 +102,11 @@ def test_mistakes(study, tmp_path, monkeypatch):
         run(monkeypatch, "--config", str(study), "--output", str(tmp_path / "empty"), "--table")
     with pytest.raises(UserError, match="wrong"):
         read_study([study], ["wrong=1"])
+    levels = "criteria.multi_noise.init_args.levels=[2, 1, 0.5]"
+    with pytest.raises(
+        UserError, match=r"criteria\.multi_noise: 3 levels cannot be reached in 15 .*--set fit\.iterations"
+    ):
+        read_study([study], [levels, "fit.iterations=15"])
 
 
 def test_pictures_are_opened_by_the_one_reader(tmp_path):

@@ -1,10 +1,13 @@
 """Stages and the second pass: which verdict comes when, with signals made up for each stage."""
 
+import warnings
+
 import pytest
 import torch
 from stopping_worlds import measured, pictures
 from torch import Tensor
 
+from common.errors import UserError
 from common.random_streams import RandomStreams
 from networks.untrained.skip import SkipArchitecture
 from restoration.deep_image_prior.fit import DIPFit
@@ -265,3 +268,54 @@ def test_the_answer_of_the_second_pass_is_that_of_a_plain_fit_of_as_many_iterati
         assert plain.iteration == length
         torch.testing.assert_close(fit.answer[row], plain.answer[0], rtol=0, atol=1e-10)
         assert fit.answer_at(row) == int(fit.stopped_at[row]) <= iterations
+
+
+def latest(options: StageOptions, levels: int, best: int, iterations: int) -> bool:
+    """Whether the last stage is judged at least once, where each fit but a carried one is at its best at `best`."""
+    watch = Made([[best if k == 0 or not options.carry else 0 for k in range(levels)]], options, iterations)
+    f, judged = watch.measurement.truth, False
+    for iteration in range(1, iterations + 1):
+        watch.update(iteration, f, f)
+        judged |= int(watch.stage[0]) == levels - 1 and iteration - int(watch.begun[0]) >= options.smooth
+    return judged
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("second_pass", [False, True])
+@pytest.mark.parametrize("levels", [2, 3])
+def test_iterations_that_never_reach_the_last_level_are_refused(levels, second_pass, carry):
+    """What is refused would never be judged at the last level, however early each fit is at its best; the number that
+    the sentence asks for is enough.
+    """
+    options = StageOptions(patience=10, smooth=6, kappa=1.25, carry=carry, second_pass=second_pass)
+    enough = next(n for n in range(2, 500) if not refused(options, levels, n))
+    assert refused(options, levels, enough - 1).endswith(f"give at least {enough} iterations, or fewer levels")
+    assert not latest(options, levels, 0, enough - 1)
+    assert latest(options, levels, 0, enough)
+
+
+def refused(options: StageOptions, levels: int, iterations: int) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            options.check_levels(levels, iterations)
+        except UserError as error:
+            return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_iterations_that_hardly_reach_the_last_level_are_warned_about(carry):
+    """The iteration that the warning names is the last at which the earlier fits may be at their best."""
+    options = StageOptions(patience=10, smooth=5, kappa=1.0, carry=carry)
+    with pytest.warns(UserWarning, match=r"the last of 3 levels is reached only where .* iteration \d+ .*give") as said:
+        options.check_levels(3, 200)
+    named = int(str(said[0].message).split(" iteration ")[1].split()[0])
+    assert latest(options, 3, named, 200) and not latest(options, 3, named + 1, 200)
+
+
+def test_what_is_enough_says_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        StageOptions().check_levels(1, 40)
+        StageOptions(patience=150).check_levels(3, 2400)
