@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from common.build import build, find_class
+from common.build import build, find_class, named_parameters
 from common.errors import UserError
 from evaluation.entries import Spec
 from evaluation.rows import AFTER, BEFORE
 from metrics.base import Column, DistributionMetric, InFeatures, Metric, MetricBase, Missing, SetMetric, Shape
 from metrics.features import FeatureNetwork
+from metrics.precision_of_samples import RealImages
 
 
 @dataclass
@@ -67,6 +68,7 @@ def build_metrics(
     shapes: Iterable[Shape],
     device: torch.device,
     measuring: bool = True,
+    reference: RealImages | None = None,
 ) -> BuiltMetrics:
     """Every metric of a configuration, on the device, shown the shapes of the images.
 
@@ -76,6 +78,7 @@ def build_metrics(
         shapes: of all images.
         device: where they compute.
         measuring: False builds those of one image alone, as a process that only restores needs them.
+        reference: real images, for metrics that compare with them.
 
     Raises:
         UserError: a class that is no metric, an option that does not fit, two metrics with one column, images that a
@@ -101,6 +104,10 @@ def build_metrics(
                     raise UserError(f"{where} compares features: give 'features', or 'init_args.features' of its own")
                 shared = shared or build(features, FeatureNetwork, where="features")
                 given = {"features": shared}
+            if "reference" in named_parameters(found):
+                if reference is None:
+                    raise Missing("compares with real images, and there are none here")
+                given["reference"] = reference
             metric = build(spec, MetricBase, where=where, **given)
             if isinstance(metric, DistributionMetric) and not metric.of_pairs:
                 raise Missing("is of generated images against a reference set, not of restored images and their truths")

@@ -23,6 +23,7 @@ from diffusion.grey_through_colour import GreyThroughColour
 from evaluation.built_metrics import BuiltMetrics, build_metrics
 from evaluation.config import Config, MethodEntry
 from evaluation.fingerprint import cell_fingerprint
+from evaluation.generation.reference import TrainingImages
 from restoration.base import Method
 
 Key = tuple[str, str]
@@ -124,7 +125,14 @@ def make_plan(
     if not cells:
         raise UserError("no method is to be used on any task: look at the 'tasks' entries of methods")
     shapes = dict.fromkeys(images.shape(row) for row in range(max(len(task.rows) for task in tasks.values())))
-    metrics = build_metrics(config.metrics, features=config.features, shapes=shapes, device=device, measuring=measuring)
+    metrics = build_metrics(
+        config.metrics,
+        features=config.features,
+        shapes=shapes,
+        device=device,
+        measuring=measuring,
+        reference=TrainingImages(data),
+    )
     fingerprints = {(t, m): cell_fingerprint(config, t, m, fingerprint_of_prior.get(m), precision) for t, m in cells}
     return Plan(
         config=config,

@@ -12,10 +12,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from common.files import write_atomically
 from common.random_streams import RandomStreams
+from datamodules.base import ImageDataModule
 from datamodules.store import ImageSet
+from metrics.base import Missing
 from metrics.features import FeatureNetwork, Features
+from metrics.precision_of_samples import RealImages
 
 BATCH = 250
 VERSION = "1"  # of how features are computed: a change of their values needs another number
@@ -53,6 +57,30 @@ def reference_features(
         found = Features.joined(parts)
         _keep(path, found)
     return found.rows(place.argsort())
+
+
+class TrainingImages(RealImages):
+    """The training split of a data set, for metrics of restored images that compare with real ones.
+
+    Args:
+        data: the data set, whose files are there.
+    """
+
+    def __init__(self, data: ImageDataModule) -> None:
+        self.data = data
+
+    def count(self) -> int:
+        try:
+            images = self.data.images("train")
+        except UserError as error:
+            raise Missing(f"compares with training images: {error}") from error
+        if len(images) and not images.one_shape:
+            raise Missing("compares with training images of one size, and these have several")
+        return len(images)
+
+    def features(self, network: FeatureNetwork, count: int) -> Tensor:
+        images = self.data.images("train")
+        return reference_features(images, network, limit=min(count, len(images))).features
 
 
 def shuffled(count: int) -> Tensor:

@@ -20,6 +20,7 @@ from inference.catalogue import catalogue
 from metrics import published_networks
 from metrics.base import DistributionMetric, InFeatures, Metric, MetricBase, Missing, SetMetric
 from metrics.features import FeatureNetwork
+from metrics.precision_of_samples import RealImages
 
 CLASSES = catalogue("metrics", MetricBase)
 CLASS_NAMES = {cls: name for name, cls in CLASSES.items()}
@@ -59,11 +60,24 @@ def task_of(cls: type[MetricBase]) -> Degradation:
     return RandomMask(removed=0.4) if CLASS_NAMES[cls] in OF_MASKS else Identity()
 
 
+class Real(RealImages):
+    """Sixty toy images."""
+
+    def count(self) -> int:
+        return 60
+
+    def features(self, network: FeatureNetwork, count: int) -> Tensor:
+        return network.of(images(min(count, 60), seed=9)).features
+
+
+def given(cls: type[MetricBase], network: FeatureNetwork | None = None) -> dict[str, Any]:
+    """What an evaluation gives a metric beside its own options."""
+    found: dict[str, Any] = {"features": network or Quadrants()} if issubclass(cls, InFeatures) else {}
+    return found | ({"reference": Real()} if "reference" in named_parameters(cls) else {})
+
+
 def make(cls: type[MetricBase], network: FeatureNetwork | None = None, **more: Any) -> MetricBase:
-    options = dict(REQUIRED.get(CLASS_NAMES[cls], {}), **more)
-    if issubclass(cls, InFeatures):
-        options["features"] = network or Quadrants()
-    return cls(**options)
+    return cls(**dict(REQUIRED.get(CLASS_NAMES[cls], {}), **more), **given(cls, network))
 
 
 def of_kind(kind: type[MetricBase]) -> Any:
@@ -148,8 +162,8 @@ def test_the_fingerprint_knows_class_options_and_weights(cls):
 @of_kind(MetricBase)
 def test_it_is_built_from_its_description_and_moves(cls):
     metric = make(cls)
-    given = {"features": metric.features} if isinstance(metric, InFeatures) else {}
-    again = build(metric.spec, MetricBase, where="metrics.name", **given)
+    network = metric.features if isinstance(metric, InFeatures) else None
+    again = build(metric.spec, MetricBase, where="metrics.name", **given(cls, network))
     assert type(again) is cls and again.fingerprint() == metric.fingerprint()
     assert metric.to(torch.device("cpu")) is metric
     assert usable(metric, (1, SIZE, SIZE)) and usable(metric, (3, SIZE, 2 * SIZE))

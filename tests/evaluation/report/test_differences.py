@@ -44,7 +44,7 @@ def test_only_images_that_both_restored_count(results):
     ("pair", "metric", "message"),
     [
         (("a", "d"), "psnr", "there is no method 'd' in the results; there are a, b, c"),
-        (("a", "b"), "ssim", "--metric ssim: .* has no such column; it has task, method, image, sample, psnr"),
+        (("a", "b"), "ssim", "--metric ssim: .* has no such column; there are task, method, image, sample, psnr"),
     ],
 )
 def test_mistakes_are_one_sentence(results, pair, metric, message):
@@ -55,3 +55,19 @@ def test_mistakes_are_one_sentence(results, pair, metric, message):
 def test_a_folder_without_results(tmp_path):
     with pytest.raises(UserError, match=r"there is no rows\.csv"):
         read_values(tmp_path, "psnr")
+
+
+def test_what_needs_several_samples_comes_from_the_other_file(results):
+    """By how much of b's mean a is larger, too; images without a number, and tasks with one method, are left out."""
+    lines = ["task,method,image,num_samples,spread"]
+    for image in range(8):
+        lines += [f"holes,a,{image},2,{1.5 * (1 + image)}", f"holes,b,{image},2,{1.0 + image}"]
+    lines += ["holes,a,8,2,9", "holes,b,8,2,", "blur,a,0,2,-1", "blur,b,0,2,1"]
+    (results / "sets.csv").write_text("\n".join(lines) + "\n")
+    found, negative = differences(read_values(results, "spread"), [("a", "b")])
+    assert "| -2 | – | 0 % | 1 | – | – |" in markdown([negative], "spread")
+    assert found.interval.n == 8 and found.interval.mean == 2.25 and found.larger == 1.0
+    assert found.ratio.mean == pytest.approx(0.5) and found.ratio.low == pytest.approx(0.5)
+    assert "| 8 | +50 % | [+50, +50] |" in markdown([found], "spread")
+    with pytest.raises(UserError, match="there are task, method, image, sample, psnr, num_samples, spread"):
+        read_values(results, "ssim")
