@@ -27,6 +27,11 @@ class Cell:
     seconds: float | None = None
 
     @property
+    def calls(self) -> int:
+        """Network forwards of one image that are left; for a refused one 0."""
+        return 0 if self.refusal else self.images * self.num_samples * self.nfe
+
+    @property
     def work(self) -> float:
         """Network forwards that are left, a backward counted as two more; 1 for each sample of a method without a
         network.

@@ -11,7 +11,7 @@ import torch
 from common.errors import UserError
 from common.files import remove_parts, require_writable_folder
 from degradations.given_mask import masks_in
-from evaluation.cell_tables import cost_table, refusal_table
+from evaluation.cell_tables import all_calls, cost_table, refusal_table
 from evaluation.cells import Cell, make_cells, other_sizes, refuse, remarks_on_priors
 from evaluation.config import Config
 from evaluation.cost import estimate
@@ -59,8 +59,9 @@ class Options:
 
 
 def dry_run(config: Config, options: Options) -> None:
-    """Print what cannot work and why, then the cells: images, samples, network calls, and the time that a few timed
-    steps of each lead to. UserError, before anything is timed, where a cell is refused and not to be left out.
+    """Print what cannot work and why, the network calls of all, then the cells: images, samples, network calls, and the
+    time that a few timed steps of each lead to. UserError, before anything is timed, where a cell is refused and not to
+    be left out.
     """
     plan = make_plan(config, precision=options.precision, device=device_of(0, options.resolved_accelerator()))
     done = frozenset(row.key for row in read_rows(options.output / "rows.csv"))
@@ -70,6 +71,7 @@ def dry_run(config: Config, options: Options) -> None:
         out.print(refused)
     refuse(cells, skip=config.skip_unsupported)
     sizes = other_sizes(plan)
+    say(f"{all_calls(cells)}; a few steps of each cell are timed now")
     cells = estimate(plan, cells)
     out.print(cost_table(cells, options.devices))
     known = [c.seconds for c in cells if c.seconds is not None]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.errors import UserError
-from evaluation.cell_tables import cost_table, refusal_table
+from evaluation.cell_tables import all_calls, cost_table, refusal_table
 from evaluation.cells import make_cells
 from evaluation.config import Config, parse_config
 from evaluation.plan import make_plan
@@ -53,6 +53,10 @@ def test_reasons_by_method_with_their_tasks():
     costs = {(line[0], line[1]): line[2:] for line in shown(cost_table(cells, devices=1))}
     assert costs["pool", "no"][-1] == "refused" and costs["denoising", "degraded"][-1] == "–"
     assert costs["denoising", "dither"][:4] == ["3", "0", "2", "2"]  # images of its own, done, samples, calls
+    # 3 images, 2 samples, 2 calls on the one task that it can do, or on both
+    calls = [int(line[5]) for line in costs.values() if line[-1] != "refused"]
+    assert sum(calls) == 12 * sum(1 for c in cells if c.method == "dither" and c.refusal is None) > 0
+    assert all_calls(cells) == f"6 cells: {sum(calls)} network calls of one image are left"
     assert refusal_table([cell for cell in cells if cell.refusal is None]) is None
 
 
@@ -63,7 +67,8 @@ def test_nothing_is_timed_before_it_is_said(tmp_path, capsys, monkeypatch):
     assert "why not" in capsys.readouterr().out
     monkeypatch.undo()
     dry_run(dataclasses.replace(config(), skip_unsupported=True), Options(output=tmp_path))
-    out = capsys.readouterr().out
+    out, said = capsys.readouterr()
+    assert "network calls of one image are left; a few steps of each cell are timed now" in said
     assert out.index("why not") < out.index("estimated time") and "refused" in out
 
 

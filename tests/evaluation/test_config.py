@@ -216,6 +216,8 @@ def test_the_cold_comparisons_run(path, tmp_path, monkeypatch):
     assert all(math.isfinite(v[name].mean) for v in results.table.values() for name in names)
 
 
+FRAGMENTS = ROOT / "configs" / "evaluate" / "fragments"
+
 #: So that a chain is short, for whichever of these options a method has.
 SHORT = {
     "steps": 2,
@@ -229,12 +231,16 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("name", ["inverse_problems_mnist", "poster_comparison_mnist"])
+@pytest.mark.parametrize("name", ["inverse_problems_mnist", "poster_comparison_mnist", "short"])
 def test_the_comparisons_of_posterior_methods_run(name, tmp_path):
     """Every method and task, with two images and short chains: a method of four samples has what needs several."""
     left_out = [(f"tasks.{t}", "null") for t in ("random", "random_noisy", "box_noisy", "super_resolution_noisy")]
-    changes = left_out if name == "inverse_problems_mnist" else []
-    config = stand_in(read_config([ROOT / "configs" / "evaluate" / f"{name}.yaml"], changes), tmp_path)
+    files = [ROOT / "configs" / "evaluate" / f"{name}.yaml"]
+    if name == "short":
+        left_out += [(f"tasks.{t}", "null") for t in ("super_resolution", "deblurring", "deblurring_noisy")]
+        files = [files[0].with_name("inverse_problems_mnist.yaml"), FRAGMENTS / "short.yaml"]
+    changes = left_out if name != "poster_comparison_mnist" else []
+    config = stand_in(read_config(files, changes), tmp_path)
     methods = {}
     for method, entry in config.methods.items():
         taken = named_parameters(find_class(entry.class_path, Method, where=method))
@@ -252,6 +258,24 @@ def test_the_comparisons_of_posterior_methods_run(name, tmp_path):
         }
         assert results.table["box", "ddnm"]["psnr"].n == 2 and results.table["box", "daps"]["psnr"].n == 1
         assert any(text.startswith("over the first 1 images alone: score_ald, repaint") for text in results.missing)
+
+
+@pytest.mark.parametrize("data", ["cifar10", "faces", "fashion_mnist", "mnist"])
+def test_the_short_comparison_has_every_cell_and_the_calls_that_it_says(data, tmp_path):
+    """As many cells as the long one; the numbers in the heads of both fragments are those of its 16 and 32 images."""
+    path = ROOT / "configs" / "evaluate" / f"inverse_problems_{data}.yaml"
+    long, said = read_config([path]), []
+    for fragments in (["short"], ["short", "two_samples"]):
+        files = [FRAGMENTS / f"{name}.yaml" for name in fragments]
+        config = read_config([path, *files])
+        assert list(config.methods) == list(long.methods) and list(config.tasks) == list(long.tasks)
+        cells = make_cells(make_plan(stand_in(config, tmp_path)))
+        assert len(cells) == 145 and all(c.refusal is None and c.nfe <= 105 for c in cells)
+        samples = [(c, c.num_samples * min(32, config.methods[c.method].limit or 32)) for c in cells]
+        counts = [sum(n * c.nfe for c, n in samples), sum(n * c.backwards for c, n in samples)]
+        head = " ".join(line.removeprefix("# ") for line in files[-1].read_text().splitlines() if line[0] == "#")
+        said.append([f"{n:,}" in head for n in counts])
+    assert said == [[True, True], [True, True]]
 
 
 def upright_and_lying(folder):
