@@ -1,15 +1,17 @@
 """Groups training images by K-means in the features of a classifier, for data.reweighting where there are no labels, or
 where labels are not what is rare.
 
-    python -m studies.clusters --config configs/train/long_tailed_mnist_clusters.yaml \\
+    python -m studies.clusters --config configs/train/long_tailed_mnist.yaml \\
+        --config configs/sweeps/fragments/long_tail_by_clusters_mnist.yaml \\
         --features assets/classifier_mnist.safetensors
 
-The data are those of a training configuration; the file is the one that its data.reweighting.by names, unless --output
-names another one: .npz with the arrays `index` and `group`. Prints the size of every group.
+The data are those of a training configuration; several are merged. The file is the one that data.reweighting.by names
+there, unless --output names another one: .npz with the arrays `index` and `group`. Prints the size of every group.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)
 import argparse
+import functools
 import io
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from common.command_line import Parser
 from common.errors import UserError, run_cli
 from common.files import write_atomically
 from common.shapes import image_shape
-from common.yaml_files import read_yaml
+from common.yaml_files import merge, read_yaml
 from datamodules.base import ImageDataModule
 
 
@@ -57,20 +59,28 @@ def main() -> None:
     parser = Parser(
         prog="python -m studies.clusters", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", required=True, help="a training configuration: whose data")
+    parser.add_argument(
+        "--config",
+        required=True,
+        action="append",
+        help="a training configuration: whose data; may be given several times, later ones over earlier ones",
+    )
     parser.add_argument("--features", required=True, help="path of a classifier of assets/")
     parser.add_argument("--count", type=int, default=20, help="number of groups, 10 to 50")
     parser.add_argument("--seed", type=int, default=0, help="of K-means")
     parser.add_argument("--output", help="the file; the one that data.reweighting.by names where it is not given")
     given = parser.parse_args()
-    config = read_yaml(given.config)
+    config = functools.reduce(merge, (read_yaml(path) for path in given.config))
+    where = " + ".join(f"'{path}'" for path in given.config)
+    if "class_path" not in config.get("data", {}):
+        raise UserError(f"{where} names no data: give a training configuration, configs/train/NAME.yaml")
     options = dict(config["data"].get("init_args") or {})
     reweighting = options.pop("reweighting", None) or {}
     output = given.output or reweighting.get("by")
     if output in (None, "label"):
-        raise UserError(f"'{given.config}' names no file of groups in data.init_args.reweighting.by: give --output")
+        raise UserError(f"{where} names no file of groups in data.init_args.reweighting.by: give --output")
     spec = {"class_path": config["data"]["class_path"], "init_args": options}
-    data = build(spec, ImageDataModule, where=f"{given.config}, data")
+    data = build(spec, ImageDataModule, where=f"{where}, data")
     data.prepare_data()
     network, images = ClassifierFeatures(path=given.features), data.images("train")
     parts = []

@@ -27,6 +27,7 @@ CLASS_NAMES = {cls: name for name, cls in CLASSES.items()}
 
 #: Options of classes that cannot be built without them, by name in the catalogue; all get `features` that take it.
 REQUIRED: dict[str, dict[str, Any]] = {
+    "coverage_of_classes": {"classes": [1, 3]},
     "ms_ssim": {"scales": 2},
     "pairwise_perceptual.PairwiseMSSSIM": {"scales": 2},
 }
