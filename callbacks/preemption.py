@@ -11,8 +11,9 @@ from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
-from callbacks.run_checkpoint import RunCheckpoint
+from callbacks.run_checkpoint import RunCheckpoint, wait_for_files
 from callbacks.step_end import StepEnd, as_at_a_step_end, as_at_a_validation, as_before_a_validation, ends_of
 from common.errors import EXIT_PREEMPTED
 from common.files import write_atomically
@@ -37,14 +38,16 @@ class Preempted(SystemExit):
 
 class Preemption(StepEnd):
     """A signal in a step lets the step end: last.ckpt is written, and the process exits with 75 (130 after Ctrl-C).
-    A validation, a grid or a measurement by drawn images is not begun any more, or broken off at once where there is
-    one process; it is made up for when the run goes on. So is what was due at the last step.
+    A validation, a grid or a measurement by drawn images is not begun any more, or broken off: at once where there is
+    one process, between two batches where there are several. It is made up for when the run goes on. So is what was
+    due at the last step.
 
     It replaces Lightning's handlers, which save wherever Python happens to be and let SIGTERM exit with 0, so that a
     cluster books the job as completed. A second signal of Ctrl-C stops at once.
 
     Args:
-        every_n_steps: how often several processes ask each other (one process: every step).
+        every_n_steps: how often several processes ask each other, in steps, and in batches of a validation or a
+            measurement (one process: every step).
     """
 
     may_end_the_run = True
@@ -58,6 +61,7 @@ class Preemption(StepEnd):
         self._whole = True  # whether the newest batch has ended its optimiser step
         self._alone = True  # one process, which need not ask
         self._breakable: str | None = None  # what is going on now that may be broken off
+        self._batches = 0  # of it, that this process has come to
         self._due: str | None = None  # what the run that goes on has to make up
         self._limit: int | None = None  # the trainer's, while it is raised
         self._listening, self._process = False, 0
@@ -139,7 +143,18 @@ class Preemption(StepEnd):
         if self._whole:
             self.begin(trainer, VALIDATION)
 
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.at_a_batch(trainer)
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.through(trainer)
         self.end()  # what follows is logged in no time
         self._started = -1  # something is gained
 
@@ -152,13 +167,42 @@ class Preemption(StepEnd):
         self._listen(trainer)  # a measurement is made up for before training starts
         if self._wanted:
             self._leave(trainer, what)
-        self._breakable = what
+        self._breakable, self._batches = what, 0
         if self._wanted:  # it came between the two lines
             self._leave(trainer, what)
+
+    def at_a_batch(self, trainer: pl.Trainer) -> None:
+        """Between two batches of what may be broken off: several processes ask each other, now and then."""
+        if self._breakable is None or self._alone:
+            return
+        if self._batches % self.every_n_steps == 0:
+            self._ask(trainer, working=True)
+        self._batches += 1
+
+    def through(self, trainer: pl.Trainer) -> None:
+        """This process has no batches left: it answers the others until they have none, so that all have asked the same
+        number of times.
+        """
+        if self._alone:
+            return
+        while self._breakable is not None and self._ask(trainer, working=False):
+            pass
+        self._breakable = None
 
     def end(self) -> None:
         """From here on a signal waits for the end of the step again."""
         self._breakable = None
+
+    def _ask(self, trainer: pl.Trainer, *, working: bool) -> bool:
+        """Whether any process has batches left. Where one was told to stop meanwhile, all leave."""
+        mine = torch.tensor(
+            [self._signal is not None, working], dtype=torch.float32, device=trainer.strategy.root_device
+        )
+        told, left = trainer.strategy.reduce(mine, reduce_op="sum").tolist()
+        self._agreed = self._agreed or told > 0
+        if left and self._agreed:  # else it is done, and the step ends
+            self._leave(trainer, self._breakable)
+        return left > 0
 
     # Saving.
 
@@ -187,6 +231,7 @@ class Preemption(StepEnd):
             elif not any(saving.saved_step == trainer.global_step for saving in _savings(trainer)):
                 with as_at_a_step_end(trainer):
                     trainer.save_checkpoint(folder / LAST)
+        wait_for_files(trainer)
         if trainer.is_global_zero:
             write_atomically(folder / PREEMPTED, json.dumps({"step": trainer.global_step}))
             saved = "saved" if gained else "before a step was done"
@@ -214,18 +259,39 @@ def _savings(trainer: pl.Trainer) -> list[RunCheckpoint]:
     return [c for c in callbacks if isinstance(c, RunCheckpoint)]
 
 
+class Breakable:
+    """What may be broken off, for whoever does it.
+
+    at_a_batch: to be called before each of its batches. through: after the last one, before anything is asked of other
+    processes.
+    """
+
+    def __init__(self, trainer: pl.Trainer, found: Preemption | None) -> None:
+        self._trainer, self._found = trainer, found
+
+    def at_a_batch(self) -> None:
+        if self._found is not None:
+            self._found.at_a_batch(self._trainer)
+
+    def through(self) -> None:
+        if self._found is not None:
+            self._found.through(self._trainer)
+
+
 @contextmanager
-def may_be_broken_off(trainer: pl.Trainer) -> Iterator[None]:
+def may_be_broken_off(trainer: pl.Trainer) -> Iterator[Breakable]:
     """For what takes long at the end of a step and changes nothing of the run: a signal inside, or before, ends it, and
     the run that goes on makes up for it in ``on_train_start``.
     """
     callbacks = getattr(trainer, "callbacks")  # noqa: B009  (Lightning sets it outside of the class)
     found = next((c for c in callbacks if isinstance(c, Preemption)), None)
+    inside = Breakable(trainer, found)
     if found is None:
-        yield
+        yield inside
         return
     found.begin(trainer, MEASURES)
     try:
-        yield
+        yield inside
+        inside.through()
     finally:
         found.end()
