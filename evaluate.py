@@ -22,7 +22,7 @@ from common.errors import UserError, run_cli
 from common.private_names import option_strings
 from common.stop_signals import answer_stop_signals
 from common.wandb_options import agent_part
-from evaluation.command_line import make_parser, refuse_with_shards, split_overrides, with_nearest
+from evaluation.command_line import make_parser, overrides_of, refuse_with_shards, with_nearest
 from evaluation.shard import shard_of_launcher
 
 
@@ -31,15 +31,9 @@ def main() -> int | None:
     parser = make_parser(__doc__)
     args, rest = parser.parse_known_args()
     known = option_strings(parser)
-    overrides = split_overrides(rest, known)
+    overrides = overrides_of(args, rest, known)
     if not args.config:
         raise UserError("--config is missing: give a file such as configs/evaluate/mnist.yaml; see --help")
-    if args.limit is not None:
-        overrides.append(("limit", str(args.limit)))
-    if args.prior is not None:
-        overrides.append(("priors.default.path", f"'{args.prior}'"))
-    if args.any_size:
-        overrides.append(("any_size", "true"))
     # Late, and in this order: --help and mistakes on the command line or in YAML answer before torch is imported.
     from common.yaml_files import read_yaml
 
@@ -64,7 +58,7 @@ def main() -> int | None:
     if args.prepare:
         from evaluation.prepare import prepare
 
-        return prepare(config)
+        return prepare(config, [word for word in sys.argv[1:] if word != "--prepare"])
     last = Path(args.config[-1])
     output = (
         args.output or Path("results") / (last.parent.name if last.stem == "evaluate" else last.stem) / agent_part()

@@ -125,6 +125,18 @@ def make_parser(description: str | None = None) -> Parser:
     return parser
 
 
+def overrides_of(args: argparse.Namespace, rest: list[str], known: list[str]) -> list[tuple[str, str]]:
+    """(dotted path, YAML value) of all that the command line changes in the configuration."""
+    overrides = split_overrides(rest, known)
+    if args.limit is not None:
+        overrides.append(("limit", str(args.limit)))
+    if args.prior is not None:
+        overrides.append(("priors.default.path", f"'{args.prior}'"))
+    if args.any_size:
+        overrides.append(("any_size", "true"))
+    return overrides
+
+
 def refuse_with_shards(args: argparse.Namespace, shard: Shard | None, *, generation: bool) -> None:
     """UserError for options that do not go with a share of an evaluation, or with joining shares."""
     if shard is None and args.merge is None:

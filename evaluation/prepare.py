@@ -1,19 +1,24 @@
 """Everything that a configuration needs and that is not in the project: listed, fetched where there is a network."""
 
-from collections.abc import Callable, Iterator
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from checkpoints.foreign.import_diffusers import is_hub_name
 from checkpoints.load import load_prior
-from common.build import build, find_class, named_parameters
+from common.build import PROJECT, build, find_class, named_parameters
 from common.errors import UserError
 from common.weight_files import WeightFile
 from datamodules.base import ImageDataModule
 from evaluation.config import Config
 from evaluation.entries import Spec
 from evaluation.generation.config import GenerationConfig
+from evaluation.trainings import Training, training_of, trainings_of
 from metrics.base import InFeatures, MetricBase
 from metrics.features import FeatureNetwork
 
@@ -38,10 +43,11 @@ class Need:
     advice: str = ""
 
 
-def prepare(config: Config | GenerationConfig) -> int:
-    """List what a configuration needs, fetch what is missing; 0 where all of it is there then, else 1.
+def prepare(config: Config | GenerationConfig, words: Sequence[str] = ()) -> int:
+    """List what a configuration needs, fetch what is missing, with what a missing checkpoint costs to train, and what
+    that training needs; 0 where all of it is there then, else 1.
 
-    After a 0 its evaluation touches no network.
+    After a 0 its evaluation touches no network. words: the configuration as options of evaluate.py, to be said again.
     """
     missing = []
     for need in needs(config):
@@ -63,15 +69,33 @@ def prepare(config: Config | GenerationConfig) -> int:
     print("\nnot to be had:")
     for line in missing:
         print(f"- {line}")
+    ahead = [training for training in trainings_of(config) if training.state == "missing"]
+    if ahead:
+        print(f"\nto be trained first, in this order ({', '.join(t.run.name for t in ahead)}):", flush=True)
+        for training in ahead:
+            print(f"- {training.command}: {prepared(training)}", flush=True)
+        print(f"all of it by one command, also as jobs: {shlex.join(['python', '-m', 'studies.chain', *words])}")
     return 1
+
+
+def prepared(training: Training) -> str:
+    """Fetch what a training needs, as its own --prepare does; what it says of its cost, or why it cannot begin."""
+    asked = [sys.executable, str(PROJECT / "train.py"), *training.words[1:], "--prepare"]
+    done = subprocess.run(asked, cwd=PROJECT, capture_output=True, text=True)
+    if done.returncode:
+        reasons = re.findall(r"MISSING: (.*)", done.stdout) or re.findall(r"^error: (.*)", done.stderr, re.MULTILINE)
+        last = done.stderr.strip().rpartition("\n")[2]
+        return f"cannot begin yet: {reasons[0]}" if reasons else f"--prepare ended with {done.returncode}: {last}"
+    cost = re.search(r"^  cost +(.*)", done.stdout, re.MULTILINE)
+    return cost[1] if cost else "its data are there"
 
 
 def needs(config: Config | GenerationConfig) -> list[Need]:
     """Data set, priors with their adapters, files of methods and degradations, weights of metrics; each once."""
     found = [_data(config)]
     for name, prior in config.priors.items():
-        found.append(_prior(name, prior.path, prior.preset))
-        found += [_file(f"adapter of prior '{name}'", adapter.path) for adapter in prior.adapters]
+        found.append(_prior(name, prior.path, prior.preset, prior.trained_by))
+        found += [_file(f"adapter of prior '{name}'", adapter.path, prior.trained_by) for adapter in prior.adapters]
     specs: list[tuple[str, Any]] = []
     if isinstance(config, Config):
         specs += [(f"methods.{n}", m.init_args) for n, m in config.methods.items()]
@@ -115,23 +139,26 @@ def _data(config: Config | GenerationConfig) -> Need:
     return Need(f"data set {name}", find, fetch, advice)
 
 
-def _prior(name: str, path: str, preset: str | None) -> Need:
+def _prior(name: str, path: str, preset: str | None, trained_by: str | None) -> Need:
     what = f"prior '{name}', {path}"
     if is_hub_name(path):
         return Need(what, lambda: f"cache of the hub ({load_prior(path, preset=preset).fingerprint[:12]})")
-    return _file(what, path)
+    return _file(what, path, trained_by)
 
 
-def _file(what: str, path: str) -> Need:
+def _file(what: str, path: str, trained_by: str | None = None) -> Need:
     """A file or folder of this project's own, or of a person: nothing fetches it."""
 
     def find() -> str:
         place = Path(path)
         if place.is_dir():
             return f"'{path}'"
-        return f"'{path}' ({_size(place)})" if place.is_file() else ""
+        return f"'{path}' ({_size(place)}{begun})" if place.is_file() else ""
 
-    return Need(what if path in what else f"{what}, {path}", find, None, f"it is not there: {_how_to_have(path)}")
+    training = training_of(path, trained_by)
+    begun = ", of a training that has not come to its end" if training and training.state == "begun" else ""
+    how = f"train it, {training.command}" if training else "put it there, or give the path where it is"
+    return Need(what if path in what else f"{what}, {path}", find, None, f"it is not there: {how}")
 
 
 def _published(where: str, file: WeightFile) -> Need:
@@ -176,16 +203,6 @@ def _files_in(options: Any) -> list[str]:
         return [options] if options.endswith(FILES) else []
     inner = options.values() if isinstance(options, dict) else options if isinstance(options, list | tuple) else ()
     return [path for value in inner for path in _files_in(value)]
-
-
-def _how_to_have(path: str) -> str:
-    """A run that a shipped configuration makes is named with it."""
-    parts = Path(path).parts
-    if len(parts) > 1 and parts[0] == "runs":
-        training = Path("configs/train") / f"{parts[1]}.yaml"
-        if training.is_file():
-            return f"train it, python train.py fit --config {training}"
-    return "put it there, or give the path where it is"
 
 
 def _size(path: Path) -> str:

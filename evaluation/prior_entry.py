@@ -16,24 +16,27 @@ class Prior:
     """A checkpoint: path of a .ckpt or .safetensors, which of its weights, "ema" or "raw", and the adapters that are
     added to them.
 
-    Or a foreign checkpoint, see checkpoints/foreign/detect.py; preset: of a .pt file of guided-diffusion.
+    Or a foreign checkpoint, see checkpoints/foreign/detect.py; preset: of a .pt file of guided-diffusion. trained_by: a
+    training config and its options, that make it (None: those that the path says, evaluation/trainings.py).
     """
 
     path: str
     weights: str = "ema"
     adapters: tuple[AdapterEntry, ...] = ()
     preset: str | None = None
+    trained_by: str | None = None
 
 
 def plain_priors(priors: dict[str, Prior]) -> dict[str, Any]:
-    """As dictionaries; without adapters and preset they are what they were before there were any."""
+    """As dictionaries; without adapters, preset and trained_by they are what they were before there were any."""
     plain = {name: dataclasses.asdict(prior) for name, prior in priors.items()}
     for entry in plain.values():
         entry["adapters"] = list(entry["adapters"])
         if not entry["adapters"]:
             del entry["adapters"]
-        if entry["preset"] is None:
-            del entry["preset"]
+        for key in ("preset", "trained_by"):
+            if entry[key] is None:
+                del entry[key]
     return plain
 
 
@@ -62,7 +65,16 @@ def prior_of(value: Any, where: str) -> Prior:
             f"{where}.preset: there is no preset '{preset}'{nearest(str(preset), PRESETS)}; there are"
             f" {', '.join(PRESETS)}"
         )
-    return Prior(path=value["path"], weights=value.get("weights", "ema"), adapters=entries, preset=preset)
+    trained_by = value.get("trained_by")
+    if trained_by is not None and not (isinstance(trained_by, str) and trained_by.strip()):
+        raise UserError(f"{where}.trained_by must be a training config with its options, got {trained_by!r}")
+    return Prior(
+        path=value["path"],
+        weights=value.get("weights", "ema"),
+        adapters=entries,
+        preset=preset,
+        trained_by=trained_by,
+    )
 
 
 def _adapter(value: Any, where: str) -> AdapterEntry:

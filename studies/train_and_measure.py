@@ -56,9 +56,13 @@ def run(words: Sequence[str]) -> str:
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line)
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line)
+        except SystemExit:  # a signal to this process alone; Ctrl-C reaches both
+            process.terminate()  # it saves, which the end of this block waits for
+            raise
     if process.returncode in (75, 130):
         raise SystemExit(process.returncode)
     if process.returncode:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from common.errors import UserError
 from common.run_folder import RunFolder
 from common.wandb_options import WandbOptions
+from training.cost import cost_in_words
 
 
 class Prepared(Protocol):
@@ -61,6 +62,9 @@ def prepare(cli: Prepared) -> None:
         model.setup("fit")
         return model.describe_size()
 
+    def cost() -> str:
+        return "not known: the network was not built" if missing else cost_in_words(model, data, trainer)
+
     def others() -> str:
         for callback in getattr(trainer, "callbacks"):  # noqa: B009  (as above)
             callback.setup(trainer, model, "fit")
@@ -83,6 +87,7 @@ def prepare(cli: Prepared) -> None:
     looks = {
         "data": data.contents,
         "network": network,
+        "cost": cost,
         "measures": others,
         "batch": lambda: data.sharing(cli.wanted),
         "W&B": logs,

@@ -153,7 +153,7 @@ def test_options_of_commands_are_those_of_the_program(page):
 
 
 #: Programs that take any key of an evaluation's config as an option.
-CONFIGURED = ("evaluate.py", "studies.prior_quality", "studies.tune")
+CONFIGURED = ("evaluate.py", "studies.chain", "studies.prior_quality", "studies.tune")
 #: What a class is set behind; keys of users, such as methods.NAME, are not among them.
 _OPTION = re.compile(
     r"--(?:model|data|method|degradation|quality|samples|ema|checkpoint|preemption|wandb|restored|health)"

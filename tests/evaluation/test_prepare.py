@@ -60,22 +60,28 @@ def test_it_lists_and_fetches_and_then_nothing_is_missing(published, capsys):
     assert prepare(config()) == 0 and "fetching" not in capsys.readouterr().out
 
 
-def test_what_cannot_be_had_is_one_sentence_each(published, capsys):
+def test_what_cannot_be_had_is_one_sentence_each(published, monkeypatch, capsys):
+    monkeypatch.setattr("evaluation.prepare.prepared", lambda training: "2 steps of 16 images")
     for path in (published / "published").iterdir():
         path.unlink()
     asked = config(
         priors={"default": "runs/flow_faces_64/checkpoints/gone.ckpt", "mine": {"path": "mine.safetensors"}},
         methods={"back": {"class_path": "tests.evaluation.toys.Back", "init_args": {}}},
     )
-    assert prepare(asked) == 1
+    assert prepare(asked, ["--config", "a b.yaml"]) == 1
     printed = capsys.readouterr().out
-    missing = printed.split("not to be had:\n")[1].splitlines()
+    missing, ahead = (part.splitlines() for part in printed.split("not to be had:\n")[1].split("\n\n"))
     assert len(missing) == 4 and all(line.startswith("- ") for line in missing)
     words = "\n".join(missing)
     assert "train it, python train.py fit --config configs/train/flow_faces_64.yaml" in words
     assert "prior 'mine', mine.safetensors: it is not there: put it there" in words
     assert words.count("could not be fetched from file://") == 2
     assert sum(line.startswith("missing") for line in printed.splitlines()) == 4
+    assert ahead == [
+        "to be trained first, in this order (flow_faces_64):",
+        "- python train.py fit --config configs/train/flow_faces_64.yaml: 2 steps of 16 images",
+        "all of it by one command, also as jobs: python -m studies.chain --config 'a b.yaml'",
+    ]
 
 
 def test_a_damaged_file_is_said(published, monkeypatch, capsys):
