@@ -95,3 +95,11 @@ def read_memory(folders: Sequence[Path]) -> dict[Key, tuple[int, float, str]]:
                     if key not in found or entry[1] > found[key][1]:
                         found[key] = entry
     return found
+
+
+def bring_memory(folder: Path, parts: Sequence[Path]) -> None:
+    """Keep in `folder` what cells needed in `parts`, which need not stay; again changes nothing."""
+    there, file = read_memory([folder]), MemoryFile(folder)
+    for key, (chains, megabytes, what) in read_memory(parts).items():
+        if key not in there or megabytes > there[key][1]:
+            file.note(key, chains, megabytes, what)

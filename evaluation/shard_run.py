@@ -14,6 +14,7 @@ from evaluation.identity import FILE, read_identities, same_images
 from evaluation.joining import done_elsewhere, join
 from evaluation.kept_config import keep_config, same_fingerprints
 from evaluation.metric_prints import same_metrics
+from evaluation.peak_memory import bring_memory
 from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, say
 from evaluation.report.tables import Results, console, terminal_table
@@ -86,6 +87,7 @@ def _merged(plan: Plan, config: Config, options: Options, parts: Sequence[Path],
             if rows:
                 same_images(plan, part, rows)
         joined = join(folder, [part for part in parts if (part / "rows.csv").is_file()], columns)
+        bring_memory(folder, [place for part in parts for place in (part, *folders_of(part))])
         same_fingerprints(plan, joined, folder)
         same_metrics(plan.metrics, folder, rows=bool(joined), anew=False)
         missing = _missing(plan, cells, frozenset(row.key for row in joined))

@@ -11,6 +11,7 @@ from helpers import call, one_sentence
 
 from common.errors import UserError
 from evaluation.config import parse_config
+from evaluation.peak_memory import read_memory
 from evaluation.run import Options, evaluate
 from evaluation.shard import Shard, parse_shard, shard_folder, shard_of_launcher
 from evaluation.shard_run import evaluate_merged, evaluate_shard
@@ -101,8 +102,16 @@ def test_folders_of_other_places_are_joined(whole, tmp_path):
     joined = Options(output=tmp_path / "joined")
     evaluate_merged(config(), joined, parts)
     assert rows_of(joined.output) == rows_of(whole)
+    memory = (joined.output / "memory.csv").read_text()
     evaluate_merged(config(), joined, parts)  # again: nothing changes
     assert rows_of(joined.output) == rows_of(whole)
+    assert (joined.output / "memory.csv").read_text() == memory
+    most = read_memory(parts)
+    assert len(most) == 4 and read_memory([joined.output]) == most
+    shutil.rmtree(tmp_path / "machine_0")  # and stays, when the folders that were joined are gone
+    evaluate_merged(config(), joined, parts[1:])
+    costs = {(row["task"], row["method"]): row["peak_mb"] for row in rows_of(joined.output, "costs.csv")}
+    assert {key: float(text) for key, text in costs.items()} == {key: entry[1] for key, entry in most.items()}
 
 
 def test_folders_that_do_not_fit_are_refused(tmp_path):
