@@ -17,6 +17,8 @@ class BoxMask(Degradation):
 
     Args:
         size: side of a square box in pixels.
+        most: largest side, together with size, which is the smallest one then: each image's is drawn uniformly from
+            size..most; null: all have one size.
         height: of a rectangle in pixels, together with width, instead of size; null: half of the image's height.
         width: of a rectangle in pixels, together with height; null: half of the image's width.
         margin: least distance between the box and the image border in pixels; default 1/16 of the side (16 of 256, 2 of
@@ -44,6 +46,7 @@ class BoxMask(Degradation):
         place: Literal["random", "center"] = "random",
         top: int | None = None,
         left: int | None = None,
+        most: int | None = None,
     ) -> None:
         if size is not None and (height is not None or width is not None):
             raise UserError(f"give either size or height and width, got size={size}, height={height}, width={width}")
@@ -68,14 +71,22 @@ class BoxMask(Degradation):
                 f"top and left are given together and instead of margin and place, got top={top}, left={left},"
                 f" margin={margin}, place={place}"
             )
-        self.top, self.left = top, left
+        if most is not None and (size is None or most < size or top is not None):
+            raise UserError(
+                f"most is given together with size, which it is not below, and without top and left, got most={most},"
+                f" size={size}, top={top}"
+            )
+        self.top, self.left, self.most = top, left, most
         self.height, self.width = (size, size) if size is not None else (height, width)
         self.margin, self.place = margin, place
 
     def draw(self, random: RandomStreams, index: int, shape: Shape) -> Params:
         generator = random.generator("mask", index)
-        top, height = self._span(shape[1], self.height, "height", self.top, generator)
-        left, width = self._span(shape[2], self.width, "width", self.left, generator)
+        height, width = self.height, self.width
+        if self.most is not None and height is not None:
+            height = width = int(generator.integers(height, self.most + 1))
+        top, height = self._span(shape[1], height, "height", self.top, generator)
+        left, width = self._span(shape[2], width, "width", self.left, generator)
         mask = torch.ones(1, *shape[1:])
         mask[:, top : top + height, left : left + width] = 0
         return {"mask": mask}

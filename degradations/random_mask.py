@@ -16,24 +16,29 @@ class RandomMask(Degradation):
         removed: the fraction of pixels that is missing, in [0, 1] (DPS: 0.92 of a 256x256 image, DAPS: 0.7); all
             channels of a pixel are lost together. The pixels are drawn without replacement from the stream ("mask",
             image index): papers that draw each pixel by itself have a fraction that varies.
+        most: largest fraction, in [removed, 1], of which each image's is drawn uniformly from removed..most; null: all
+            have one.
 
     Raises:
-        UserError: where removed is outside [0, 1].
+        UserError: where a fraction is out of range.
     """
 
-    def __init__(self, *, removed: float) -> None:
+    def __init__(self, *, removed: float, most: float | None = None) -> None:
         if not 0 <= removed <= 1:
             raise UserError(f"removed must be a fraction between 0 and 1, got {removed}")
-        self.removed = removed
+        if most is not None and not removed <= most <= 1:
+            raise UserError(f"most must be a fraction between removed={removed:g} and 1, got {most}")
+        self.removed, self.most = removed, most
 
     def draw(self, random: RandomStreams, index: int, shape: Shape) -> Params:
         pixels = shape[1] * shape[2]
-        order = torch.from_numpy(random.generator("mask", index).permutation(pixels))
+        generator = random.generator("mask", index)
+        removed = self.removed if self.most is None else float(generator.uniform(self.removed, self.most))
+        order = torch.from_numpy(generator.permutation(pixels))
         mask = torch.ones(pixels)
-        mask[order[: round(self.removed * pixels)]] = 0
+        mask[order[: round(removed * pixels)]] = 0
         return {"mask": mask.view(1, *shape[1:])}
 
     def bind(self, params: Params, shape: Shape) -> Mask:
-        return Mask(
-            params["mask"], channels=shape[0], description=f"random mask, {self.removed:.4g} of the pixels removed"
-        )
+        share = f"{self.removed:.4g}" if self.most is None else f"{self.removed:.4g} to {self.most:.4g}"
+        return Mask(params["mask"], channels=shape[0], description=f"random mask, {share} of the pixels removed")

@@ -4,7 +4,9 @@ and how much each counts.
 
 import math
 from abc import ABC, abstractmethod
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,10 +18,12 @@ class MaskedTraining(Recorded, ABC):
     """(times t, missing pixels m) -> the times that pixels are asked at, and their weights. m = 1 everywhere asks for
     the unconditional prior, whatever the variant.
 
-    takes_maps: whether pixels of one image get different times, which the network must take.
+    takes_maps: whether pixels of one image get different times, which the network must take. takes_soft: whether m may
+    lie between 0 and 1.
     """
 
     takes_maps: bool = True
+    takes_soft: bool = False
 
     def check(self, denoiser: NetworkDenoiser) -> None:
         """ValueError where a denoiser cannot be trained in this way."""
@@ -43,27 +47,44 @@ class MaskedTraining(Recorded, ABC):
         Args:
             denoiser: what is trained.
             time: its training times, [B].
-            missing: 1 where a pixel is missing, 0 where it is known, [B, 1, H, W].
+            missing: 1 where a pixel is missing, 0 where it is known, [B, 1, H, W]; between them with takes_soft.
         """
 
 
 class MaskedLoss(MaskedTraining):
-    """w = (1 + strength m) / mean(1 + strength m): the plain loss, in which missing pixels count more; the mean is over
-    the pixels of an image, so that no image counts more than another.
+    """w = r (1 + strength m) / mean(r (1 + strength m)): the plain loss, in which missing pixels count more; the mean
+    is over the pixels of an image, so that no image counts more than another.
 
     Args:
         strength: how much more, at least 0, which is the plain loss.
+        regions: path of a file of weights r of pixels, .npz with the array `weight` [H, W], which python -m
+            studies.regions writes: regions in which there seldom is anything count more. They count where nothing is
+            masked too. null: 1.
+
+    Raises:
+        ValueError: options out of range, a file that is none of weights.
     """
 
-    takes_maps = False
+    takes_maps, takes_soft = False, True
 
-    def __init__(self, *, strength: float = 4.0) -> None:
+    def __init__(self, *, strength: float = 4.0, regions: str | None = None) -> None:
         if not 0 <= strength < math.inf:
             raise ValueError(f"strength must be at least 0 and finite, got {strength}")
         self.strength = strength
+        self._regions = None if regions is None else read_regions(regions)
+
+    def check(self, denoiser: NetworkDenoiser) -> None:
+        super().check(denoiser)
+        own = None if self._regions is None else tuple(self._regions.shape)
+        if own is not None and own != tuple(denoiser.data_shape[1:]):
+            raise ValueError(
+                f"regions has weights of {own[0]}x{own[1]} pixels, the images have"
+                f" {denoiser.data_shape[1]}x{denoiser.data_shape[2]}: make them of this data set"
+            )
 
     def ask(self, denoiser: NetworkDenoiser, time: Tensor, missing: Tensor) -> tuple[Tensor, Tensor | None]:
-        return time, _of_mean_1(1 + self.strength * missing)
+        weight = 1 + self.strength * missing
+        return time, _of_mean_1(weight if self._regions is None else weight * self._regions.to(weight))
 
 
 class MaskedNoise(MaskedTraining):
@@ -84,6 +105,8 @@ class PixelSeverity(MaskedTraining):
     Args:
         ahead: by how much of the training times, in (0, 1]; 1 is :class:`MaskedNoise` with the loss on all pixels.
     """
+
+    takes_soft = True
 
     def __init__(self, *, ahead: float = 0.5) -> None:
         if not 0 < ahead <= 1:
@@ -119,6 +142,20 @@ class ExactPosterior(MaskedTraining):
         both = (sigma.pow(-2) + (self.noise_255 / 127.5) ** -2).rsqrt()
         known = denoiser.schedule.time_of(both).round().to(time.dtype)
         return torch.where(missing > 0, _map_of(time, missing), _map_of(known, missing)), None
+
+
+def read_regions(path: str) -> Tensor:
+    """Weights of pixels, float32 [H, W], at least 0; ValueError where the file has none."""
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file of regions '{path}': make it with python -m studies.regions")
+    try:
+        with np.load(path) as file:
+            weight = torch.from_numpy(file["weight"]).float()
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"'{path}' is no file of regions: make it with python -m studies.regions") from error
+    if weight.ndim != 2 or not bool(((weight >= 0) & weight.isfinite()).all()) or not float(weight.sum()) > 0:
+        raise ValueError(f"weights in '{path}' must be [H, W], at least 0 and not all 0, got {list(weight.shape)}")
+    return weight
 
 
 def _map_of(time: Tensor, like: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Trains a diffusion prior with masks: what counts, and how noisy each pixel is, depends on what is missing."""
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +11,8 @@ from common.batch import Batch
 from common.errors import UserError
 from common.random_streams import RandomStreams
 from degradations.base import Degradation
+from degradations.diagonal import Diagonal
+from degradations.stored_masks import StoredMasks
 from diffusion.denoiser import Condition
 from diffusion.losses import denoising_loss
 from diffusion.masked_training import MaskedTraining
@@ -24,14 +28,18 @@ class MaskedDDPM(DDPM):
 
     Args:
         variant: what a step asks.
-        masks: degradations that keep pixels; each image gets one of them, all equally often.
+        masks: degradations that keep or dim single pixels; each image gets one of them, all equally often. Dimmed ones
+            (degradations.spot_mask.SpotMask with soft) are missing by halves, which not every variant takes.
         unmasked: share of the images of which everything is missing, so that one network stays an unconditional prior
             too, in [0, 1].
         redraw: whether every step draws another mask for an image (true, default), or one is drawn for each image from
             the seed and kept.
+        in_turn: masks that change as training goes on: at share s of it mask k of K, from 0, is drawn in proportion to
+            max(0, 1 - |s (K - 1) - k|), from the first of the list to the last; they are redrawn then. False: all
+            equally often throughout.
 
     Raises:
-        UserError: no masks, one that is none, a variant that does not suit the network.
+        UserError: no masks, one that is none, a variant that does not suit the network or the masks.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class MaskedDDPM(DDPM):
         masks: list[Degradation],
         unmasked: float = 0.1,
         redraw: bool = True,
+        in_turn: bool = False,
         **options,
     ) -> None:
         super().__init__(**options)
@@ -53,16 +62,32 @@ class MaskedDDPM(DDPM):
             variant.check(self.denoiser)
         except ValueError as error:
             raise UserError(f"model.variant does not fit: {error}") from error
+        if in_turn and (len(masks) < 2 or not redraw):
+            raise UserError(
+                f"model.in_turn needs at least two masks and redraw, got {len(masks)} and redraw={str(redraw).lower()}"
+            )
         self.variant, self.masks, self.unmasked, self.redraw = variant, masks, unmasked, redraw
+        self.in_turn = in_turn
         self._kept = RandomStreams(self.seed)
         self._random = self._kept
         for mask in masks:
-            operator = mask.operator_for(self.data_shape, [0], self._kept)
-            if not operator.keeps_pixels or operator.mask is None:
+            index = mask.first if isinstance(mask, StoredMasks) else 0
+            operator = mask.operator_for(self.data_shape, [index], self._kept)
+            if not operator.keeps_pixels and not isinstance(operator, Diagonal):
                 raise UserError(
                     f"model.masks: {type(mask).__name__} keeps no single pixels, and masks do: take one of"
                     " degradations/*_mask.py"
                 )
+            if isinstance(operator, Diagonal) and not variant.takes_soft:
+                raise UserError(
+                    f"model.masks: {type(mask).__name__} dims pixels, and {type(variant).__name__} knows only missing"
+                    " and known ones: take MaskedLoss or PixelSeverity, or soft: false"
+                )
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.in_turn and not math.isfinite(self.trainer.estimated_stepping_batches):
+            raise UserError("model.in_turn needs to know when the training ends: give trainer.max_steps")
 
     def describe(self, data: str) -> dict[str, Any]:
         found = super().describe(data)
@@ -85,12 +110,22 @@ class MaskedDDPM(DDPM):
         generator = self._random.generator("masked training", index)
         if float(generator.random()) < self.unmasked:
             return torch.ones(1, 1, *self.data_shape[1:])
-        family = self.masks[int(generator.integers(len(self.masks)))]
+        family = self.masks[self._which(generator)]
         # A stream of its own: an evaluation with this seed draws other masks, also for an image of the same index.
         random = RandomStreams(int(generator.integers(2**62)))
-        mask = family.operator_for(self.data_shape, [index], random).mask
-        assert mask is not None
-        return 1 - mask.float()
+        operator = family.operator_for(self.data_shape, [index], random)
+        return 1 - operator(torch.ones(1, *self.data_shape))[:, :1]
+
+    def _which(self, generator: np.random.Generator) -> int:
+        """Of the masks of the list, for one image; those of validation are never in turn, so that its losses can be
+        compared.
+        """
+        if not self.in_turn or not self.training:
+            return int(generator.integers(len(self.masks)))
+        share = min(self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches), 1.0)
+        at = share * (len(self.masks) - 1)
+        first = min(int(at), len(self.masks) - 2)
+        return first + (float(generator.random()) < at - first)
 
     def _loss(self, batch: Batch, noise: Tensor, time: Tensor, condition: Condition | None) -> Tensor:
         missing = self.missing(batch.index.tolist()).to(batch.image.device)

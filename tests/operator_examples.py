@@ -22,6 +22,7 @@ from degradations.base import Degradation, Operator, Shape
 from degradations.circular_blur import CircularBlur
 from degradations.separable import Separable
 from degradations.severity.base import SeverityFamily
+from degradations.stored_masks import write_masks
 from inference.catalogue import catalogue
 
 INDEX = [3, 7, 11]
@@ -61,6 +62,15 @@ def _mask_file(shape: Shape) -> Options:
     return {"path": str(path)}
 
 
+def _masks_file(shape: Shape) -> Options:
+    """Masks for the images of INDEX and the first few."""
+    path = Path(_FOLDER.name) / f"{shape[1]}x{shape[2]}.npz"
+    if not path.exists():
+        known = torch.rand(12, *shape[1:], generator=torch.Generator().manual_seed(0)) > 0.4
+        write_masks(path, torch.arange(12), known)
+    return {"path": str(path)}
+
+
 def _kernel_file(boundary: str) -> Callable[[Shape], Options]:
     """A kernel that is not symmetric, of an even side, with a negative weight."""
 
@@ -86,12 +96,20 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(shapes=[*ANY, ODD]),
         Example({"height": 2, "width": 5, "margin": 1}),
         Example({"place": "center"}),
+        Example({"size": 2, "most": 5}, [(1, 8, 8), ODD]),
     ],
     "random_mask": [
         Example({"removed": 0.7}, [*ANY, ODD]),
         Example({"removed": 1.0}, [(1, 8, 8)]),
         Example({"removed": 0.0}, [(1, 8, 8)]),
+        Example({"removed": 0.3, "most": 0.9}, [(1, 8, 8), ODD]),
     ],
+    "stripe_mask": [
+        Example({"most": 5}, [*SMALL, (1, 28, 28), ODD]),
+        Example({"least": 3, "most": 3, "missing": 0.7, "lines": "rows"}, [(1, 8, 8), (1, 9, 15)]),
+    ],
+    "spot_mask": [Example(shapes=[*ANY, ODD]), Example({"soft": True}, [*SMALL, (3, 12, 20)])],
+    "stored_masks": [Example(_masks_file, [(1, 8, 8), (3, 12, 20)])],
     "half_mask": [Example(shapes=[*ANY, ODD]), Example({"missing": "top"}, [ODD, (1, 8, 8)])],
     "expand_mask": [Example(shapes=[*ANY, ODD]), Example({"known": 0.6}, [(1, 8, 8), ODD])],
     "alternate_lines": [

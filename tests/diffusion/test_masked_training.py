@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import tiny_denoiser
@@ -122,3 +123,25 @@ def test_a_weight_of_a_pixel_multiplies_its_error():
 class _Zero(nn.Module):
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         return torch.zeros_like(x)
+
+
+def test_regions_multiply_the_weight(tmp_path):
+    """Two to one, on top of 5 to 1; and where everything is missing, which is plain training but for them."""
+    path = tmp_path / "regions.npz"
+    np.savez(path, weight=np.where(np.arange(8) < 4, 2.0, 1.0)[:, None] * np.ones((8, 8)))
+    time, weight = MaskedLoss(strength=4, regions=str(path)).ask(DENOISER, TIME, MISSING)
+    assert torch.equal(time, TIME) and weight is not None
+    assert (weight[0] / weight[0].min()).unique().tolist() == pytest.approx([1, 2, 5, 10])
+    assert float(weight[0].mean()) == pytest.approx(1) and weight[1].unique().tolist() == pytest.approx([2 / 3, 4 / 3])
+    for content, words in (
+        ({"weight": np.zeros((8, 8))}, "not all 0"),
+        ({"wait": np.ones((8, 8))}, "no file of regions"),
+    ):
+        np.savez(path, **content)
+        with pytest.raises(ValueError, match=words):
+            MaskedLoss(regions=str(path))
+    np.savez(path, weight=np.ones((7, 8)))
+    with pytest.raises(ValueError, match="weights of 7x8 pixels, the images have 8x8"):
+        MaskedLoss(regions=str(path)).check(DENOISER)
+    with pytest.raises(ValueError, match="there is no file of regions"):
+        MaskedLoss(regions="none.npz")

@@ -10,7 +10,8 @@ from degradations.average_pool import AveragePool
 from degradations.box_mask import BoxMask
 from degradations.half_mask import HalfMask
 from degradations.random_mask import RandomMask
-from diffusion.masked_training import ExactPosterior, MaskedLoss
+from degradations.spot_mask import SpotMask
+from diffusion.masked_training import ExactPosterior, MaskedLoss, PixelSeverity
 from diffusion.samplers.ddim import DDIM
 from diffusion.schedules import Cosine
 from lightning_modules.ddpm import DDPM
@@ -75,6 +76,40 @@ def test_families_and_images_without_a_known_pixel():
     assert set(shares.tolist()) == {1.0, 0.5, 0.25}
 
 
+def test_masks_in_turn_change_as_training_goes_on():
+    """The first of three, then more and more of the second, the last at the end; in validation all of them."""
+    masks = [BoxMask(size=4), HalfMask(), RandomMask(removed=0.75)]
+    model = module(masks=masks, in_turn=True, unmasked=0.0)
+
+    class Steps:
+        global_step, estimated_stepping_batches = 0, 100
+
+    model.trainer = Steps()
+
+    def shares(step: int) -> list[float]:
+        Steps.global_step = step
+        found = model.missing(list(range(300))).flatten(1).mean(1)
+        return [float((found == s).float().mean()) for s in (0.25, 0.5, 0.75)]
+
+    model.train()
+    assert shares(0) == [1, 0, 0] and shares(50) == [0, 1, 0] and shares(100) == [0, 0, 1]
+    assert shares(80) == pytest.approx([0, 0.4, 0.6], abs=0.08)
+    model.eval()
+    assert shares(0) == shares(80) == pytest.approx([1 / 3] * 3, abs=0.08)
+
+
+def test_in_turn_needs_an_end(tmp_path):
+    trainer = tiny_trainer(tmp_path, max_steps=-1, max_time={"seconds": 20})
+    with pytest.raises(UserError, match=r"give trainer\.max_steps"):
+        trainer.fit(module(in_turn=True), datamodule=tiny_digits())
+
+
+def test_soft_masks_are_missing_by_halves():
+    model = module(masks=[SpotMask(soft=True)], variant=PixelSeverity(), unmasked=0.0)
+    found = model.missing([0, 1])
+    assert found.shape == (2, 1, 8, 8) and bool(((found > 0.1) & (found < 0.9)).any())
+
+
 def test_of_strength_0_it_is_plain_training():
     model = module(variant=MaskedLoss(strength=0))
     plain = DDPM(
@@ -92,6 +127,8 @@ def test_of_strength_0_it_is_plain_training():
         ({"unmasked": 1.5}, "model.unmasked lie in 0"),
         ({"masks": [AveragePool(factor=2)]}, "AveragePool keeps no single pixels"),
         ({"masks": [BoxMask(size=9)]}, "more than the 8 pixels"),
+        ({"masks": [SpotMask(soft=True)]}, "SpotMask dims pixels, and ExactPosterior knows only missing and known"),
+        ({"masks": [BoxMask(size=4)], "in_turn": True}, "in_turn needs at least two masks and redraw, got 1"),
     ],
 )
 def test_what_it_refuses(options, words):
