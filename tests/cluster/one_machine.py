@@ -1,4 +1,5 @@
 """A real SLURM on one machine: munged, slurmctld and two slurmd (virtual nodes n1 and n2) on loopback, in one folder.
+Jobs of the partition `urgent` take the nodes from those of `one`, which have 30 s to end.
 
 Debian's packages slurmctld, slurmd, slurm-client and munge, as root; nothing outside of the folder is changed.
 """
@@ -17,6 +18,7 @@ NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontro
 
 CONF = """\
 ClusterName=one
+FirstJobId={ports[0]}
 SlurmctldHost={here}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
@@ -41,6 +43,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2,requeue_setup_env_fail
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 KillWait=10
 MessageTimeout=30
 SlurmdTimeout=60
@@ -52,7 +56,8 @@ JobRequeue=1
 GresTypes=gpu
 NodeName=n1 NodeHostname={here} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=1000 Gres=gpu:4 State=UNKNOWN
 NodeName=n2 NodeHostname={here} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=1000 Gres=gpu:4 State=UNKNOWN
-PartitionName=one Nodes=n1,n2 Default=YES MaxTime=30 DefaultTime=10 State=UP
+PartitionName=one Nodes=n1,n2 Default=YES PriorityTier=1 GraceTime=30 MaxTime=30 DefaultTime=10 State=UP
+PartitionName=urgent Nodes=n1,n2 PriorityTier=10 PreemptMode=OFF MaxTime=30 DefaultTime=10 State=UP
 """
 
 
@@ -99,13 +104,21 @@ class OneMachine:
         (folder / "slurm.conf").write_text(CONF.format(here=here, folder=folder, ports=_free_ports(3)))
         munge = [f"--{name}-file={folder}/munge/{name}" for name in ("key", "pid", "log", "seed")]
         self("munged", "--force", f"--socket={folder}/munge/socket", *munge, "--num-threads=2")
-        self("slurmctld", "-f", folder / "slurm.conf", "-c")
+        self.start_controller("-c")
         for node in ("n1", "n2"):
             self("slurmd", "-f", folder / "slurm.conf", "-N", node)
         end = time.monotonic() + 60
         while self("sinfo", "-h", "-N", "-o", "%N %T").split() != ["n1", "idle", "n2", "idle"]:
             assert time.monotonic() < end, self.logs()
             time.sleep(0.2)
+
+    def start_controller(self, *options: str) -> None:
+        """Again, or with -c for the first time."""
+        self("slurmctld", "-f", self.folder / "slurm.conf", *options)
+
+    def kill_controller(self) -> None:
+        """As a crash of its machine does."""
+        os.kill(int((self.folder / "slurmctld.pid").read_text()), 9)
 
     def down(self) -> None:
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
