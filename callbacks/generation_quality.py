@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from callbacks.preemption import may_be_broken_off
+from callbacks.preemption import Breakable, may_be_broken_off
 from callbacks.step_end import StepEnd
 from checkpoints.features import ClassifierFeatures, InceptionFeatures
 from common.errors import UserError
@@ -105,8 +105,8 @@ class GenerationQuality(StepEnd):
 
     def _measure_now(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         self._due_step = trainer.global_step
-        with may_be_broken_off(trainer):
-            self._measure(trainer, pl_module)
+        with may_be_broken_off(trainer) as inside:
+            self._measure(trainer, pl_module, inside)
         self._due_step = -1
 
     def state_dict(self) -> dict[str, int]:
@@ -115,7 +115,7 @@ class GenerationQuality(StepEnd):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self._due_step = state_dict["due_step"]
 
-    def _measure(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
+    def _measure(self, trainer: pl.Trainer, pl_module: PriorModule, inside: Breakable) -> None:
         assert self._network is not None, "setup builds it before anything is measured"
         network = self._network.to(pl_module.device)
         if self._reference is None:
@@ -131,8 +131,10 @@ class GenerationQuality(StepEnd):
             trainer.precision_plugin.val_step_context(),
         ):
             for k in range(0, len(index), self.batch_size):
+                inside.at_a_batch()
                 images = pl_module.generate(index[k : k + self.batch_size])
                 parts.append(network.of(to_uint8(images.float())))
+        inside.through()
         drawn = _gathered(index, parts)
         seconds = time.monotonic() - began
         if not trainer.is_global_zero:

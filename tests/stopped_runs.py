@@ -20,6 +20,7 @@ from callbacks.metrics_csv import MetricsCSV
 from callbacks.preemption import Preempted, Preemption
 from callbacks.run_checkpoint import AtomicCheckpointIO, RunCheckpoint
 from callbacks.sample_grid import SampleGrid
+from datamodules.loader import EvaluationLoader
 from diffusion.samplers.ddim import DDIM
 from diffusion.schedules import Cosine
 from lightning_modules.ddpm import DDPM
@@ -42,14 +43,25 @@ class Quality(GenerationQuality):
     def setup(self, trainer, pl_module, stage):
         super(GenerationQuality, self).setup(trainer, pl_module, stage)
 
-    def _measure(self, trainer, pl_module):
-        self.disturb("quality", trainer.global_step)
+    def _measure(self, trainer, pl_module, inside):
+        for k in range(2 - trainer.global_rank):  # the second process has fewer batches
+            inside.at_a_batch()
+            if k == 0:
+                self.disturb("quality", trainer.global_step)
+        inside.through()
         for logger in trainer.loggers:
             logger.log_metrics({"quality/fid": 1.0}, step=trainer.global_step)
 
 
-def train(folder: Path, *, often: dict, disturb=lambda place, step: None) -> dict:
-    """Train to the end, from the checkpoint in the folder where there is one; what came of it."""
+def train(folder: Path, *, often: dict, disturb=lambda place, step: None, validated: list | None = None) -> dict:
+    """Train to the end, from the checkpoint in the folder where there is one; what came of it.
+
+    often: options of the trainer, and batches_of: the images of a batch of validation. validated: gets an entry for
+    each of those batches.
+    """
+    often = dict(often)
+    images = often.pop("batches_of", None)
+    validated = [] if validated is None else validated
     torch.manual_seed(0)
     dropout = 0.1 if often.get("devices", 1) == 1 else 0.0  # each process draws its own, whatever it trained before
     network = UNet(in_channels=1, channels=4, multipliers=[1], blocks=1, attention=[], groups=2, dropout=dropout)
@@ -69,7 +81,12 @@ def train(folder: Path, *, often: dict, disturb=lambda place, step: None) -> dic
         return call
 
     model.losses, model.samples = watched("step", losses, 1), watched("grid", draw, 0)
-    model.validation_step = watched("validation", validate, 0)
+
+    def counted(*args):
+        validated.append(args)
+        return validate(*args)
+
+    model.validation_step = watched("validation", counted, 0)
     own = (
         EMA(),
         SampleGrid(count=2, every=2),
@@ -86,12 +103,23 @@ def train(folder: Path, *, often: dict, disturb=lambda place, step: None) -> dic
         enable_checkpointing=True,
         **often,
     )
-    trainer.fit(model, datamodule=tiny_digits(), ckpt_path=path if path.exists() else None)
+    data = tiny_digits()
+    if images is not None:
+        loader = data.val_dataloader
+        data.val_dataloader = lambda: _of(loader(), images)
+    trainer.fit(model, datamodule=data, ckpt_path=path if path.exists() else None)
     with open(log.path) as file:
         rows = [(r["step"], r["epoch"], *sorted(r.items())) for r in csv.DictReader(file)]
     grids = {p.name: p.read_bytes() for p in sorted((folder / "samples").iterdir())}
     kept = sorted(p.name for p in path.parent.glob("step_*"))
-    return {"kept": kept, "rows": rows, "grids": grids, "raw": model.state_dict(), "average": model.average.weights()}
+    kinds = {"raw": model.state_dict(), "average": model.average.weights()}
+    return {"kept": kept, "rows": rows, "grids": grids, "validated": len(validated), **kinds}
+
+
+def _of(loader: EvaluationLoader, images: int) -> EvaluationLoader:
+    """The same images of this process, so many at once."""
+    loader._rows = [part for rows in loader._rows for part in rows.split(images)]
+    return loader
 
 
 def stopped(
@@ -101,6 +129,7 @@ def stopped(
     was stopped.
     """
     met: list[tuple[str, int]] = []
+    validated: list = []
 
     def disturb(place, step):
         if place in places and step in steps and (place, step) not in met:
@@ -109,7 +138,7 @@ def stopped(
 
     while True:
         try:
-            return train(folder, often=often, disturb=disturb), met
+            return train(folder, often=often, disturb=disturb, validated=validated), met
         except (Preempted, Killed) as leaving:
             assert isinstance(leaving, Killed) or leaving.code == 75
             assert len(met) < 100, "it comes nowhere"

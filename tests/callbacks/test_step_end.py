@@ -85,9 +85,24 @@ def test_stopped_at_every_step_of_20_on_one_process(tmp_path):
 @pytest.mark.slow
 def test_stopped_at_every_step_of_20_on_two_processes(tmp_path):
     """One of the two is told, by turns; no row is missing and none stands twice."""
-    on_two(tmp_path, {"val_check_interval": 3, "max_steps": 20}, ("step", "validation"), range(1, 21))
+    on_two(tmp_path, {"val_check_interval": 3, "max_steps": 20}, ("step", "validation", "quality"), range(1, 21))
     for rank in (0, 1):
         whole, found, met = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
         assert [step for place, step in met if place == "step"] == list(range(1, 21))
         assert [step for place, step in met if place == "validation"] == [3, 6, 9, 12, 15, 18]
+        assert [step for place, step in met if place == "quality"] == list(range(2, 21, 2))
         same(found, whole, kept=(4, 8, 12, 16, 20))
+
+
+@pytest.mark.slow
+def test_two_processes_break_off_a_long_validation_between_two_batches(tmp_path):
+    """Before, they ended it: longer than the time that a cluster gives, it lost the run."""
+    many = {"val_check_interval": 2, "max_steps": 2, "batches_of": 1}
+    on_two(tmp_path, many, ("validation",), range(1, 3))
+    for rank in (0, 1):
+        whole, found, met = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        assert met == [("validation", 2)]
+        assert (whole["validated"], found["validated"]) == (10, 10 + 1), (
+            "one batch until it was noticed, then all again"
+        )
+        same(found, whole, kept=())
