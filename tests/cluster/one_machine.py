@@ -108,7 +108,7 @@ class OneMachine:
         for node in ("n1", "n2"):
             self("slurmd", "-f", folder / "slurm.conf", "-N", node)
         end = time.monotonic() + 60
-        while self("sinfo", "-h", "-N", "-o", "%N %T").split() != ["n1", "idle", "n2", "idle"]:
+        while self("sinfo", "-h", "-N", "-p", "one", "-o", "%N %T").split() != ["n1", "idle", "n2", "idle"]:
             assert time.monotonic() < end, self.logs()
             time.sleep(0.2)
 
