@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.image_range import sigma_to_255, to_float, to_uint8
+from common.memory import in_batches
 from degradations.measurement import Measurement, measure
 from evaluation.cells import Cell, images_per_batch
 from evaluation.image_files import restored_path, write_png
@@ -80,19 +81,14 @@ class Engine:
                 for r in rows
                 if any((cell.task, cell.method, plan.names[r], k) not in done for k in range(cell.num_samples))
             ]
-            while left:
-                size = min(size, len(left))
-                batch, left = left[:size], left[size:]
-                try:
-                    self._run_batch(cell, batch, done)
-                except torch.cuda.OutOfMemoryError as error:
-                    if size == 1:
-                        raise UserError(
-                            f"{cell.task} x {cell.method}: the device has too little memory for one image; use fewer"
-                            " samples"
-                        ) from error
-                    torch.cuda.empty_cache()
-                    left, size = batch + left, size // 2
+            size = in_batches(
+                left,
+                size,
+                lambda batch: self._run_batch(cell, batch, done),
+                none_fits=(
+                    f"{cell.task} x {cell.method}: the device has too little memory for one image; use fewer samples"
+                ),
+            )
 
     def _run_batch(self, cell: Cell, rows: list[int], done: frozenset[RowKey]) -> None:
         plan = self.plan

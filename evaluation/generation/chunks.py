@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from common.errors import UserError
 from common.files import write_atomically
 from common.image_range import to_uint8
+from common.memory import in_batches
 from common.random_streams import RandomStreams
 from diffusion.drawing import draw
 from evaluation.generation.plan import Cell, Plan
@@ -65,13 +66,16 @@ def chunk_path(folder: Path, cell: Cell, chunk: Chunk) -> Path:
 def draw_chunk(plan: Plan, folder: Path, chunk: Chunk) -> None:
     """Draw, measure and write one chunk."""
     cell, random = plan.cells[chunk.cell], RandomStreams(plan.config.seed)
-    parts, pixels = [], []
+    parts: list[Features] = []
+    pixels: list[Tensor] = []
     seconds = 0.0
-    with _evaluations(cell.network) as seen:
-        for batch in torch.tensor(chunk.index).split(plan.config.batch_size):
-            index = batch.tolist()
-            _wait(plan.device)
-            began = time.perf_counter()
+
+    def draw_batch(index: list[int]) -> None:
+        nonlocal seconds
+        before = seen[0]
+        _wait(plan.device)
+        began = time.perf_counter()
+        try:
             condition = cell.conditioning.of_drawing(index, plan.device)
             x = draw(
                 cell.denoiser,
@@ -83,14 +87,28 @@ def draw_chunk(plan: Plan, folder: Path, chunk: Chunk) -> None:
                 condition=condition,
             )
             _wait(plan.device)
-            seconds += time.perf_counter() - began
-            if not bool(torch.isfinite(x).all()):
-                raise UserError(
-                    f"samplers.{cell.sampler_name} with {cell.steps} steps gives images that are not finite: take more"
-                    " steps or another spacing"
-                )
-            pixels.append(to_uint8(x).cpu())
-            parts.append(plan.features.of(pixels[-1]))
+            took = time.perf_counter() - began
+            drawn = to_uint8(x).cpu()
+            features = plan.features.of(drawn)
+        except BaseException:
+            seen[0] = before  # these are drawn again, fewer at once
+            raise
+        if not bool(torch.isfinite(x).all()):
+            raise UserError(
+                f"samplers.{cell.sampler_name} with {cell.steps} steps gives images that are not finite: take more"
+                " steps or another spacing"
+            )
+        seconds += took
+        parts.append(features)
+        pixels.append(drawn)
+
+    with _evaluations(cell.network) as seen:
+        in_batches(
+            chunk.index,
+            plan.config.batch_size,
+            draw_batch,
+            none_fits=f"{cell.name}: the device has too little memory to draw one image; use another device",
+        )
     features = Features.joined(parts)
     content = {
         "features": features.features.contiguous(),

@@ -57,6 +57,22 @@ class Dither(Method):
         )
 
 
+class Large(Dither):
+    """Dither on a device that has memory for `room` images at once. `asked`: how many it was asked for, by turns."""
+
+    asked: list[int] = []
+
+    def __init__(self, *, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
+        self.asked.append(len(measurement.index) * num_samples)
+        if self.asked[-1] > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().restore(measurement, num_samples=num_samples, random=random, on_step=on_step)
+
+
 class Oracle(Back):
     """The truth itself."""
 
