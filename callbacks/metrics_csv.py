@@ -11,6 +11,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
+from common.errors import UserError
 from common.files import write_atomically
 
 
@@ -45,6 +46,7 @@ class MetricsCSV(Logger):
         if self._columns is None:
             self._columns, rows = self._rows()
             self.count = len(rows)
+        self.check()
         row = {"step": str(step), **{k: _text(v) for k, v in metrics.items()}}
         if new := [c for c in row if c not in self._columns]:
             columns, rows = self._rows()
@@ -53,6 +55,16 @@ class MetricsCSV(Logger):
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
         self.count += 1
+
+    def check(self) -> None:
+        """UserError where the run folder was removed while the run goes on: what is written from now on would make a
+        folder that holds a part of a run.
+        """
+        if self.count and not self.path.exists():
+            raise UserError(
+                f"'{self.path}' was removed while the run went on: leave the run folder alone; the same command again"
+                " goes on from what is left of it, or begins anew"
+            )
 
     @rank_zero_only
     def resume_at(self, step: int, count: int | None = None) -> None:

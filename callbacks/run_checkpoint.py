@@ -97,6 +97,8 @@ class RunCheckpoint(StepEnd, Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        for log in _logs(trainer):
+            log.check()
         checkpoint["metrics_rows"] = _rows(trainer)
         # trainer.max_time counts from the start of a command: kept, it would end the next one at once
         checkpoint["callbacks"].pop("Timer", None)
@@ -119,7 +121,11 @@ class RunCheckpoint(StepEnd, Checkpoint):
 
 def _rows(trainer: pl.Trainer) -> int:
     """Rows of metrics.csv: the first process writes it, and the checkpoint."""
-    return next((logger.count for logger in trainer.loggers if isinstance(logger, MetricsCSV)), 0)
+    return sum(log.count for log in _logs(trainer))
+
+
+def _logs(trainer: pl.Trainer) -> list[MetricsCSV]:
+    return [logger for logger in trainer.loggers if isinstance(logger, MetricsCSV)]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

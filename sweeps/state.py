@@ -14,7 +14,7 @@ from sweeps.expand import Combination, Sweep
 @dataclass(frozen=True)
 class State:
     """status: "finished", "failed" (exit code other than 0), "interrupted", or "outdated" (its command or its config is
-    another one now), "missing".
+    another one now), "missing" (also where its folder was removed).
 
     seconds: of all its attempts together.
     """
@@ -42,6 +42,8 @@ class Places:
             return State("missing")
         if stored["of"] != _of(combination):
             return State("outdated")
+        if stored["status"] == "finished" and not self.run(combination).exists():
+            return State("missing")
         return State(stored["status"], stored["seconds"])
 
     def write(self, combination: Combination, status: str, seconds: float) -> None:

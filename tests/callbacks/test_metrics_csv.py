@@ -1,6 +1,13 @@
 import csv
+import shutil
 
+import pytest
+from helpers import tiny_digits, tiny_module, tiny_trainer
+
+from callbacks.ema import EMA
 from callbacks.metrics_csv import MetricsCSV
+from callbacks.run_checkpoint import AtomicCheckpointIO, RunCheckpoint
+from common.errors import UserError
 
 
 def rows(path) -> list[dict]:
@@ -33,3 +40,25 @@ def test_a_continued_run_states_every_step_once(tmp_path):
         ("3", "3"),
         ("4", "40"),
     ]
+
+
+@pytest.mark.parametrize("every", [1, 50])
+def test_a_run_folder_that_was_removed_ends_the_run(every, tmp_path):
+    """At the next row, or at the next checkpoint, which would otherwise make a run folder that no command takes."""
+    folder = tmp_path / "run"
+    log, module = MetricsCSV(folder), tiny_module()
+    folder.mkdir()
+    log.log_metrics({"begun": 1.0}, step=0)
+    inner = module.losses
+
+    def losses(batch, generator):
+        if module.global_step == 2:
+            shutil.rmtree(folder)
+        return inner(batch, generator)
+
+    module.losses = losses
+    options = {"plugins": [AtomicCheckpointIO()], "enable_checkpointing": True, "logger": log, "limit_val_batches": 0}
+    trainer = tiny_trainer(folder, EMA(), RunCheckpoint(every_n_steps=3), log_every_n_steps=every, **options)
+    with pytest.raises(UserError, match=r"metrics\.csv' was removed"):
+        trainer.fit(module, datamodule=tiny_digits())
+    assert not folder.exists()

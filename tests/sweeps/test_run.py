@@ -3,6 +3,7 @@ training.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,16 @@ def test_all_run_and_none_twice(make):
     pids = [(places.run(c) / "pid").read_text() for c in sweep.combinations]
     assert Runner(sweep, places, say=said.append).run(sweep.combinations) == 0
     assert [(places.run(c) / "pid").read_text() for c in sweep.combinations] == pids and "finished already" in said[-1]
+
+
+def test_a_run_whose_folder_was_removed_runs_again(make):
+    """It was finished, and nothing is left of it: the table would have a gap that the same command does not fill."""
+    sweep, places = make([1, 4])
+    assert Runner(sweep, places, say=lambda _: None).run(sweep.combinations) == 0
+    shutil.rmtree(places.run(sweep.combinations[0]))
+    assert [places.state(c).status for c in sweep.combinations] == ["missing", "finished"]
+    assert Runner(sweep, places, say=lambda _: None).run(sweep.combinations) == 0
+    assert places.run(sweep.combinations[0]).exists()
 
 
 def test_a_failure_is_named_and_the_others_go_on(make):
