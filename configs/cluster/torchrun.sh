@@ -38,7 +38,7 @@ rm -f "$run/preempted.json" # of the last time; written again when this run is s
 child=$!
 stopped=''
 # To the training processes, which save between two steps; before there are any, to torchrun.
-# shellcheck disable=SC2329  # called by the trap
+# shellcheck disable=SC2317,SC2329  # called by the trap
 stop() {
     stopped=yes
     pkill -USR1 -P "$child" || kill -TERM "$child" 2>/dev/null

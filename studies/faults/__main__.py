@@ -17,6 +17,7 @@ import csv
 import fnmatch
 import io
 import shutil
+import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -27,7 +28,7 @@ from common.files import require_writable_folder, write_atomically
 from studies.faults.cases import Case, cases
 from studies.faults.one_case import Row, try_case
 from studies.faults.programs import INPUTS, programs, write_inputs
-from studies.faults.table import markdown
+from studies.faults.table import markdown, put_into
 from studies.faults.twins import twin_of
 from studies.faults.warm import Warm
 
@@ -68,6 +69,9 @@ def main() -> int:
         action="store_true",
         help="programs that are disturbed later begin after their imports: a third of the time",
     )
+    parser.add_argument(
+        "--page", type=Path, metavar="FILE", help="tries nothing: puts the tables of OUTPUT between the marks of a page"
+    )
     parser.add_argument("--list", action="store_true", help="names of all faults")
     args = parser.parse_args()
     wanted = chosen(args.only)
@@ -77,6 +81,13 @@ def main() -> int:
     folder = require_writable_folder(args.output, "--output").resolve()
     if not (folder / INPUTS).exists():
         write_inputs(folder / INPUTS)
+    if args.page is not None:
+        for name in ("faults", "drills"):
+            if (table := folder / f"{name}.md").exists():
+                put_into(args.page, name, table.read_text())
+        return 0
+    # A shell lets what it starts in the background ignore Ctrl-C, and that would be handed on to the programs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     known = programs(folder / INPUTS)
     rows = read(folder / "faults.csv")
     order = {case.name: number for number, case in enumerate(cases())}

@@ -146,7 +146,7 @@ def _sweep() -> list[Case]:
         _signal(name, USR1, Lines(15, first)),
         _signal(name, INT, Lines(5, second)),
         *_random(name, [TERM], name),
-        Case(name, FullDisk(1200), Start(), (1,)),
+        Case(name, FullDisk(1200), Start(), (1, 2)),  # a run failed, or its state could not be written
         Case(name, Removed("runs/v", "folder of the finished run"), Lines(5, second), FINISHED),
         Case(name, SecondJob(), Lines(8, first), FINISHED),
     ]

@@ -4,13 +4,14 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import subprocess
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from studies.faults.cases import Case
-from studies.faults.disturb import Signal
+from studies.faults.disturb import Damaged
 from studies.faults.moments import SESSIONS, Share, lines, wait_for, wait_until_ended
 from studies.faults.programs import INTERVAL, Program, whole_command
 from studies.faults.twins import Twin, start
@@ -153,8 +154,9 @@ def _with_seconds(row: Row, seconds: float) -> Row:
 
 
 def _may_have_a_trace(case: Case) -> bool:
-    """Another process of the same run was killed: the one that is left may say where it was."""
-    return isinstance(case.fault, Signal) and case.fault.to == "second"
+    """One of two processes was killed: the other one may say what it was waiting for."""
+    killed = isinstance(case.fault, Damaged) or getattr(case.fault, "number", None) == signal.SIGKILL
+    return killed and "2 processes" in case.program
 
 
 def _second_job(folder: Path) -> list[str]:
