@@ -33,8 +33,12 @@ export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-300}" #
 
 rm -f "$run/preempted.json" # of the last time; written again when this run is stopped
 # `--` ends torchrun's own options: without it Python 3.11 takes --run for an abbreviation of torchrun's --run-path.
-"$python" -m torch.distributed.run "${where[@]}" --nproc-per-node "$gpus" -- \
-    train.py fit "$@" --trainer.num_nodes "$nodes" --trainer.devices "$gpus" &
+# SLURM sends USR1 to every process of a step: torchrun, which would die of it before its processes have saved, ignores it.
+(
+    trap '' USR1
+    exec "$python" -m torch.distributed.run "${where[@]}" --nproc-per-node "$gpus" -- \
+        train.py fit "$@" --trainer.num_nodes "$nodes" --trainer.devices "$gpus"
+) &
 child=$!
 stopped=''
 # To the training processes, which save between two steps; before there are any, to torchrun.

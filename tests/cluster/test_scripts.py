@@ -87,6 +87,7 @@ def test_slurm_asks_for_the_signal_where_the_handlers_are():
         ("exit 1", False, 1),
         ('touch "$RUN/preempted.json"; exit 1', False, 75),
         ("exit 1", True, 1),
+        ("kill -USR1 $$; exit 0", False, 0),  # as SLURM does with all processes of a step
     ],
 )
 def test_torchrun_finds_the_code_in_the_run_folder(text, marker, expected, tmp_path):
