@@ -9,7 +9,7 @@ PIP_INSTALL = $(VENV)/bin/python -m pip install --disable-pip-version-check --qu
 # Two processes of one thread each: more threads than cores only get in each other's way.
 PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
-.PHONY: install demo check test bench lint types clean
+.PHONY: install demo check test bench report lint types clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/bin/python:
@@ -44,6 +44,10 @@ test: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@for b in benchmarks/*.py; do echo "== $$b"; $(VENV)/bin/python -m benchmarks.$$(basename $$b .py) || exit 1; done
+
+# docs/report.md with its pictures and appendices as one page that opens without a network, and as a PDF.
+report: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m studies.report --output results/report
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
             ],
         ),
         ("bench", ["-m benchmarks."]),
+        ("report", ["-m studies.report"]),
     ],
 )
 def test_targets_run_what_the_pages_say(target, words):
