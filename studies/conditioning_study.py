@@ -26,6 +26,7 @@ from torch import Tensor
 
 from checkpoints.files import write_safetensors
 from checkpoints.prior import describe_prior
+from common.batch import Batch
 from common.build import build, check_options
 from common.command_line import Parser
 from common.errors import UserError, run_cli
@@ -59,13 +60,15 @@ AVERAGE = 0.995  # of the weights, per step, as in training by train.py with a s
 @dataclass(frozen=True)
 class Variant:
     """bank: the name of a bank, None for a diffusion model without a conditioning image. images: of the training set,
-    the first so many; None: all. conditioning: options of diffusion/image_conditioning.py. steps, at, seeds: replace
-    the study's.
+    the first so many; None: all. conditioning: options of diffusion/image_conditioning.py. shown: from which share of
+    the training to which the network sees the conditioning image, grey in its place before and after; it is measured
+    as it was trained last. steps, at, seeds: replace the study's.
     """
 
     bank: str | None = None
     images: int | None = None
     conditioning: dict = field(default_factory=dict)
+    shown: list[float] = field(default_factory=lambda: [0.0, 1.0])
     steps: int | None = None
     at: list[int] | None = None
     seeds: list[int] | None = None
@@ -75,7 +78,7 @@ class Variant:
 class Study:
     """One study. banks: ConditioningBank options by name. at: steps after which everything is measured. sigmas: levels
     of the questions. draws: images drawn for every measurement, conditioning image by conditioning image, `per_image`
-    of each.
+    of each. steps_to_draw: at the end FID is measured at these numbers of sampling steps besides.
     """
 
     data: dict
@@ -94,6 +97,7 @@ class Study:
     draws: int = 512
     per_image: int = 4
     sampling_steps: int = 20
+    steps_to_draw: list[int] = field(default_factory=list)
     seeds: list[int] = field(default_factory=lambda: [0])
 
 
@@ -123,7 +127,7 @@ class Run:
             network=network, schedule=schedule, prediction=study.prediction, data_shape=data.shape, conditioning=options
         )
         self.average = [p.detach().clone() for p in network.parameters()]
-        self.seconds, self.found = 0.0, []
+        self.seconds, self.found, self.showing = 0.0, [], True
 
     def go(self, say) -> list[dict[str, Any]]:
         """Everything that was measured, a row for each of `at`."""
@@ -144,8 +148,9 @@ class Run:
             )
             time_of = self.denoiser.training_time(torch.rand(study.batch_size, generator=generator))
             condition = None
+            self.showing = self.variant.shown[0] * steps < step <= self.variant.shown[1] * steps
             if self.bank is not None:
-                conditioning = self.bank.conditioning_images(batch.index).image
+                conditioning = self._conditioning(batch)
                 x0, condition = cast(Any, self.denoiser).inner(x0, conditioning), Condition(image=conditioning)
             loss = denoising_loss(self.denoiser, x0, noise, time_of, weighting=weighting, condition=condition).mean()
             optimizer.zero_grad(set_to_none=True)
@@ -158,7 +163,12 @@ class Run:
             recent = [*recent[-99:], float(loss.detach())]
             if step in at:
                 self.found.append(
-                    {"step": step, "seconds": self.seconds, "train_loss": sum(recent) / len(recent), **self.measure()}
+                    {
+                        "step": step,
+                        "seconds": self.seconds,
+                        "train_loss": sum(recent) / len(recent),
+                        **self.measure(study.steps_to_draw if step == steps else []),
+                    }
                 )
                 say(
                     f"  step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in self.found[-1].items() if k != "step"),
@@ -167,10 +177,11 @@ class Run:
         return self.found
 
     @torch.no_grad()
-    def measure(self) -> dict[str, float]:
+    def measure(self, steps_to_draw: list[int]) -> dict[str, float]:
         """With the averaged weights."""
         with self._averaged():
-            return {**self._x0_losses(), **self._quality()}
+            others = {f"fid_{n}_steps": self._fid(self.draw(n)[0]) for n in steps_to_draw}
+            return {**self._x0_losses(), **self._quality(), **others}
 
     def save(self, path: Path, data: str) -> None:
         """The averaged weights as a prior that evaluate.py reads."""
@@ -201,7 +212,7 @@ class Run:
         found = {}
         batch = self.validation.get(range(len(self.validation)))
         x0, index = to_float(batch.image), batch.index.tolist()
-        condition = None if self.bank is None else Condition(image=self.bank.conditioning_images(batch.index).image)
+        condition = None if self.bank is None else Condition(image=self._conditioning(batch))
         for k, sigma in enumerate(self.study.sigmas):
             if not self.denoiser.sigma_min <= sigma <= self.denoiser.sigma_max:
                 continue  # a shortened chain has no such level
@@ -211,7 +222,7 @@ class Run:
         return found
 
     def _quality(self) -> dict[str, float]:
-        self.drawn, conditioning_images = self.draw()
+        self.drawn, conditioning_images = self.draw(self.study.sampling_steps)
         pixels = to_uint8(self.drawn)
         features = self.features.of_all(pixels).features
         whole = set_diversity(pixels, features)
@@ -227,16 +238,24 @@ class Run:
             found["pixel_rmse_of_one_image"] = 127.5 * float((2 * sets.var(1).mean()).sqrt())
         return found
 
-    def draw(self) -> tuple[Tensor, Tensor | None]:
-        """So many images, keyed by their number; with the conditioning images of the validation images, `per_image`
-        draws of each.
+    def _conditioning(self, batch: Batch) -> Tensor:
+        """The conditioning images of a batch, or grey where they are not shown now."""
+        image = cast(ConditioningBank, self.bank).conditioning_images(batch.index).image
+        return image if self.showing else torch.zeros_like(image)
+
+    def _fid(self, images: Tensor) -> float:
+        return fid(self.features.of_all(to_uint8(images)).features, self.reference).value
+
+    def draw(self, steps: int) -> tuple[Tensor, Tensor | None]:
+        """So many images, keyed by their number, in so many steps; with the conditioning images of the validation
+        images, `per_image` draws of each.
         """
         study, denoiser = self.study, self.denoiser
-        sigmas = spaced_sigmas(denoiser, min(study.sampling_steps, denoiser.num_timesteps), "trailing")
+        sigmas = spaced_sigmas(denoiser, min(steps, denoiser.num_timesteps), "trailing")
         drawn, conditioning_images = [], None
         if self.bank is not None:
             rows = [(i // study.per_image) % len(self.validation) for i in range(study.draws)]
-            conditioning_images = self.bank.conditioning_images(self.validation.get(rows).index).image
+            conditioning_images = self._conditioning(self.validation.get(rows))
         for first in range(0, study.draws, 64):
             index = list(range(first, min(first + 64, study.draws)))
             conditioning = None if conditioning_images is None else conditioning_images[index]
@@ -263,6 +282,15 @@ def read_study(path: Path, changes: list[list[str]] | None = None) -> Study:
     study = Study(**check_options(Study, content, where=f"--config '{path}'"))
     for name in study.variants:
         variant = variant_of(study, name)
+        if len(variant.shown) != 2 or not 0 <= variant.shown[0] < variant.shown[1] <= 1:
+            raise UserError(f"variants.{name}.shown must be two shares of the training that rise, got {variant.shown}")
+        if variant.shown != [0.0, 1.0] and (
+            variant.bank is None or variant.conditioning.get("form", "") not in ("", "conditional")
+        ):
+            raise UserError(
+                f"variants.{name}.shown is for a variant with a bank and of form conditional, in which the image is"
+                " only a second input: leave it out"
+            )
         if variant.bank is not None and variant.bank not in study.banks:
             raise UserError(
                 f"variants.{name}.bank: there is no bank '{variant.bank}'; there are {', '.join(study.banks)}"

@@ -86,8 +86,48 @@ def test_it_measures_every_variant_and_goes_on(tmp_path):
 def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="there is no bank 'x'"):
         study(tmp_path, variants={"a": {"bank": "x"}})
+    with pytest.raises(UserError, match=r"variants\.a\.shown must be two shares"):
+        study(tmp_path, variants={"a": {"bank": "noisy", "shown": [0.5, 0.5]}})
+    with pytest.raises(UserError, match="shown is for a variant with a bank and of form conditional"):
+        study(tmp_path, variants={"a": {"bank": "noisy", "shown": [0, 0.5], "conditioning": {"form": "shifted"}}})
     with pytest.raises(UserError, match="has no option 'stepz'"):
         study(tmp_path, stepz=3)
+
+
+def test_a_conditioning_image_that_is_shown_for_a_while(tmp_path):
+    """Until it is hidden the training is that of a variant that sees it throughout, afterwards another."""
+    shown = {"images": 40, "bank": "noisy"}
+    variants = {"always": shown, "at_first": {**shown, "shown": [0.0, 0.5]}, "at_last": {**shown, "shown": [0.5, 1.0]}}
+    rows = run_study(study(tmp_path, variants=variants, steps_to_draw=[2]), tmp_path, say=lambda text, flush: None)
+    found = {(r["variant"], r["step"]): r for r in rows}
+    assert found["always", 2]["x0_loss_0.5"] == found["at_first", 2]["x0_loss_0.5"]
+    assert found["always", 4]["x0_loss_0.5"] != found["at_first", 4]["x0_loss_0.5"]
+    assert found["at_first", 2]["x0_loss_0.5"] != found["at_last", 2]["x0_loss_0.5"]
+    assert all(("fid_2_steps" in r) == (r["step"] == 4) for r in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/studies").glob("dip_in_training*.yaml")), ids=lambda p: p.stem)
+def test_every_network_of_a_shipped_study_fits_and_every_variant_trains(path, tmp_path):
+    """As it ships but for the data, photographs, the steps and the iterations of the banks."""
+    content = read_yaml(path)
+    for name, bank in content["banks"].items():
+        bank["path"] = str(tmp_path / f"{name}.safetensors")
+        options = bank["method"].get("init_args") if isinstance(bank["method"], dict) else None
+        if options:
+            options["iterations"] = options["stopping"]["init_args"]["iterations"] = 2
+    for variant in content["variants"].values():
+        for option in ("steps", "at"):
+            variant.pop(option, None)
+        variant["images"] = 6
+    small = {"steps": 2, "at": [2], "draws": 6, "sampling_steps": 2, "seeds": [0], "batch_size": 4}
+    grey = {"mode": "grey", "size": 28, "validation": 4}
+    small |= {"data": {"class_path": "datamodules.natural_images.NaturalImages", "init_args": grey}}
+    small |= {"features": {"class_path": "tests.evaluation.toys.Corners"}}
+    small |= {"steps_to_draw": [2]} if "steps_to_draw" in content else {}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({**content, **small}, sort_keys=False))
+    rows = run_study(read_study(tmp_path / "study.yaml"), tmp_path, say=lambda text, flush: None)
+    assert [r["variant"] for r in rows] == list(content["variants"]) and all(r["fid"] == r["fid"] for r in rows)
 
 
 def test_the_shipped_study_is_the_shipped_training():
