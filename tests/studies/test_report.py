@@ -67,6 +67,30 @@ def test_every_picture_is_inside(page):
     assert page.tags.count("img") == pictures
 
 
+_NUMBER = r"[+-]?\d+(?:\.\d+)?"
+
+
+def pairs(text: str) -> set[tuple[str, str]]:
+    """The ends of every interval [a, b], and every value ± half of its interval."""
+    found = re.findall(rf"\[({_NUMBER}), ({_NUMBER})\]", " ".join(text.split()))
+    return {*found, *re.findall(rf"({_NUMBER}) ± ({_NUMBER})", " ".join(text.split()))}
+
+
+def test_every_interval_of_the_report_stands_in_a_page():
+    """As it is there, rounded or with the other sign, but for the range of images."""
+    pages = [p.read_text() for p in [*(ROOT / "docs/results").glob("*.md"), *(ROOT / "docs/oracle").glob("*.md")]]
+    there = [(float(a), float(b)) for page in pages for a, b in pairs(page)]
+
+    def known(a: str, b: str) -> bool:
+        place = len(b.partition(".")[2])
+        wanted, close = (float(a), float(b)), 0.51 * 10**-place
+        turned = [*there, *((-hi, -lo) for lo, hi in there)]
+        return any(abs(lo - wanted[0]) <= close and abs(hi - wanted[1]) <= close for lo, hi in turned)
+
+    lost = sorted(pair for pair in pairs(REPORT.read_text()) - {("-1", "1")} if not known(*pair))
+    assert not lost, f"no page of results has these intervals of docs/report.md: {lost}"
+
+
 def test_a_pdf_of_the_report(tmp_path):
     write_pdf(read_pages(REPORT, appendices=False), tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF-")
