@@ -17,6 +17,7 @@ from torch import Tensor
 
 from common.files import write_atomically
 from datamodules.store import ImageSet
+from evaluation.bias import read_bias, write_bias
 from evaluation.generation.measures import too_few
 from evaluation.generation.reference import reference_features, shuffled
 from evaluation.image_files import read_png, restored_path
@@ -113,8 +114,12 @@ def _of_network(
                 truths[which] = _true_features(plan, network, restored)
             features = _features(network, n, lambda part, files=files: _read_all(files[part]))
             rows = FeatureRows.of(restored, features)
+            curves = read_bias(folder)
             for name, metric in lacking.items():
                 cells |= _cells(name, metric, rows, truths[which])
+                points = metric.by_images(features, truths[which], paired=True)
+                curves |= {(task, method, name, network.fingerprint, n): points} if points else {}
+            write_bias(folder, curves)
             known[key] = cells
             _write(folder / "distribution.csv", known, plan)
             if time.monotonic() - last >= INTERVAL:

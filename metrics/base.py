@@ -260,6 +260,15 @@ class DistributionMetric(InFeatures):
             f" {self.least_for_interval}"
         )
 
+    def wanted(self) -> int:
+        """Images below which its bias is larger than most differences between methods; 0 where it has none."""
+        return 0
+
+    def by_images(self, found: Features, reference: Features, *, paired: bool) -> list[tuple[int, float]]:
+        """(n, its value of n of these images) for several n up to all of them, where it depends on n; [] where not."""
+        del found, reference, paired
+        return []
+
     @abstractmethod
     def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
         """The equation of the metric; at least `least` rows are there. Missing where it does not exist."""

@@ -1,16 +1,15 @@
 """What is said of a set of generated images: its metrics against a reference set, each with an interval."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from common.build import build
 from common.errors import UserError
 from evaluation.entries import Spec
 from metrics.base import DistributionMetric, Missing
 from metrics.features import FeatureNetwork, Features
+from metrics.fid import LEAST_PER_DIMENSION
 from metrics.jackknife import Estimate
-
-LEAST_PER_DIMENSION = 10  # below so many images per feature the bias of FID is larger than most differences
 
 DEFAULT_METRICS: dict[str, Spec] = {
     "fid": {"class_path": "metrics.fid.FID", "init_args": {}},
@@ -27,10 +26,12 @@ class Quality:
     Args:
         numbers: estimates by the name of their metric, in plain units (KID not multiplied).
         missing: why a metric has no number or no interval, by its name.
+        by_images: (n, value of n of the images) of the metrics that depend on n, by their name.
     """
 
     numbers: dict[str, Estimate]
     missing: dict[str, str]
+    by_images: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Estimate:
         return self.numbers[name]
@@ -53,16 +54,18 @@ def metrics_of(network: FeatureNetwork, specs: Mapping[str, Spec] | None = None)
 
 def quality(metrics: Mapping[str, DistributionMetric], generated: Features, reference: Features) -> Quality:
     """Every metric of generated images, in the order of their indices, against a reference set, the latter shuffled."""
-    numbers, missing = {}, {}
+    numbers, missing, curves = {}, {}, {}
     for name, metric in metrics.items():
         try:
             numbers[name] = metric.compute(generated, reference)
         except Missing as reason:
             missing[name] = f"{metric.label} is missing: {reason}"
             continue
+        if points := metric.by_images(generated, reference, paired=False):
+            curves[name] = points
         if reason := metric.without_interval(len(generated.features)):
             missing[name] = reason
-    return Quality(numbers, missing)
+    return Quality(numbers, missing, curves)
 
 
 def too_few(count: int, dimension: int) -> str | None:

@@ -43,6 +43,7 @@ def write_report(
         above_best=next((c.label for c in columns if c.name == f"{main}_above_best"), None),
         metric_notes=[metric.note for metric in plan.metrics.values() if metric.note],
         curves=_curves(lines, columns),
+        bias=_bias(plan, lines),
         sheets={name: picture(sheet) for name, sheet in sheets.items()},
         config=yaml.safe_dump(plan.config.plain(), sort_keys=False, allow_unicode=True),
         facts=versions(facts),
@@ -61,7 +62,7 @@ def _rows(plan: Plan, lines: Sequence[Line], columns: Sequence[Column]) -> list[
             "sampler": line.sampler,
             "steps": line.cell.steps if line.cell else "–",
             "nfe": f"{line.nfe:g}" if line.cell else "–",
-            "cells": [(_number(line, column), line.name == best[column.name]) for column in columns],
+            "cells": [(_number(plan, line, column), line.name == best[column.name]) for column in columns],
             "speed": line.speed,
         }
         for line in lines
@@ -75,9 +76,31 @@ def _best(plan: Plan, lines: Sequence[Line], column: Column) -> str | None:
     return None if found is None else found.name
 
 
-def _number(line: Line, column: Column) -> Number | None:
+def _number(plan: Plan, line: Line, column: Column) -> Number | None:
     e = line.shown(column)
-    return None if e is None else Number(e.value, e.low, e.high)
+    if e is None:
+        return None
+    metric = plan.metrics.get(column.name)
+    return Number(e.value, e.low, e.high, few=metric is not None and line.images < metric.wanted())
+
+
+def _bias(plan: Plan, lines: Sequence[Line]) -> list[tuple[str, Markup]]:
+    """How a metric falls with the number of images, of every line."""
+    figures = []
+    for name, metric in plan.metrics.items():
+        series = [
+            (
+                line.name,
+                number % COLOURS,
+                [(float(n), v * metric.factor, math.nan, math.nan) for n, v in line.quality.by_images[name]],
+            )
+            for number, line in enumerate(lines)
+            if len(line.quality.by_images.get(name, [])) > 1
+        ]
+        title = f"{metric.label} by number of images"
+        if svg := plots.curves(series, x_label="images", y_label=metric.label, title=title):
+            figures.append((title, Markup(svg)))
+    return figures
 
 
 def _curves(lines: Sequence[Line], columns: Sequence[Column]) -> list[tuple[str, Markup]]:

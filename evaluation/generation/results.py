@@ -10,10 +10,12 @@ from pathlib import Path
 from rich.table import Table
 
 from common.files import write_atomically
+from evaluation.bias import write_bias
 from evaluation.generation.chunks import Drawn, chunks_of
 from evaluation.generation.measures import Quality, quality
 from evaluation.generation.plan import Cell, Plan
 from evaluation.report.pages import show
+from evaluation.report.tables import FEW
 from metrics.base import Column
 from metrics.features import Features
 from metrics.jackknife import Estimate, difference
@@ -148,6 +150,9 @@ def write_table(plan: Plan, lines: Sequence[Line], path: Path) -> None:
                 ]
             )
     write_atomically(path, text.getvalue())
+    mark = plan.features.fingerprint
+    curves = {(line.name, m, line.images): points for line in lines for m, points in line.quality.by_images.items()}
+    write_bias(path.parent, {(name, "", m, mark, images): points for (name, m, images), points in curves.items()})
 
 
 def terminal_table(plan: Plan, lines: Sequence[Line]) -> Table:
@@ -166,6 +171,8 @@ def terminal_table(plan: Plan, lines: Sequence[Line]) -> Table:
         for column in columns:
             e = line.shown(column)
             text = "–" if e is None else show(e.value)
+            metric = plan.metrics.get(column.name)
+            text += FEW if e is not None and metric is not None and line.images < metric.wanted() else ""
             cells.append(text if e is None or math.isnan(e.low) else f"{text} ±{(e.high - e.low) / 2:.2g}")
         table.add_row(
             line.sampler,

@@ -10,11 +10,12 @@ import yaml
 from markupsafe import Markup
 
 from common.files import write_atomically
-from evaluation.plan import Plan
+from evaluation.bias import read_bias
+from evaluation.plan import Key, Plan
 from evaluation.report import plots
 from evaluation.report.cases import GAIN, Case, cases
 from evaluation.report.pages import COLOURS, Number, intervals_of, picture, render, show, versions
-from evaluation.report.standings import standings, ties
+from evaluation.report.standings import Overall, across_tasks, main_column, standings, ties
 from evaluation.report.statistics import Interval
 from evaluation.report.tables import Results, has_interval, scaled
 from evaluation.report.words import words_of
@@ -27,8 +28,10 @@ def write_report(
     plan: Plan, results: Results, sheets: Mapping[str, Path], path: Path, *, title: str, precision: str, note: str = ""
 ) -> None:
     """Write the page. note: what is not as it should be (cells left out), shown at the top."""
-    main = next((c for c in results.columns if c.best > 0), None)
+    main = main_column(results)
     figures, costs = _plots(plan, results, main)
+    figures += _bias(plan, results, path.parent)
+    overall, not_everywhere = across_tasks(results, main, seed=plan.config.seed) if main else ([], [])
     chosen = cases(plan, results, path.parent, main)
     page = render(
         "report/report.html.j2",
@@ -42,6 +45,8 @@ def write_report(
         firsts=_firsts(plan, results, main),
         groups=_groups(plan, results),
         standings=_standings(plan, results, main),
+        overall=overall,
+        not_everywhere=not_everywhere if overall else [],
         cases=chosen,
         case_data=_case_data(chosen),
         gain=GAIN,
@@ -56,6 +61,7 @@ def write_report(
             for task, sheet in sheets.items()
         ],
         plots=figures,
+        whole_cost=_costs_of_all(plan, results, main, overall),
         costs=costs,
         config=yaml.safe_dump(plan.config.plain(), sort_keys=False, allow_unicode=True),
         facts=versions({"device": str(plan.device), "precision": precision}),
@@ -98,7 +104,11 @@ def _groups(plan: Plan, results: Results) -> list[dict[str, Any]]:
         group = groups[task]
         group["n"] = max(group["n"], *(v.n for v in metrics.values()), 0)
         cells = [
-            (_number(c, metrics.get(c.name)), method in results.best(task, c), method in group["tied"][c.name])
+            (
+                _number(c, metrics.get(c.name), results.is_of_few((task, method), c)),
+                method in results.best(task, c),
+                method in group["tied"][c.name],
+            )
             for c in results.columns
         ]
         group["rows"].append(
@@ -134,11 +144,11 @@ def _case_data(chosen: list[Case]) -> Markup:
     return Markup(json.dumps(data).replace("<", "\\u003c"))
 
 
-def _number(column: Column, v: Interval | None) -> Number | None:
+def _number(column: Column, v: Interval | None, few: bool) -> Number | None:
     if v is None or math.isnan(v.mean):
         return None
     v = scaled(column, v)
-    return Number(v.mean, v.low, v.high)
+    return Number(v.mean, v.low, v.high, few)
 
 
 def _networks(plan: Plan, results: Results) -> list[dict[str, Any]]:
@@ -187,15 +197,64 @@ def _plots(plan: Plan, results: Results, main: Column | None) -> tuple[Figures, 
     return figures, _costs(plan, results, main, colour)
 
 
-def _costs(plan: Plan, results: Results, main: Column, colour: Mapping[str, int]) -> Figures:
-    """Quality over time and over network calls, task by task; only where two methods have such a cost."""
-    costs = (
+def _bias(plan: Plan, results: Results, folder: Path) -> Figures:
+    """How a metric of sets falls with the number of images, where it was measured."""
+    measured = read_bias(folder)
+    figures: Figures = []
+    for name, metric in plan.metrics.sets.items():
+        for task in plan.tasks:
+            series = []
+            for number, method in enumerate(plan.methods):
+                v = results.table.get((task, method), {}).get(name)
+                points = measured.get((task, method, name, metric.features.fingerprint, v.n), []) if v else []
+                if len(points) > 1:
+                    line = [(float(n), value * metric.factor, math.nan, math.nan) for n, value in points]
+                    series.append((results.shown(method), number % COLOURS, line))
+            title = f"{metric.label} by number of images, {task}"
+            svg = plots.curves(series, x_label="images", y_label=metric.label, title=title)
+            figures += _figure(f"{metric.label} by number of images: {task}", svg)
+    return figures
+
+
+def _costs_of_all(plan: Plan, results: Results, main: Column | None, overall: list[Overall]) -> Figures:
+    """Quality over time and over network calls, means over all tasks of the methods that did all of them, with every
+    task as a faint dot; nothing where fewer than two methods have such a cost.
+    """
+    if main is None or not overall:
+        return []
+    tasks = list(dict.fromkeys(task for task, _ in results.table))
+    colour = {name: k % COLOURS for k, name in enumerate(plan.methods)}
+    figures: Figures = []
+    for cost, values, unit in _cost_kinds(results):
+        points, faint = [], []
+        for method in (o.method for o in overall):
+            pairs = [(t, values[t, method], scaled(main, results.table[t, method][main.name]).mean) for t in tasks]
+            a, b = sum(c for _, c, _ in pairs) / len(pairs), sum(q for _, _, q in pairs) / len(pairs)
+            hint = f"{method}, mean of {len(tasks)} tasks: {a:.4g} {unit}, {b:.4g} {main.unit}"
+            points.append((results.shown(method), colour[method], a, b, hint))
+            faint += [
+                (colour[method], c, q, f"{method}, {t}: {c:.4g} {unit}, {q:.4g} {main.unit}") for t, c, q in pairs
+            ]
+        if sum(p[2] > 0 for p in points) < 2:
+            continue
+        title = f"{main.label} over {cost}, means of {len(tasks)} tasks"
+        svg = plots.scatter(points, x_label=unit, y_label=_axis(main), title=title, faint=faint, front=True)
+        figures += _figure(f"{main.label} over {cost}, all tasks", svg)
+    return figures
+
+
+def _cost_kinds(results: Results) -> tuple[tuple[str, Mapping[Key, float], str], ...]:
+    return (
         ("time", results.seconds, "seconds per sample"),
         ("network calls", results.nfe, "network calls per sample"),
     )
+
+
+def _costs(plan: Plan, results: Results, main: Column, colour: Mapping[str, int]) -> Figures:
+    """Quality over time and over network calls, task by task; only where two methods have such a cost."""
     figures: Figures = []
     for task in plan.tasks:
-        for cost, values, unit in costs:
+        for cost, values, unit in _cost_kinds(results):
             points = []
             for (t, m), v in results.table.items():
                 if t == task:

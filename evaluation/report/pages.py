@@ -25,11 +25,12 @@ _SCRIPT = Path(__file__).with_name("report.js")
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a table with the ends of its interval, NaN for none."""
+    """A number of a table with the ends of its interval, NaN for none; few: of fewer images than its metric wants."""
 
     value: float
     low: float
     high: float
+    few: bool = False
 
     @property
     def has_ends(self) -> bool:

@@ -97,13 +97,26 @@ def strips(groups: Sequence[tuple[str, Sequence[tuple[str, int, Sequence[float]]
     return _figure(parts, y + LINE, x, marks, label, title)
 
 
-def scatter(points: Sequence[tuple[str, int, float, float, str]], *, x_label: str, y_label: str, title: str) -> str:
-    """Quality over cost, cost on a logarithmic axis. points: (name, colour number, cost > 0, quality, hint)."""
+def scatter(
+    points: Sequence[tuple[str, int, float, float, str]],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    faint: Sequence[tuple[int, float, float, str]] = (),
+    front: bool = False,
+) -> str:
+    """Quality over cost, cost on a logarithmic axis. points: (name, colour number, cost > 0, quality, hint); faint:
+    what they are made of, (colour number, cost, quality, hint); front: a line along the points that no other one beats
+    in both.
+    """
     points = [p for p in points if p[2] > 0 and not math.isnan(p[3])]
+    faint = [p for p in faint if p[1] > 0 and not math.isnan(p[2])]
     if not points:
         return ""
     height, top, bottom = 300, 14, 46
-    logs, values = [math.log10(p[2]) for p in points], [p[3] for p in points]
+    logs = [math.log10(cost) for cost in (*(p[2] for p in points), *(p[1] for p in faint))]
+    values = [*(p[3] for p in points), *(p[2] for p in faint)]
     low, high = min(logs) - 0.25, max(logs) + 0.6  # room for the names, which stand to the right of the points
     least, most = _padded(values, 0.12)
 
@@ -128,6 +141,13 @@ def scatter(points: Sequence[tuple[str, int, float, float, str]], *, x_label: st
     for mark in ticks(least, most):
         parts.append(f'<line class="grid" x1="60" x2="{WIDTH - RIGHT}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>')
         parts.append(_text(54, y(mark) + 4, f"{mark:g}", "end", "axis"))
+    for colour, cost, value, hint in faint:
+        dot = f'<circle class="f{colour}" cx="{x(cost):.1f}" cy="{y(value):.1f}" r="3"/>'
+        parts.append(f'<g class="faint"><title>{escape(hint)}</title>{dot}</g>')
+    if front:
+        unbeaten = [p for p in points if not any(q[2] <= p[2] and q[3] > p[3] for q in points)]
+        path = " ".join(f"{x(p[2]):.1f},{y(p[3]):.1f}" for p in sorted(unbeaten, key=lambda p: p[2]))
+        parts.append(f'<polyline class="s7" fill="none" stroke-dasharray="5 4" points="{path}"/>')
     placed: list[tuple[float, float]] = []
     for name, colour, cost, value, hint in sorted(points, key=lambda p: -p[3]):
         a, b = x(cost), y(value)

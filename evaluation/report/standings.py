@@ -1,7 +1,9 @@
-"""Who is first, and whether it is sure: paired differences to the best method, and ranks image by image."""
+"""Who is first, and whether it is sure: paired differences to the best method, and ranks image by image, in a task and
+over all tasks.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,14 +38,67 @@ class Standing:
         return not self.is_best and not self.behind.low > 0
 
 
+@dataclass(frozen=True)
+class Overall:
+    """A method over all tasks. rank: among the methods that did all of them, image by image, mean over tasks, then mean
+    and interval over images; firsts: in how many tasks it has the best mean.
+    """
+
+    method: str
+    rank: Interval
+    firsts: int
+
+
+def main_column(results: Results) -> Column | None:
+    """The column that methods are ranked by: the first whose best end is the highest."""
+    return next((c for c in results.columns if c.best > 0), None)
+
+
+def is_ranked(results: Results, column: Column, *, seed: int) -> bool:
+    """Whether any task has two methods to rank."""
+    return any(standings(results, task, column, seed=seed) for task in dict.fromkeys(task for task, _ in results.table))
+
+
+def across_tasks(results: Results, column: Column, *, seed: int) -> tuple[list[Overall], list[str]]:
+    """The methods that did every task, the best mean rank first, over the images that all tasks have in common; and
+    those that did not. ([], ...) where fewer than two tasks or methods are left.
+    """
+    tasks = list(dict.fromkeys(task for task, _ in results.per_image))
+    values = {task: _per_image(results, task, column) for task in tasks}
+    methods = list(dict.fromkeys(method for of_task in values.values() for method in of_task))
+    whole = [m for m in methods if all(m in of_task for of_task in values.values())]
+    others = [m for m in methods if m not in whole]
+    if not column.best or column.of_means is not None or len(tasks) < 2 or len(whole) < 2:
+        return [], others
+    images = _common([of_task[m] for of_task in values.values() for m in whole])
+    if not images:
+        return [], others
+    table = column.best * np.array([[[of_task[m][i] for i in images] for m in whole] for of_task in values.values()])
+    ranks = rankdata(-table, axis=1).mean(0)  # of the tasks of an image, which are not independent of each other
+    firsts = table.mean(2).argmax(1)
+    found = [Overall(m, _rank(ranks[k], len(whole), seed), int((firsts == k).sum())) for k, m in enumerate(whole)]
+    return sorted(found, key=lambda o: o.rank.mean), others
+
+
+def _common(values: Collection[Mapping[str, float]]) -> list[str]:
+    return sorted(set.intersection(*(set(v) for v in values))) if values else []
+
+
 def standings(results: Results, task: str, column: Column, *, seed: int) -> list[Standing]:
     """The methods of a task from the best mean to the worst, over the images that all of them restored; oracles do not
     compete. [] where the column is no mean of numbers of images, has no best end, or fewer than two methods have it.
     """
+    key = (task, column, seed)
+    if key not in results.known:
+        results.known[key] = _standings(results, task, column, seed)
+    return results.known[key]
+
+
+def _standings(results: Results, task: str, column: Column, seed: int) -> list[Standing]:
     if not column.best or column.of_means is not None:
         return []
     values = _per_image(results, task, column)
-    images = sorted(set.intersection(*(set(v) for v in values.values()))) if values else []
+    images = _common(values.values())
     if len(values) < 2 or not images:
         return []
     methods = list(values)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +21,9 @@ from evaluation.report.statistics import Interval, first, in_words, interval_of_
 from evaluation.rows import Row, cell_text
 from evaluation.sets import Sets
 from metrics.base import Column, DistributionMetric, MetricBase
+
+#: Behind a number of fewer images than its metric wants.
+FEW = "†"
 
 HEADER = ("task", "method", "metric", "mean", "ci_low", "ci_high", "n")
 
@@ -37,7 +41,8 @@ class Results:
     behind them, by image. missing: sentences about metrics without a number or an interval. of_sets: labels of the
     columns that compare sets of images. intervals: what those of the means over images are; intervals_of_sets: of the
     other columns, "" for none. backwards: how many of the network calls are gone through backwards; memory: the most MB
-    of a cell's batches, where it was measured (evaluation/peak_memory.py).
+    of a cell's batches, where it was measured (evaluation/peak_memory.py). wanted: images below which a column has a
+    large bias, by its name. known: what was found of them already (evaluation/report/standings.py).
     """
 
     columns: tuple[Column, ...]
@@ -53,6 +58,13 @@ class Results:
     intervals_of_sets: str = ""
     backwards: dict[Key, int] = field(default_factory=dict)
     memory: dict[Key, float] = field(default_factory=dict)
+    wanted: dict[str, int] = field(default_factory=dict)
+    known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def is_of_few(self, key: Key, column: Column) -> bool:
+        """Whether a number is of fewer images than its metric wants; marked in every table."""
+        v = self.table[key].get(column.name)
+        return v is not None and not math.isnan(v.mean) and v.n < self.wanted.get(column.name, 0)
 
     def more_costs(self) -> list[tuple[str, str, dict[Key, float]]]:
         """Head, unit and numbers of the columns of cost beside time and calls: those that have a number above 0."""
@@ -119,6 +131,7 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
     there = {name for metrics in table.values() for name in metrics}
     of_image = {c.name for name, metric in built.image.items() for c in metric.columns(name)}
     columns = tuple(c for c in built.columns() if c.shown and c.name in (of_image | there) - empty)
+    wanted = {name: metric.wanted() for name, metric in built.sets.items()}
     return Results(
         columns=columns,
         table=table,
@@ -127,10 +140,16 @@ def summarise(plan: Plan, rows: list[Row], sets: Sets, distances: Distances) -> 
         nfe={k: sum(v) / len(v) for k, v in nfe.items()},
         sigma=sigma,
         oracles=frozenset(name for name, m in plan.methods.items() if m.method.uses_truth),
-        missing=(*built.missing.values(), *_without_interval(built.sets, table), *_fewer_images(plan)),
+        missing=(
+            *built.missing.values(),
+            *_without_interval(built.sets, table),
+            *_of_few(built.sets, wanted, table),
+            *_fewer_images(plan),
+        ),
         of_sets=tuple(c.label for c in columns if c.name in built.sets),
         intervals=in_words(v.n for row in table.values() for name, v in row.items() if v.n and name not in built.sets),
         intervals_of_sets=intervals_of({name: m for name, m in built.sets.items() if has_interval(table, name)}),
+        wanted=wanted,
         backwards={(t, m): plan.methods[m].on(t).calls().backwards for t, m in table},
     )
 
@@ -175,6 +194,19 @@ def _without_interval(
         counts = {row[name].n for row in table.values() if name in row and not math.isnan(row[name].mean)}
         found += [reason for n in sorted(counts) if (reason := metric.without_interval(n))]
     return found
+
+
+def _of_few(
+    metrics: Mapping[str, DistributionMetric], wanted: Mapping[str, int], table: Mapping[Key, Mapping[str, Interval]]
+) -> list[str]:
+    """What the mark of few images says, for each metric that has a number with it."""
+    few = {name for row in table.values() for name, v in row.items() if v.n < wanted.get(name, 0) and v.mean == v.mean}
+    return [
+        f"{FEW} of fewer than {wanted[name]:,} images, where the bias of {metrics[name].label} is larger than most"
+        " differences between methods: compare at equal numbers only"
+        for name in metrics
+        if name in few
+    ]
 
 
 def _fewer_images(plan: Plan) -> list[str]:
@@ -225,6 +257,7 @@ def terminal_table(results: Results) -> Table:
             v = metrics.get(column.name)
             v = None if v is None else scaled(column, v)
             text = "–" if v is None or math.isnan(v.mean) else show(v.mean)
+            text += FEW if results.is_of_few((task, method), column) else ""
             if v is not None and not math.isnan(v.low):
                 text += f" ±{(v.high - v.low) / 2:.2g}"
             cells.append(f"[bold]{text}[/bold]" if method in results.best(task, column) else text)

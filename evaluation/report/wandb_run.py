@@ -10,7 +10,12 @@ from evaluation.progress import say
 from evaluation.report.wandb_entry import WandbEntry
 
 #: What is kept of the folder beside the tables, as one artifact of type "evaluation".
-FILES = ("report.html", "table.csv", "table.md", "table.tex", "rows.csv", "sets.csv", "distribution.csv", "config.yaml")
+FILES = (
+    "report.html",
+    *("table.csv", "table.md", "table.tex", "ranks.csv"),
+    *("rows.csv", "sets.csv", "distribution.csv", "bias.csv"),
+    "config.yaml",
+)
 
 
 def log_run(

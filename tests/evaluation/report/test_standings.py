@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from evaluation.report.paste import escaped, latex, markdown
-from evaluation.report.standings import standings, ties
+from evaluation.report.paste import escaped, latex, markdown, ranks
+from evaluation.report.standings import across_tasks, standings, ties
 from evaluation.report.statistics import interval_of_means, mean_interval, paired_difference
 from evaluation.report.tables import Results
 from metrics.base import Column
@@ -116,17 +116,61 @@ def test_the_tables_to_paste(noise):
     found = results(values, columns=(PSNR, RMSE))
     text = markdown(plan(), found)
     lines = text.splitlines()
-    assert lines[0] == "**t**" and lines[2] == "| method | PSNR (dB) | RMSE | s / sample | NFE |"
+    assert lines[0] == "**t**" and lines[2] == "| method | PSNR (dB) | RMSE | rank by PSNR | s / sample | NFE |"
     mean = interval_of_means([25 + noise], lambda m: m[0], seed=0)
     assert lines[4].startswith(f"| first_one | **{mean.mean:.2f}** [{mean.low:.2f}, {mean.high:.2f}] | ")
     assert lines[5].startswith("| b\\|c | ") and " ≈ [" in lines[5] + lines[4]
-    assert all(line.count(" | ") == 4 for line in lines[4:6])
+    assert all(line.count(" | ") == 5 for line in lines[4:6]) and " | 1.00 [1.00, 1.00] | " in lines[4]
     assert text.rstrip().endswith("has an interval that includes 0.")
     tex = latex(plan(), found)
-    assert tex.count(r"\\") == 3 and tex.count("&") == 3 * 5
+    assert tex.count(r"\\") == 3 and tex.count("&") == 3 * 6
     assert r"first\_one & \textbf{" in tex and r"$^{\approx}$" in tex
-    assert tex.splitlines()[0].startswith("% ") and r"\begin{tabular}{llrrrr}" in tex
+    assert tex.splitlines()[0].startswith("% ") and r"\begin{tabular}{llrrrrr}" in tex
 
 
 def test_what_users_wrote_is_escaped_for_latex():
     assert escaped("50%_{a}\\b & c~^") == r"50\%\_\{a\}\textbackslash{}b \& c\textasciitilde{}\textasciicircum{}"
+
+
+def two_tasks(values, more) -> Results:
+    """The results of task t, and of another one with the same methods and images."""
+    first, second = results(values), results(more)
+    for part in ("table", "per_image", "seconds", "nfe"):
+        getattr(first, part).update({("u", m): v for (_, m), v in getattr(second, part).items()})
+    return first
+
+
+def test_the_rank_over_all_tasks_is_that_of_images_in_all_of_them(noise):
+    values = {"a": {"psnr": 25 + noise}, "b": {"psnr": 24 + noise}, "c": {"psnr": 23 + noise}}
+    more = {"a": {"psnr": 20 + noise}, "b": {"psnr": 24 + noise}, "c": {"psnr": 23 + noise}, "d": {"psnr": 30 + noise}}
+    found = two_tasks(values, more)
+    overall, others = across_tasks(found, PSNR, seed=0)
+    assert others == ["d"]  # in one task alone, and so no rank of the others is above it
+    assert [(o.method, o.firsts) for o in overall] == [("b", 1), ("a", 1), ("c", 0)]
+    assert [o.rank.mean for o in overall] == [1.5, 2.0, 2.5]
+    assert all(o.rank.low == o.rank.mean == o.rank.high for o in overall)  # every image says the same
+    text = markdown(plan(), found)
+    assert "**all 2 tasks**" in text and "| b | 1.50 [1.50, 1.50] | 1 |" in text
+    assert "Not in every task, and so without a rank over all: d." in text
+    assert r"all & b &  & 1.50 {\scriptsize [1.50, 1.50]} &  &  \\" in latex(plan(), found)
+    lines = ranks(plan(), found).splitlines()
+    assert lines[0].startswith("task,method,metric,n,rank") and len(lines) == 1 + 3 + 4 + 3
+    assert lines[-3] == ",b,psnr,60,1.5,1.5,1.5,,,"
+    assert across_tasks(results(values), PSNR, seed=0) == ([], [])  # of one task the table of it says all
+
+
+def test_images_of_one_task_alone_do_not_count_over_all():
+    found = two_tasks(
+        {"a": {"psnr": [1.0, 2.0, 9.0]}, "b": {"psnr": [2.0, 1.0, 1.0]}},
+        {"a": {"psnr": [1.0, 1.0]}, "b": {"psnr": [2.0, 2.0]}},
+    )
+    overall, _ = across_tasks(found, PSNR, seed=0)
+    assert [(o.method, o.rank.mean, o.rank.n) for o in overall] == [("b", 1.25, 2), ("a", 1.75, 2)]
+
+
+def test_a_number_of_few_images_is_marked_in_every_table(noise):
+    fid = Column("fid", "FID", "", higher_is_better=False)
+    found = results({"a": {"fid": noise}, "b": {"fid": noise + 1}}, columns=(fid,))
+    for wanted, marks in ((60, 0), (61, 2)):
+        marked = dataclasses.replace(found, wanted={"fid": wanted}, known={})
+        assert markdown(plan(), marked).count("†") == latex(plan(), marked).count("dagger") == marks

@@ -9,6 +9,7 @@ from scipy.stats import skew, t
 from sklearn.datasets import load_digits
 
 from common.random_streams import RandomStreams
+from evaluation.report import statistics
 from evaluation.report.statistics import (
     first,
     hall,
@@ -140,6 +141,18 @@ def test_from_50_images_on_it_is_the_bootstrap_of_before():
     least = mean_interval(v[:50], seed=3)
     assert (least.low, least.high) == pytest.approx((18.329294040511712, 19.762619273660643), rel=1e-12)
     assert mean_interval(v[:49], seed=3) == mean_interval(v[:49], seed=4)  # nothing is drawn
+
+
+@pytest.mark.parametrize("kept", [100_000_000, 0])
+def test_of_many_images_counting_draws_changes_the_order_of_sums_alone(kept, monkeypatch):
+    """And of so many that the draws are not kept."""
+    monkeypatch.setattr(statistics, "_KEPT", kept)
+    generator = np.random.default_rng(5)
+    v, w = generator.normal(20, 3, 1000), generator.uniform(1, 2, 1000)
+    found = interval_of_means([v, w], lambda means: means[0] / means[1], seed=0)
+    draws = RandomStreams(0).generator("bootstrap", 1000).integers(0, 1000, (5000, 1000))
+    expected = np.percentile(v[draws].mean(-1) / w[draws].mean(-1), [2.5, 97.5])
+    assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)
 
 
 def test_interval_of_a_mean_is_that_of_the_normal_theory():
