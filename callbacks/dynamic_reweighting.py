@@ -1,6 +1,5 @@
 """Weights of classes that follow what the prior draws: classes that come out too rarely are shown more often."""
 
-import contextlib
 from typing import Any
 
 import lightning.pytorch as pl
@@ -97,11 +96,11 @@ class DynamicReweighting(StepEnd):
     def drawn_shares(self, trainer: pl.Trainer, pl_module: PriorModule) -> Tensor:
         """Of the classes among `num_images` images that the averaged prior draws, [C], the same on every process."""
         assert self._network is not None, "setup builds it"
-        network, average = self._network.to(pl_module.device), pl_module.average
+        network = self._network.to(pl_module.device)
         index = list(range(trainer.global_rank, self.num_images, trainer.world_size))
         counts = torch.zeros(network.network.num_classes, dtype=torch.float64)
         with (
-            average.swapped() if average is not None else contextlib.nullcontext(),
+            pl_module.looking_through_average(),
             trainer.precision_plugin.val_step_context(),
         ):
             for k in range(0, len(index), self.batch_size):

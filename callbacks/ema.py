@@ -125,37 +125,35 @@ class EMA(pl.Callback):
 
     def _write(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
         self._written_step = trainer.global_step
-        if not trainer.is_global_zero:
-            return
         data = (
             type(getattr(trainer, "datamodule", None)).__name__ if getattr(trainer, "datamodule", None) else "unknown"
         )
         for which, (width, gamma) in enumerate(self.widths.items()):
+            weights = _average(pl_module).weights(which)  # all processes must come
+            if not trainer.is_global_zero:
+                continue
             snapshot = Snapshot(width=width, gamma=gamma, images=pl_module.images_seen, step=trainer.global_step)
             path = snapshot_path(Path(trainer.default_root_dir) / "ema", snapshot)
             write_snapshot(
                 path,
                 snapshot,
-                _average(pl_module).weights(which),
+                weights,
                 cast(Any, pl_module).descriptions(data),  # a TrainedModule: no other one is averaged
                 dtype=self.snapshot_dtype,
             )
 
     def _enter(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
-        if self.enabled and not _average(pl_module).is_swapped:
-            _average(pl_module).swap()
+        pl_module.look_through_average()
 
     def _leave(self, trainer: pl.Trainer, pl_module: RunModule) -> None:
-        if self.enabled and _average(pl_module).is_swapped:
-            _average(pl_module).swap()
+        pl_module.look_no_more()
 
     on_validation_start = on_test_start = on_predict_start = _enter  # pyright: ignore[reportAssignmentType]
     on_validation_end = on_test_end = on_predict_end = _leave  # pyright: ignore[reportAssignmentType]
 
     def on_exception(self, trainer: pl.Trainer, pl_module: RunModule, exception: BaseException) -> None:
-        if pl_module.average is not None:
-            with torch.no_grad():
-                self._leave(trainer, pl_module)
+        with torch.no_grad():
+            self._leave(trainer, pl_module)
 
 
 def _average(module: RunModule) -> WeightAverage:

@@ -13,6 +13,7 @@ from torch import Tensor
 from callbacks.non_finite import are_finite, origin_of
 from common.batch import Batch
 from common.errors import UserError
+from common.sharded import local
 from lightning_modules.base import TrainedModule
 from lightning_modules.run_module import RunModule
 
@@ -152,6 +153,7 @@ def _bad_state(trainer: pl.Trainer, pl_module: RunModule) -> str | None:
     ]
     named = list(pl_module.named_parameters())
     groups = {"": [p.detach() for _, p in named], "the averaged weights": average, "the optimiser's state": states}
+    groups = {name: [local(t) for t in tensors] for name, tensors in groups.items()}
     for name, tensors in groups.items():
         good = are_finite(tensors)
         if not all(good):
@@ -171,6 +173,8 @@ def _why(pl_module: RunModule, parts: list[_Part], bad: _Part) -> tuple[int, str
         if math.isfinite(loss)
         else f"the training loss is {loss} at step {bad.step}"
     )
+    if pl_module.sharded:  # a step cannot be repeated by one process alone
+        return 2, what
     for part in [p for p in parts if p.step == bad.step]:
         if isinstance(pl_module, TrainedModule):
             origin = origin_of(pl_module, part.batch, part.images_seen)

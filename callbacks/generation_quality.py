@@ -1,6 +1,5 @@
 """FID, KID and Inception score of a prior while it is trained, so that runs can be compared by what they draw."""
 
-import contextlib
 import time
 from typing import Any
 
@@ -122,12 +121,11 @@ class GenerationQuality(StepEnd):
             self._reference = reference_features(
                 _datamodule(trainer).images("train"), network, limit=self.reference_images
             )
-        average = pl_module.average
         began = time.monotonic()
         index = list(range(trainer.global_rank, self.num_images, trainer.world_size))
         parts: list[Features] = []
         with (
-            average.swapped() if average is not None else contextlib.nullcontext(),
+            pl_module.looking_through_average(),
             trainer.precision_plugin.val_step_context(),
         ):
             for k in range(0, len(index), self.batch_size):

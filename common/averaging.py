@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from common.private_names import foreach_lerp_
+from common.sharded import is_sharded, local, parted, whole
 
 
 def decay_of(images_per_step: int, images_seen: int, *, half_life_images: float, ramp: float | None) -> float:
@@ -33,7 +34,9 @@ class WeightAverage:
     Only parameters that are trained (requires_grad when it is made): those beside an adapter stay as they are, and
     buffers are constants here, which averaging has broken samplers of other projects. ``swapped()`` puts the first
     average into the module for the time of a block; raw and averaged weights are told apart by one flag, so that a
-    checkpoint written inside the block is right too. ValueError where nothing is trained.
+    checkpoint written inside the block is right too. Of parameters that several processes share (common/sharded.py)
+    each averages its part; states are whole, and all processes must come to ask for one. ValueError where nothing is
+    trained.
     """
 
     def __init__(self, module: nn.Module, names: Sequence[str | None] = (None,)) -> None:
@@ -43,7 +46,9 @@ class WeightAverage:
         self._trained = [n for n, p in module.named_parameters() if p.requires_grad]
         if not self._trained:
             raise ValueError("nothing of the module is trained, so there is nothing to average")
-        self._averages = [[p.detach().float().clone() for p in self._parameters()] for _ in self.names]
+        self._like = self._parameters()  # how they are parted, also while the module holds whole ones
+        self._averages = [[local(p.detach()).float().clone() for p in self._like] for _ in self.names]
+        self._parted = is_sharded(self._like[0])
         self._raw: list[Tensor] | None = None
         self.updates = 0
 
@@ -59,8 +64,7 @@ class WeightAverage:
         """
         if self.is_swapped:
             raise RuntimeError("the average cannot be updated while it is swapped into the module")
-        parameters = [p.detach() for p in self._parameters()]
-        self._to(parameters[0].device)
+        parameters = self._local_parameters()
         if any(p.dtype != torch.float32 for p in parameters):
             parameters = [p.float() for p in parameters]
         for average, decay in zip(self._averages, decays, strict=True):
@@ -70,10 +74,9 @@ class WeightAverage:
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the module's parameters with the first average (before the first update they are equal)."""
-        parameters = self._parameters()
-        self._to(parameters[0].device)
+        parameters = self._local_parameters()
         if self._raw is None:
-            self._raw = [p.detach().clone() for p in parameters]
+            self._raw = [p.clone() for p in parameters]
             for p, average in zip(parameters, self._averages[0], strict=True):
                 p.copy_(average)
         else:
@@ -99,13 +102,16 @@ class WeightAverage:
 
     def raw_state(self) -> dict[str, Tensor]:
         """The raw parameters by the module's names, swapped or not."""
-        raw = self._raw if self._raw is not None else [p.detach() for p in self._parameters()]
-        return dict(zip(self._parameter_names(), raw, strict=True))
+        raw = self._raw if self._raw is not None else self._local_parameters()
+        return dict(zip(self._parameter_names(), self._whole(raw), strict=True))
 
     def weights(self, which: int = 0) -> dict[str, Tensor]:
         """One average by the module's state_dict names, buffers as they are."""
+        if not self.is_swapped:  # else it has been asked already
+            self._local_parameters()
+        averaged = dict(zip(self._parameter_names(), self._whole(self._averages[which]), strict=True))
         state = {n: v.detach() for n, v in self._module.state_dict().items()}
-        return {**state, **dict(zip(self._parameter_names(), self._averages[which], strict=True))}
+        return {n: averaged[n] if n in averaged else whole(v) for n, v in state.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """{"weights": the first average by the module's names, "updates": how many}; of several also "names" and
@@ -114,7 +120,8 @@ class WeightAverage:
         state: dict[str, Any] = {"weights": self.weights(), "updates": self.updates}
         if self.names != (None,):
             state["names"] = list(self.names)
-            state["others"] = [dict(zip(self._parameter_names(), a, strict=True)) for a in self._averages[1:]]
+            others = [self._whole(a) for a in self._averages[1:]]
+            state["others"] = [dict(zip(self._parameter_names(), a, strict=True)) for a in others]
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -131,6 +138,7 @@ class WeightAverage:
             raise ValueError(f"the checkpoint holds {there}, not {here}")
         stored = [state["weights"], *state.get("others", [])]
         self._averages = [[a[n].float().clone() for n in self._parameter_names()] for a in stored]
+        self._parted = False
         self.updates = int(state["updates"])
 
     def _parameter_names(self) -> list[str]:
@@ -140,6 +148,23 @@ class WeightAverage:
         named = dict(self._module.named_parameters())
         return [named[n] for n in self._trained]
 
-    def _to(self, device: torch.device) -> None:
-        if self._averages[0][0].device != device:
-            self._averages = [[t.to(device) for t in a] for a in self._averages]
+    def _local_parameters(self) -> list[Tensor]:
+        """Of this process, detached; the averages follow to where they lie, and to how they are parted: they are made,
+        and read from a file, before that is known.
+        """
+        self._like = self._parameters()
+        found = [local(p.detach()) for p in self._like]
+        for average in self._averages:
+            for k, (a, p) in enumerate(zip(average, self._like, strict=True)):
+                if is_sharded(p) and not self._parted:
+                    average[k] = local(parted(a, like=p))
+                elif a.device != found[k].device:
+                    average[k] = a.to(found[k].device)
+        self._parted = is_sharded(self._like[0])
+        return found
+
+    def _whole(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        if not self._parted:
+            return list(parts)
+        # one after the other to the host: a device that holds a part has no room for all
+        return [whole(t, like=p).cpu() for t, p in zip(parts, self._like, strict=True)]

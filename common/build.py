@@ -147,12 +147,13 @@ class Recorded:
         # Past nn.Module's own __setattr__, which is not ready before its __init__; a deep copy carries it along with
         # the rest.
         instance.__dict__["_constructor_arguments"] = kwargs
+        instance.__dict__["_constructed_class"] = cls  # torch's fully_shard gives a network a class of its own
         return instance
 
     @property
     def spec(self) -> dict[str, Any]:
         return describe(
-            type(self),
+            self.__dict__.get("_constructed_class", type(self)),
             {k: plain(v) for k, v in self.__dict__["_constructor_arguments"].items() if k not in self.unrecorded},
         )
 

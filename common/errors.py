@@ -14,6 +14,7 @@ class UserError(Exception):
 
 
 EXIT_USER_ERROR = 2
+EXIT_LOST = 1  # one of several processes is gone: nothing that a launcher can mend
 EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: "try again later", what a launcher requeues on
 

@@ -7,6 +7,8 @@ functions act on objects that the caller has.
 
 import argparse
 import atexit
+import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 USED = (
     ("python", "3.11", "argparse", "ArgumentParser()._actions"),
     ("python", "3.11", "atexit", "_run_exitfuncs"),
+    ("python", "3.11", "sys", "_current_frames"),
     ("torch", "2.13.0", "torch", "_foreach_add_"),
     ("torch", "2.13.0", "torch", "_foreach_copy_"),
     ("torch", "2.13.0", "torch", "_foreach_lerp_"),
@@ -30,6 +33,7 @@ USED = (
         "_TrainingEpochLoop._broadcast_sigterm_tensor",
     ),
     ("lightning", "2.6.6", "lightning.pytorch", "Trainer().fit_loop.epoch_loop._batches_that_stepped"),
+    ("lightning", "2.6.6", "lightning.pytorch.strategies", "DDPStrategy()._ddp_kwargs"),
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._parser"),
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._parse_ckpt_path"),  # overridden in training/cli.py
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._run_subcommand"),  # overridden in sweeps/check.py
@@ -53,6 +57,12 @@ def destinations(parser: argparse.ArgumentParser) -> list[str]:
 def run_exit_functions() -> None:
     """What was registered with atexit, now: before os._exit, which runs nothing."""
     atexit._run_exitfuncs()
+
+
+def main_thread_place() -> str:
+    """ "file.py:12" of the main thread, asked by another one: what a process that hangs is doing."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}" if frame is not None else ""
 
 
 def foreach_add_(tensors: Sequence["Tensor"], number: float) -> None:
@@ -114,6 +124,11 @@ def shift_logged_steps(trainer: Any, by: int) -> None:
     before, and there is no other way to it.
     """
     trainer.fit_loop.epoch_loop._batches_that_stepped += by
+
+
+def ddp_options(strategy: Any) -> dict[str, Any]:
+    """What a DDPStrategy passes on to torch, which it offers nowhere; nothing for another strategy."""
+    return getattr(strategy, "_ddp_kwargs", {})
 
 
 def subcommand_parser(cli: Any, subcommand: str) -> Any:

@@ -26,6 +26,7 @@ FREE = (
     "progress",
     "checkpoint",
     "preemption",
+    "lost_ranks",
     "finite_loss",
     "health",
     "early_stopping",

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.optim.lr_scheduler import LambdaLR
 
 from common.batch import Batch
 from common.compute import count_flops, warn_of_slow_bfloat16
 from common.errors import UserError
 from common.private_names import compiled_call, set_compiled_call
+from common.sharded import shard, whole
 from datamodules.base import ImageDataModule
 from lightning_modules.run_module import RunModule
 
@@ -39,6 +42,8 @@ class TrainedModule(RunModule):
         channels_last: memory format of the network.
         compile: compile the network in place.
         fused: its step as one kernel over all tensors.
+        tf32: on GPUs since Ampere compute products and convolutions of float32 in TF32, which keeps ten bits of the
+            mantissa and is several times as fast; null (default): as torch does, convolutions so and products not.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class TrainedModule(RunModule):
         channels_last: bool = False,
         compile: bool = False,
         fused: bool = True,
+        tf32: bool | None = None,
     ) -> None:
         super().__init__()
         if not learning_rate > 0 or weight_decay < 0 or warmup_steps < 0:
@@ -66,6 +72,7 @@ class TrainedModule(RunModule):
             warmup_steps,
         )
         self.seed, self.channels_last, self.compile_network, self.fused = seed, channels_last, compile, fused
+        self.tf32 = tf32
         self._losses: list[Tensor] = []  # of the parts of the present optimiser step
         self._stepped = 0
 
@@ -112,10 +119,18 @@ class TrainedModule(RunModule):
             )
 
     def configure_model(self) -> None:
-        if self.channels_last:
+        if isinstance(self.trainer.strategy, ModelParallelStrategy) and not self.sharded:
+            device = self.trainer.strategy.root_device.type
+            shard(self.network, init_device_mesh(device, (self.trainer.world_size,)))
+            self.sharded = True
+        if self.channels_last and not self.sharded:  # parts of a weight lie contiguously
             self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (torch's overloads leave it out)
         if self.compile_network and compiled_call(self.network) is None:
             self.network.compile()
+
+    def on_fit_start(self) -> None:
+        if self.tf32 is not None:
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = self.tf32
 
     def on_train_start(self) -> None:
         if str(self.trainer.precision).startswith("bf16"):
@@ -201,9 +216,9 @@ class TrainedModule(RunModule):
             scaler.unscale_(optimizer)  # Lightning has done it for optimisers that are not fused
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if gradient_clip_val and gradient_clip_algorithm != "value":
-            self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val).detach()
+            self.grad_norm = whole(torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val).detach())
         else:
-            self.grad_norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+            self.grad_norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters]))
             if gradient_clip_val:
                 torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         if scaler is not None:

@@ -3,6 +3,8 @@
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from common.averaging import WeightAverage
 from common.batch import Batch
+from common.sharded import gather, release
 
 
 class RunModule(pl.LightningModule, ABC):
@@ -22,8 +25,11 @@ class RunModule(pl.LightningModule, ABC):
     averaged: bool = True
     complete: bool = False
     images_seen: int = 0
+    #: Whether each process holds a part of the weights (common/sharded.py).
+    sharded: bool = False
     #: The averaged weights; callbacks/ema.py makes and drives it.
     average: WeightAverage | None = None
+    _looking: bool = False
     #: Norm of the newest gradient before clipping, on the device; None before the first step.
     grad_norm: Tensor | None = None
 
@@ -43,6 +49,35 @@ class RunModule(pl.LightningModule, ABC):
         repeated; None: nothing known.
         """
         return None
+
+    def look_through_average(self) -> None:
+        """From here to :meth:`look_no_more` the network holds its averaged weights, where there are any, and all of
+        them on every process, so that each may call it as often as it likes. All processes must come here.
+        """
+        if not self._looking and self.average is not None:
+            self.average.swap()
+        if not self._looking and self.sharded:
+            gather(self.network)
+        self._looking = True
+
+    def look_no_more(self) -> None:
+        """The network holds its raw weights again, and each process its part of them."""
+        if self._looking and self.sharded:
+            release(self.network)
+        if self._looking and self.average is not None:
+            self.average.swap()
+        self._looking = False
+
+    @contextmanager
+    def looking_through_average(self) -> Iterator[None]:
+        """:meth:`look_through_average` for the time of a block; nothing more inside of another one."""
+        inner = self._looking
+        self.look_through_average()
+        try:
+            yield
+        finally:
+            if not inner:
+                self.look_no_more()
 
     def check_trainer(self, trainer: pl.Trainer) -> None:
         """UserError where an option of the trainer does not suit it."""

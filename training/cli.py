@@ -15,6 +15,7 @@ from callbacks.ema import EMA
 from callbacks.finite_loss import FiniteLoss
 from callbacks.generation_quality import GenerationQuality
 from callbacks.health import Health
+from callbacks.lost_ranks import LostRanks
 from callbacks.metrics_csv import MetricsCSV
 from callbacks.preemption import Preemption
 from callbacks.progress_line import ProgressLine
@@ -37,10 +38,13 @@ from lightning_modules.run_module import RunModule
 from training.begin_run import BeginRun
 from training.checks import apply_seed, check_numbers, check_seeds, check_trainer_options, without_summary
 from training.constructor_errors import placed
+from training.find_batch import find_batch, on_one_device
 from training.going_on import end_of, going_on, is_over
+from training.meeting import bound_meeting
 from training.parser import Parser
 from training.prepare import on_this_machine, prepare
 from training.same_checkpoint import Weights, checked_weights, module_of_the_loss
+from training.sharded_strategy import check_strategy
 from training.wandb_logger import wandb_logger
 
 #: Entries of a configuration that are callbacks. In the order in which they are called: the average is updated before
@@ -54,6 +58,7 @@ CALLBACKS: dict[str, type[pl.Callback]] = {
     "early_stopping": EarlyStopping,
     "restored": RestoredPictures,
     "progress": ProgressLine,
+    "lost_ranks": LostRanks,
     "preemption": Preemption,
     "checkpoint": RunCheckpoint,
 }
@@ -87,14 +92,12 @@ class TrainCLI(LightningCLI):
             default=None,
             help="seed_everything (weights), model.seed (noise), data.seed (order) at once",
         )
-        parser.add_argument(
-            "--prepare",
-            type=bool,
-            default=False,
-            nargs="?",
-            const=True,
-            help="fit: fetch and check what the config needs, train nothing",
-        )
+        flags = {
+            "prepare": "fetch and check what the config needs, train nothing",
+            "find_batch": "find how many images fit one device, print the options that keep the batch, train nothing",
+        }
+        for name, what in flags.items():
+            parser.add_argument(f"--{name}", type=bool, default=False, nargs="?", const=True, help=f"fit: {what}")
         parser.add_argument(
             "--output", type=str | None, default=None, help="predict: folder for the images (default: <run>/images)"
         )
@@ -133,8 +136,9 @@ class TrainCLI(LightningCLI):
                 "fit takes no --ckpt_path: the same command again continues the run in its folder, see --run"
             )
         options.ckpt_path = str(self.run.last_checkpoint) if self.run.last_checkpoint else None
-        if options.prepare:
-            self.plain_config, self.wanted = self._plain(), on_this_machine(options.trainer)
+        if options.prepare or options.find_batch:
+            to_try = on_one_device if options.find_batch else on_this_machine
+            self.plain_config, self.wanted = self._plain(), to_try(options.trainer)
             return
         # Read-only here: the folder is made when data and network are known to be right. Under torchrun every process
         # must refuse, or the others wait for the first one for ever.
@@ -169,7 +173,7 @@ class TrainCLI(LightningCLI):
             config or self.config[self.subcommand], skip_none=False, skip_validation=True
         )
         plain = yaml.safe_load(text)
-        return {k: v for k, v in plain.items() if k not in ("config", "ckpt_path", "prepare")}
+        return {k: v for k, v in plain.items() if k not in ("config", "ckpt_path", "prepare", "find_batch")}
 
     def instantiate_classes(self) -> None:
         """UserError with the reason that a constructor gave, its key and where that stands."""
@@ -192,7 +196,9 @@ class TrainCLI(LightningCLI):
         if self.subcommand == "fit":
             self.datamodule.batch_per_process(trainer.world_size)  # before processes start and data are read
             self.model.check_trainer(trainer)
-            if not options.prepare:
+            check_strategy(self.model, trainer)
+            bound_meeting(trainer)
+            if not (options.prepare or options.find_batch):
                 self.metrics = MetricsCSV(self.run.path)
                 getattr(trainer, "callbacks").insert(0, BeginRun(self.begin_run))  # noqa: B009  (Lightning sets it)
         return trainer
@@ -219,8 +225,9 @@ class TrainCLI(LightningCLI):
         return self.trainer
 
     def before_fit(self) -> None:
-        if self.config_init["fit"].prepare:
-            prepare(self)
+        options = self.config_init["fit"]
+        if options.prepare or options.find_batch:
+            (find_batch if options.find_batch else prepare)(self)
             raise SystemExit(0)
 
     def after_fit(self) -> None:

@@ -29,6 +29,7 @@ options that are often used:
   --seed N           one number for weights, noise and order of the data
   --prepare          fit: fetch and check what the config needs, train nothing
   --ckpt_path PATH   all but fit: the checkpoint (default: the run's last one)
+  --find_batch       fit: how many images fit one device at once, and the options that keep the batch
   --output DIR       predict: the folder of the images (default: <run>/images)
   --num_images N     predict: how many
 

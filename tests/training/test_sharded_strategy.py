@@ -1,0 +1,165 @@
+"""Sharded training beside DDP: the same weights, averages, optimiser and file, on two processes and on one."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers import (
+    ROOT,
+    call,
+    environment,
+    one_sentence,
+    tiny_config,
+    tiny_digits,
+    tiny_module,
+    tiny_trainer,
+    write_config,
+)
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
+
+from callbacks.ema import EMA
+from callbacks.finite_loss import FiniteLoss
+from callbacks.health import Health
+from callbacks.run_checkpoint import AtomicCheckpointIO, RunCheckpoint
+from callbacks.sample_grid import SampleGrid
+from checkpoints.load import load_prior
+from common.errors import UserError
+from common.sharded import gathered, is_sharded, local, parted, whole
+from training.sharded_strategy import Sharded, check_strategy
+
+# All trainings in one pair of processes, whose start is what costs.
+SCRIPT = """
+import common.late_torchmetrics  # noqa: F401
+import sys
+from pathlib import Path
+import yaml
+from lightning.pytorch.strategies import DDPStrategy
+from helpers import ROOT, tiny_digits, tiny_module
+from training import sharded_strategy  # noqa: F401  (gives the name)
+from test_sharded_strategy import trainer_in
+
+def strategy(name):
+    return yaml.safe_load((ROOT / "configs" / "cluster" / f"{name}.yaml").read_text())["trainer"]["strategy"]
+
+def fit(folder, strategy, ckpt_path=None, **options):
+    trainer = trainer_in(Path(sys.argv[1]) / folder, devices=2, strategy=strategy, **options)
+    trainer.fit(tiny_module(channels_last=True), datamodule=tiny_digits(validation=21), ckpt_path=ckpt_path)
+
+if __name__ == "__main__":
+    fit("ddp", DDPStrategy(**strategy("ddp")["init_args"]))
+    for name in ("plain", "static"):
+        graph = DDPStrategy(**strategy("ddp")["init_args"], static_graph=name == "static")
+        fit(name, graph, accumulate_grad_batches=1, max_steps=2, limit_val_batches=0)
+    fit("sharded", strategy("fsdp"))
+    fit("again", strategy("fsdp"), Path(sys.argv[1]) / "sharded/checkpoints/step_0000003.ckpt")
+"""
+
+
+def trainer_in(folder: Path, **options):
+    """6 steps of two batches, validated at 2, 4, 6; saved at 3 and 6; clipped."""
+    callbacks = [
+        EMA(half_life_images=100, ramp=None),
+        FiniteLoss(),
+        Health(),
+        SampleGrid(count=4),
+        RunCheckpoint(every_n_steps=3, keep_every_n_steps=3),
+    ]
+    fixed = {"max_steps": 6, "accumulate_grad_batches": 2, "val_check_interval": 4, "gradient_clip_val": 0.5}
+    fixed |= {"plugins": [AtomicCheckpointIO()], "enable_checkpointing": True}
+    return tiny_trainer(folder, *callbacks, **{**fixed, **options})
+
+
+def last(folder: Path) -> dict:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def tensors(content: dict) -> dict[str, torch.Tensor]:
+    """Weights, averages and the optimiser's state by name."""
+    (optimizer,) = content["optimizer_states"]
+    return {
+        **content["state_dict"],
+        **{f"ema.{n}": v for n, v in content["ema"]["weights"].items()},
+        **{f"optimizer.{k}.{n}": v for k, values in optimizer["state"].items() for n, v in values.items()},
+    }
+
+
+def close(here: dict, there: dict, atol: float) -> None:
+    a, b = tensors(here), tensors(there)
+    assert list(a) == list(b)
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], atol=atol, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.slow
+def test_sharded_training_equals_ddp_and_one_process_goes_on(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    env = {**environment(), "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))}
+    result = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=2400
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    ddp, sharded = last(tmp_path / "ddp"), last(tmp_path / "sharded")
+    close(ddp, sharded, atol=1e-5)
+    assert ddp["optimizer_states"][0]["param_groups"] == sharded["optimizer_states"][0]["param_groups"]
+    for key in ("prior", "images_seen", "global_step", "lr_schedulers", "loops"):
+        assert ddp[key] == sharded[key], key
+    close(sharded, last(tmp_path / "again"), atol=0)
+    close(last(tmp_path / "plain"), last(tmp_path / "static"), atol=0)
+    for folder in ("ddp", "sharded"):
+        assert len(list((tmp_path / folder / "samples").iterdir())) == 3
+
+    one = trainer_in(tmp_path / "one")
+    saved = tmp_path / "sharded" / "checkpoints" / "step_0000003.ckpt"
+    one.fit(tiny_module(), datamodule=tiny_digits(validation=21), ckpt_path=saved)
+    close(sharded, last(tmp_path / "one"), atol=1e-5)
+
+    prior = load_prior(tmp_path / "sharded" / "checkpoints" / "last.ckpt")
+    assert type(prior.denoiser.network).__name__ == "UNet" and not is_sharded(prior.denoiser.network)
+    result = call(
+        "-m", "checkpoints.export", tmp_path / "sharded/checkpoints/last.ckpt", tmp_path / "prior.safetensors"
+    )
+    assert result.returncode == 0, result.stderr
+    released = load_prior(tmp_path / "prior.safetensors").denoiser.network.state_dict()
+    for name, value in prior.denoiser.network.state_dict().items():
+        torch.testing.assert_close(released[name], value, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "words"),
+    [
+        (Sharded, {"compile": True}, "model.compile is true"),
+        (Sharded, {"precision": "16-mixed"}, "give bf16-mixed or 32-true"),
+        (ModelParallelStrategy, {}, "ModelParallelStrategy knows nothing of .*: give sharded"),
+        (FSDPStrategy, {}, "FSDPStrategy knows nothing of .*: give sharded"),
+        (partial(DDPStrategy, static_graph=True), {"accumulate_grad_batches": 2}, "leave out static_graph"),
+    ],
+    ids=["compiled", "float16", "of Lightning", "the older of Lightning", "static graph"],
+)
+def test_what_a_strategy_cannot_do_is_refused(strategy, options, words):
+    model = tiny_module(compile=options.pop("compile", False))
+    trainer = SimpleNamespace(strategy=strategy(), **{"precision": "32-true", "accumulate_grad_batches": 1, **options})
+    with pytest.raises(UserError, match=words):
+        check_strategy(model, trainer)
+
+
+def test_the_command_line_refuses_it_before_a_run_folder_is_made(tmp_path):
+    config, run = write_config(tmp_path, tiny_config()), tmp_path / "run"
+    fragments = [word for name in ("tf32", "fsdp") for word in ("--config", ROOT / f"configs/cluster/{name}.yaml")]
+    result = call("train.py", "fit", "--config", config, *fragments, "--run", run, "--model.compile", "true")
+    one_sentence(result, "model.compile")
+    assert not run.exists()
+
+
+def test_what_is_not_sharded_is_left_as_it_is():
+    network, tensor = tiny_module().network, torch.randn(3)
+    assert not is_sharded(network) and not is_sharded(tensor)
+    assert local(tensor) is tensor and whole(tensor) is tensor and whole(tensor, like=tensor) is tensor
+    assert torch.equal(parted(tensor, like=tensor), tensor) and parted(tensor, like=tensor) is not tensor
+    with gathered(network):
+        assert type(network).__name__ == "UNet"
