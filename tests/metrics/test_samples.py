@@ -6,9 +6,10 @@ import torch
 from metrics.calibration import Calibration
 from metrics.crps import CRPS
 from metrics.pairwise_rmse import PairwiseRMSE
+from metrics.psnr_best import PSNRBest
 from metrics.psnr_mean import PSNRMean
 
-ALL = [PSNRMean(), PairwiseRMSE(), Calibration(), CRPS()]
+ALL = [PSNRMean(), PSNRBest(), PairwiseRMSE(), Calibration(), CRPS()]
 
 
 def test_two_samples_by_hand():
@@ -20,6 +21,11 @@ def test_two_samples_by_hand():
     assert variance == pytest.approx(800 / unit)  # (20^2 + 20^2) / (2 - 1)
     assert bias == pytest.approx((100 - 400) / unit)  # 10^2 - V / 2
     assert PSNRMean()(samples, truth, None).item() == pytest.approx(20 * torch.tensor(255 / 10).log10().item())
+    # of samples 10 and 30 away
+    assert PSNRBest()(samples, truth, None).item() == pytest.approx(20 * torch.tensor(255 / 10).log10().item())
+    assert PSNRBest()(samples[:, [1, 1]], truth, None).item() == pytest.approx(
+        20 * torch.tensor(255 / 30).log10().item()
+    )
 
 
 def test_exact_posterior_samples_are_calibrated():
