@@ -10,7 +10,7 @@ from pathlib import Path
 
 from studies.faults.warm import Started
 
-EVERY = 0.002  # seconds between two looks
+EVERY = 0.004  # seconds between two looks
 PATIENCE = 600.0
 
 

@@ -90,10 +90,11 @@ class Warm:
 
 def _serve() -> dict[str, Any] | None:
     """Fork for each line; in the child, what it has to be. None at the end of the input."""
+    lines = os.fdopen(0, "rb", buffering=0, closefd=False)  # select sees all that is left
     codes: dict[int, str] = {}
     while True:
-        if select.select([sys.stdin], [], [], 0.02)[0]:
-            line = sys.stdin.buffer.raw.readline()  # unbuffered: select sees all that is left
+        if select.select([lines], [], [], 0.02)[0]:
+            line = lines.readline()
             if not line:
                 return None
             request = json.loads(line)
