@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.errors import UserError
 from common.image_range import sigma_to_255, to_float, to_uint8
 from common.memory import in_batches
 from degradations.measurement import Measurement, measure
 from evaluation.cells import Cell, images_per_batch
 from evaluation.image_files import restored_path, write_png
+from evaluation.not_finite import note_not_finite
 from evaluation.peak_memory import MemoryFile, PeakMemory
 from evaluation.plan import Plan
 from evaluation.rows import Row, RowFile, RowKey
@@ -60,9 +60,7 @@ class Engine:
         self._written: Future | None = None
 
     def run(self, cells: list[Cell], done: Collection[RowKey] = ()) -> None:
-        """Restore the images of these cells that `done` lacks. Raises UserError for a restoration that is not
-        finite.
-        """
+        """Restore the images of these cells that `done` lacks; those that are not finite are noted and have no row."""
         done = frozenset(done)
         try:
             for cell in cells:
@@ -96,18 +94,17 @@ class Engine:
         restoration, seconds = self._restore(cell, measurement, len(rows))
         samples = restoration.samples
         finite = torch.isfinite(samples).flatten(1).all(1)
-        if not finite.all():
-            first = plan.names[rows[int((~finite).nonzero()[0])]]
-            raise UserError(
-                f"{cell.task} x {cell.method}: the restoration of image '{first}' is not finite (NaN or infinity):"
-                " lower the step or guidance scale of the method, or look at the prior"
-            )
-        pixels = to_uint8(samples)
+        bad = [plan.names[row] for row, good in zip(rows, finite.tolist(), strict=True) if not good]
+        mark = plan.fingerprints[cell.task, cell.method]
+        note_not_finite(self.folder, [(cell.task, cell.method, name, mark) for name in bad])
+        pixels = to_uint8(samples if not bad else samples.nan_to_num())  # those of `bad` are not kept
         values = evaluate_metrics(plan, pixels, truth, measurement)
         self._settle()  # raises what went wrong while the batch before this one was written
         files, new = [], []
         pixels = pixels.cpu()
         for b, row in enumerate(rows):
+            if plan.names[row] in bad:
+                continue
             for k in range(cell.num_samples):
                 key = (cell.task, cell.method, plan.names[row], k)
                 if key in done:

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from evaluation.engine import Engine
 from evaluation.identity import same_images
 from evaluation.kept_config import keep_config, same_fingerprints
 from evaluation.metric_prints import same_metrics
+from evaluation.not_finite import sentences, without_rows
 from evaluation.peak_memory import read_memory
 from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, duration, say
@@ -30,7 +31,7 @@ from evaluation.report.paste import write_pasted
 from evaluation.report.sheets import write_sheets
 from evaluation.report.tables import Results, console, summarise, terminal_table, write_table
 from evaluation.report.wandb_log import log_to_wandb
-from evaluation.rows import GONE, Row, RowFile, gather, only_one, read_rows, write_rows
+from evaluation.rows import GONE, Row, RowFile, RowKey, gather, only_one, read_rows, write_rows
 from evaluation.sets import update_sets
 from evaluation.shard import folders_of
 from evaluation.workers import device_of, run_workers
@@ -110,13 +111,14 @@ def evaluate(config: Config, options: Options) -> Results:
             same_images(plan, folder, rows)
             same_metrics(plan.metrics, folder, rows=bool(rows), anew=False)
             keep_config(config, folder)
-            done = frozenset(row.key for row in rows)
+            places = [folder, *folders_of(folder)]
+            done = frozenset(row.key for row in rows) | without_rows(plan, places)
             cells = refuse(make_cells(plan, done), skip=config.skip_unsupported)
             for warning in [*sizes, *remarks_on_priors(plan)]:
                 say(f"warning: {warning}")
             _restore(plan, config, folder, cells, done, options, accelerator)
             rows = in_order(plan, folder, gather(folder, plan.metrics.row_columns))
-            _nothing_lost(cells, rows, folder)
+            _nothing_lost(cells, rows, without_rows(plan, places), folder)
         results = write_results(plan, folder, rows, cells, options)
     table = terminal_table(results)
     console(table).print(table)
@@ -156,6 +158,12 @@ def _restore(
 def write_results(plan: Plan, folder: Path, rows: list[Row], cells: list[Cell], options: Options) -> Results:
     sets = update_sets(plan, folder, rows, anew=options.metrics_only)
     results = summarise(plan, rows, sets, update_distances(plan, folder, rows))
+    not_finite = sentences(plan, [folder, *folders_of(folder)])
+    if not rows:
+        raise UserError(not_finite[0] if not_finite else f"'{folder}' has no rows: {GONE}")
+    for sentence in not_finite:
+        say(f"warning: {sentence}")
+    results = replace(results, missing=(*not_finite, *results.missing))
     write_table(results, folder / "table.csv")
     memory = read_memory([folder, *folders_of(folder)])
     results = replace(results, memory={key: megabytes for key, (_, megabytes, _) in memory.items()})
@@ -197,11 +205,11 @@ def in_order(plan: Plan, folder: Path, rows: list[Row]) -> list[Row]:
     return _own(ordered, plan)
 
 
-def _nothing_lost(cells: list[Cell], rows: list[Row], folder: Path) -> None:
+def _nothing_lost(cells: list[Cell], rows: list[Row], not_finite: Collection[RowKey], folder: Path) -> None:
     """UserError where rows that were there, or were written, are gone."""
     expected = sum(cell.total * cell.num_samples for cell in cells)
     ran = {(cell.task, cell.method) for cell in cells}
-    found = sum((row.task, row.method) in ran for row in rows)
+    found = len({row.key for row in rows if (row.task, row.method) in ran} | {k for k in not_finite if k[:2] in ran})
     if found < expected:
         raise UserError(f"'{folder}' has {found} of the {expected} rows that were written: {GONE}")
 

@@ -14,6 +14,7 @@ from evaluation.identity import FILE, read_identities, same_images
 from evaluation.joining import done_elsewhere, join
 from evaluation.kept_config import keep_config, same_fingerprints
 from evaluation.metric_prints import same_metrics
+from evaluation.not_finite import note_not_finite, read_not_finite, without_rows
 from evaluation.peak_memory import bring_memory
 from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, say
@@ -44,7 +45,8 @@ def evaluate_shard(config: Config, options: Options, shard: Shard) -> Results | 
         keep_config(config, own)
         rows = done_elsewhere(folder, columns)
         same_fingerprints(plan, rows, folder)
-        done = frozenset(row.key for row in rows)
+        places = [folder, *folders_of(folder)]
+        done = frozenset(row.key for row in rows) | without_rows(plan, places)
         cells = refuse(make_cells(plan, done), skip=config.skip_unsupported)
         left = [replace(cell, images=len(images)) for cell in cells if (images := _left(plan, cell, shard, done))]
         if left:
@@ -54,7 +56,8 @@ def evaluate_shard(config: Config, options: Options, shard: Shard) -> Results | 
             say(f"shard {shard.rank}/{shard.world}: {display.summary()}")
         else:
             say(f"shard {shard.rank}/{shard.world}: nothing to restore{_why(plan, cells, shard)}")
-    if _missing(plan, cells, frozenset(row.key for row in done_elsewhere(folder, columns))):
+    there = frozenset(row.key for row in done_elsewhere(folder, columns))
+    if _missing(plan, cells, there | without_rows(plan, [folder, *folders_of(folder)])):
         return None
     try:
         return _merged(plan, config, options, folders_of(folder), cells)
@@ -87,10 +90,13 @@ def _merged(plan: Plan, config: Config, options: Options, parts: Sequence[Path],
             if rows:
                 same_images(plan, part, rows)
         joined = join(folder, [part for part in parts if (part / "rows.csv").is_file()], columns)
-        bring_memory(folder, [place for part in parts for place in (part, *folders_of(part))])
+        places = [place for part in parts for place in (part, *folders_of(part))]
+        bring_memory(folder, places)
+        known = read_not_finite([folder])
+        note_not_finite(folder, [entry for entry in read_not_finite(places) if entry not in known])
         same_fingerprints(plan, joined, folder)
         same_metrics(plan.metrics, folder, rows=bool(joined), anew=False)
-        missing = _missing(plan, cells, frozenset(row.key for row in joined))
+        missing = _missing(plan, cells, frozenset(row.key for row in joined) | without_rows(plan, [folder]))
         if missing:
             task, method, image, _ = missing[0]
             raise UserError(

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import errno
+import html
 import math
 import re
 
@@ -19,8 +20,11 @@ from diffusion.denoiser import DiscreteDenoiser
 from diffusion.schedules import Cosine
 from evaluation import engine
 from evaluation.config import parse_config
+from evaluation.not_finite import note_not_finite
 from evaluation.plan import make_plan
 from evaluation.run import Options, dry_run, evaluate
+from evaluation.shard import Shard
+from evaluation.shard_run import evaluate_shard
 from networks.unet import UNet
 
 TOYS = "tests.evaluation.toys."
@@ -196,12 +200,37 @@ def test_the_truth_is_for_oracles_alone(tmp_path):
     assert "oracle" not in results.best("box", results.columns[0])
 
 
-def test_not_finite_is_an_error_that_names_the_image(tmp_path):
-    plan = make_plan(config())
-    with pytest.raises(UserError, match=f"denoise x bad: the restoration of image '{plan.names[1]}' is not finite"):
-        evaluate(
-            config(methods={"bad": {"class_path": TOYS + "NotFinite", "tasks": ["denoise"]}}), Options(output=tmp_path)
-        )
+def test_not_finite_is_counted_and_named_and_the_others_go_on(tmp_path, capsys):
+    bad = {"class_path": TOYS + "NotFinite", "tasks": ["denoise"]}
+    both = config(methods={"bad": bad, "back": {"class_path": TOYS + "Back"}})
+    plan, options = make_plan(both), Options(output=tmp_path)
+    total = len(plan.rows("denoise", "bad"))
+    sentence = (
+        f"denoise x bad: 1 of {total} restorations are not finite (NaN or infinity), first that of image"
+        f" '{plan.names[1]}'"
+    )
+    results = evaluate(both, options)
+    assert results.missing[0].startswith(sentence) and sentence in " ".join(capsys.readouterr().err.split())
+    assert results.table["denoise", "bad"]["psnr"].n == total - 1
+    assert results.table["denoise", "back"]["psnr"].n == total
+    assert sentence in html.unescape((tmp_path / "report.html").read_text())
+    kept = (tmp_path / "not_finite.csv").read_text()
+    assert kept == f"denoise,bad,{plan.names[1]},{plan.fingerprints['denoise', 'bad']}\n"
+    evaluate(both, options)  # again: it is not restored again
+    assert (tmp_path / "not_finite.csv").read_text() == kept
+    shards = Options(output=tmp_path / "in_shards")
+    for rank in range(2):
+        joined = evaluate_shard(both, shards, Shard(rank, 2))
+    assert joined is not None and joined.missing == results.missing
+
+
+def test_where_nothing_is_finite_it_is_an_error(tmp_path):
+    asked = config(methods={"bad": {"class_path": TOYS + "NotFinite", "tasks": ["denoise"]}}, limit=2)
+    plan = make_plan(asked)
+    every = [("denoise", "bad", name, plan.fingerprints["denoise", "bad"]) for name in plan.names[:2]]
+    note_not_finite(tmp_path, every)
+    with pytest.raises(UserError, match="denoise x bad: 2 of 2 restorations are not finite"):
+        evaluate(asked, Options(output=tmp_path))
 
 
 def test_prior_is_missing(tmp_path):
