@@ -217,11 +217,14 @@ def test_noise_of_several_processes_is_the_noise_of_one(world, uniform):
     assert torch.equal(torch.cat([noise(rank, world, 8 // world) for rank in range(world)]), noise(0, 1, 8))
 
 
-def test_tf32_is_what_the_option_says(monkeypatch):
-    for kind in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        monkeypatch.setattr(kind, "allow_tf32", kind.allow_tf32)  # put back afterwards
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    for value in (None, True, False):
-        tiny_module(tf32=value).on_fit_start()
-        found = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        assert found == (before if value is None else (value, value))
+def test_tf32_is_what_the_option_says():
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = flags()
+    try:
+        for value in (None, True, False):
+            tiny_module(tf32=value).on_fit_start()
+            assert flags() == (before if value is None else (value, value))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
