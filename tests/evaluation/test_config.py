@@ -231,7 +231,7 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("name", ["inverse_problems_mnist", "poster_comparison_mnist", "short"])
+@pytest.mark.parametrize("name", ["inverse_problems_mnist", "poster_comparison_mnist", "non_linear_mnist", "short"])
 def test_the_comparisons_of_posterior_methods_run(name, tmp_path):
     """Every method and task, with two images and short chains: a method of four samples has what needs several."""
     left_out = [(f"tasks.{t}", "null") for t in ("random", "random_noisy", "box_noisy", "super_resolution_noisy")]
@@ -239,7 +239,7 @@ def test_the_comparisons_of_posterior_methods_run(name, tmp_path):
     if name == "short":
         left_out += [(f"tasks.{t}", "null") for t in ("super_resolution", "deblurring", "deblurring_noisy")]
         files = [files[0].with_name("inverse_problems_mnist.yaml"), FRAGMENTS / "short.yaml"]
-    changes = left_out if name != "poster_comparison_mnist" else []
+    changes = left_out if name in ("inverse_problems_mnist", "short") else []
     config = stand_in(read_config(files, changes), tmp_path)
     methods = {}
     for method, entry in config.methods.items():
@@ -326,6 +326,24 @@ def test_grey_pictures_with_a_prior_of_colour(tmp_path):
     plan = make_plan(dataclasses.replace(stood, priors={n: Prior(str(tmp_path / "grey.pth")) for n in stood.priors}))
     refusals = [c.refusal for c in make_cells(plan) if c.method == "ffdnet"]
     assert all(r is not None and "images with 1 channel(s), the images here have 3" in r for r in refusals)
+
+
+def test_ways_to_use_a_denoiser_on_photographs(tmp_path):
+    """The shipped configuration, on small pictures with small priors, FFDNet in KAIR's layout: every cell has a row."""
+    path = ROOT / "configs" / "evaluate" / "photographs_methods.yaml"
+    changes = [("data.init_args.size", "32"), ("limit", "1"), ("any_size", "true")]
+    config = stand_in(read_config([path], changes), tmp_path)
+    torch.save(FFDNet(channels=3, width=4, layers=2).state_dict(), tmp_path / "ffdnet.pth")
+    short = {"DenoisingDRP": {"iterations": 2}, "PseudoInverse": {}}
+    methods = {
+        name: dataclasses.replace(m, init_args=m.init_args | short.get(m.class_path.rpartition(".")[2], {"steps": 2}))
+        for name, m in config.methods.items()
+    }
+    priors = {**config.priors, "ffdnet": Prior(str(tmp_path / "ffdnet.pth"))}
+    config = dataclasses.replace(config, methods=methods, priors=priors)
+    results = evaluate(config, Options(output=tmp_path / "out", accelerator="cpu"))
+    assert len(results.table) == len(config.tasks) * len(config.methods) == 28
+    assert all(math.isfinite(v["psnr"].mean) for v in results.table.values())
 
 
 def test_the_photograph_of_the_demo(tmp_path):
