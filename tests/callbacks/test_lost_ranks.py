@@ -79,7 +79,7 @@ def test_all_end_with_its_name(tmp_path):
     env = {**environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     patience = os.environ.get("PATIENCE", str(PATIENCE))
     command = [sys.executable, str(script), str(tmp_path), patience]
-    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1800)
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads(result.stdout.splitlines()[-1])
     said = {key: (tmp_path / key.split()[0] / f"{key[-1]}.txt").read_text() for key in found}
