@@ -1,0 +1,142 @@
+"""Features, statistics and FID of sets of images beside clean-fid and torchmetrics, with the same network: ``python -m
+benchmarks.features_vs_peers [--images N] [--rounds N]``.
+
+The network is the classifier of CIFAR-10 in assets/ on random 32x32 images, so that what surrounds it counts; two sets,
+as a FID has. Against clean-fid from folders of PNG files (its own reading and batches, without resizing), against
+torchmetrics from tensors in memory (its sums). All take turns in every round; the ratio is peer / ours in CPU seconds
+of the process, above 1 ours is faster; the FIDs are compared. Prints a table and ends with code 1 where ours is slower
+than 0.95 of a peer.
+"""
+
+import common.torchvision_remedy  # noqa: F401, I001
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from checkpoints.features import ClassifierFeatures
+from evaluation.distribution import _features, _read_all
+from evaluation.image_files import write_png
+from metrics.fid import frechet_distance
+from metrics.moments import Moments
+
+BATCH = 250
+
+
+class AsModule(nn.Module):
+    """The network as the peers take it: uint8 or float images in 0 .. 255 to features."""
+
+    def __init__(self, network: ClassifierFeatures) -> None:
+        super().__init__()
+        self.network, self.num_features = network, network.dimension
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.of(x.round().to(torch.uint8)).features
+
+
+def ours_from_files(network: ClassifierFeatures, folders: list[Path]) -> float:
+    sets = []
+    for folder in folders:
+        files = sorted(folder.glob("*.png"))
+        sets.append(_features(network, len(files), lambda part, files=files: _read_all(files[part])).moments)
+    return frechet_distance(*sets)
+
+
+def clean_fid(network: ClassifierFeatures, folders: list[Path]) -> float:
+    from cleanfid.fid import frechet_distance as distance
+    from cleanfid.fid import get_files_features
+
+    sets = []
+    for folder in folders:
+        files = sorted(map(str, folder.glob("*.png")))
+        model = AsModule(network)
+        found = get_files_features(
+            files,
+            model,
+            num_workers=0,
+            batch_size=BATCH,
+            device=torch.device("cpu"),
+            custom_fn_resize=lambda image: image.astype(np.float32),
+            verbose=False,
+        )
+        sets += [found.mean(0), np.cov(found, rowvar=False)]
+    return float(distance(*sets))
+
+
+def ours_from_tensors(network: ClassifierFeatures, sets: list[Tensor]) -> float:
+    return frechet_distance(*(Moments.of(network.of_all(images, batch_size=BATCH).features) for images in sets))
+
+
+def torchmetrics_fid(network: ClassifierFeatures, sets: list[Tensor]) -> float:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(feature=AsModule(network))
+    for real, images in zip((True, False), sets, strict=True):
+        for part in images.split(BATCH):
+            metric.update(part, real=real)
+    return float(metric.compute())
+
+
+def seconds(call: Callable[[], float]) -> tuple[float, float]:
+    begin = time.process_time()
+    value = call()
+    return time.process_time() - begin, value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.features_vs_peers", description=__doc__)
+    parser.add_argument("--images", type=int, default=2000, help="of each of the two sets (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    args = parser.parse_args()
+    generator = torch.Generator().manual_seed(0)
+    sets = [torch.randint(0, 256, (args.images, 3, 32, 32), dtype=torch.uint8, generator=generator) for _ in range(2)]
+    sets[1] = (sets[1] // 2 + 60).to(torch.uint8)
+    network = ClassifierFeatures(path="assets/classifier_cifar10.safetensors")
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name) / str(k) for k in range(2)]
+        for folder, images in zip(folders, sets, strict=True):
+            folder.mkdir()
+            for k, image in enumerate(images):
+                write_png(folder / f"{k:05d}.png", image)
+        contenders = {
+            "from PNG files": (
+                lambda: ours_from_files(network, folders),
+                "clean-fid",
+                lambda: clean_fid(network, folders),
+            ),
+            "from tensors": (
+                lambda: ours_from_tensors(network, sets),
+                "torchmetrics",
+                lambda: torchmetrics_fid(network, sets),
+            ),
+        }
+        table = Table(title=f"two sets of {args.images} images of 32x32, CPU seconds", title_justify="left")
+        for head in ("what", "ours", "peer", "seconds", "peer / ours", "FID ours", "FID peer"):
+            table.add_column(head, justify="left" if head in ("what", "peer") else "right")
+        slower = False
+        for what, (ours, peer, theirs) in contenders.items():
+            pairs = [(seconds(ours), seconds(theirs)) for _ in range(args.rounds)]
+            ratios = [b[0] / a[0] for a, b in pairs]
+            ratio = statistics.median(ratios)
+            slower |= ratio < 0.95
+            mine, other = (statistics.median(p[k][0] for p in pairs) for k in (0, 1))
+            around = f"{ratio:.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
+            table.add_row(
+                what, f"{mine:.2f}", peer, f"{other:.2f}", around, f"{pairs[0][0][1]:.6g}", f"{pairs[0][1][1]:.6g}"
+            )
+    Console(width=120).print(table)
+    sys.exit(int(slower))
+
+
+if __name__ == "__main__":
+    main()
