@@ -4,7 +4,7 @@ end in wrappers.
 
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,11 @@ class Prediction:
         """x0 clipped to [-1, 1] and eps derived from it again, so that both still say the same of x."""
         x0 = self.x0.clamp(-1, 1)
         return replace(self, x0=x0, eps=(x - x0) / expand(sigma, x))
+
+    def copied(self) -> "Prediction":
+        """In tensors of its own: what inference mode made must not meet a gradient later, a copy of it may."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Prediction(**{name: None if t is None else t.clone() for name, t in tensors.items()})
 
 
 @dataclass(frozen=True)

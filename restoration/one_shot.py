@@ -7,6 +7,7 @@ from degradations.base import Operator
 from degradations.measurement import Measurement
 from degradations.noise import Noise
 from diffusion.denoiser import Denoiser
+from diffusion.samplers.base import predictor
 from restoration.base import Cost, OnStep, Restoration, Unsupported
 from restoration.denoising import Denoising
 
@@ -41,7 +42,7 @@ class OneShot(Denoising):
         self.check(measurement.operator, measurement.noise)
         scale = self.scale(measurement.operator)
         y = measurement.y / scale
-        x0 = self.prior.predict(y, y.new_full((len(y),), measurement.sigma / scale)).x0
+        x0 = predictor(self.prior, clip=False)(y, measurement.sigma / scale).x0
         if on_step is not None:
             on_step(0, 1, x0)
         blind = "the prior is blind: it goes by the picture alone, and the level of the noise is not used"

@@ -63,7 +63,9 @@ class Flipped(Operator):
 
 
 class CountingNetwork(nn.Module):
-    """Counts what a network computes: the rows of every call, and of every gradient that came back to its input."""
+    """Counts what a network computes: the rows of every call, of every gradient that came back to its input, and of
+    those calls that were made outside of inference mode.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -71,9 +73,12 @@ class CountingNetwork(nn.Module):
         self.takes_maps = getattr(network, "takes_maps", False)
         self.forwards: list[int] = []
         self.backwards: list[int] = []
+        self.recording: list[int] = []
 
     def forward(self, x: Tensor, time: Tensor, label: Tensor | None = None) -> Tensor:
         self.forwards.append(len(x))
+        if not torch.is_inference_mode_enabled():
+            self.recording.append(len(x))
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(lambda gradient: self.backwards.append(len(gradient)))
@@ -82,6 +87,7 @@ class CountingNetwork(nn.Module):
     def clear(self) -> None:
         self.forwards.clear()
         self.backwards.clear()
+        self.recording.clear()
 
 
 def correlated_pair() -> GaussianDenoiser:

@@ -114,11 +114,19 @@ class Sampler(ABC):
 
 
 def predictor(denoiser: Denoiser, *, condition: Condition | None = None, clip: bool = True) -> Predict:
-    """The denoiser as a function of x and one sigma for the whole batch, or a map of them [B, 1, H, W]."""
+    """The denoiser as a function of x and one sigma for the whole batch, or a map of them [B, 1, H, W].
+
+    Where no gradients are recorded the network runs in inference mode; what it gives back are plain tensors.
+    """
 
     def predict(x: Tensor, sigma: float | Tensor) -> Prediction:
         level = sigma if isinstance(sigma, Tensor) else torch.full(x.shape[:1], sigma, dtype=x.dtype, device=x.device)
-        prediction = denoiser.predict(x, level, condition)
+        if torch.is_grad_enabled():
+            prediction = denoiser.predict(x, level, condition)
+        else:
+            with torch.inference_mode():
+                prediction = denoiser.predict(x, level, condition)
+            prediction = prediction.copied()
         return prediction.clipped(x, level) if clip else prediction
 
     return predict

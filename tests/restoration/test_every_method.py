@@ -29,6 +29,7 @@ from degradations.poisson_noise import PoissonNoise
 from degradations.reflecting_blur import ReflectingGaussianBlur
 from degradations.severity.gaussian_blur import GaussianBlur
 from diffusion.cold_restorer import ColdRestorer
+from diffusion.denoiser import Denoiser
 from diffusion.samplers.heun import Heun
 from inference.catalogue import catalogue
 from networks.untrained.skip import SkipArchitecture
@@ -246,7 +247,9 @@ def test_a_measurement_in_float64_is_taken_or_refused(name, method):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_cost_that_is_declared_is_the_one_that_is_made(name, method, task):
-    """Rows of the network's calls, and of gradients that came back to its input, per sample."""
+    """Rows of the network's calls, and of gradients that came back to its input, per sample; a denoiser is called in
+    inference mode unless it is gone through backwards (restorers, and a prior beside a fitted network, without it).
+    """
     network, measurement = getattr(method.prior, "network", None), measured(task, [0, 1])
     if refusal(method, measurement) is not None:
         pytest.skip("refused")
@@ -257,6 +260,8 @@ def test_the_cost_that_is_declared_is_the_one_that_is_made(name, method, task):
         chains = found.samples.shape[0] * found.samples.shape[1]
         made = (0, 0) if network is None else (sum(network.forwards) / chains, sum(network.backwards) / chains)
         assert made == (found.cost.nfe, found.cost.backwards)
+        if network is not None and isinstance(method.prior, Denoiser) and not name.startswith("dip"):
+            assert sum(network.recording) == sum(network.backwards)
         assert found.cost == method.calls() or (method.cost_varies and task != easy(name))
         if isinstance(method, PosteriorSampler):
             assert set(network.forwards) == {chains}, "all chains go through the network together"
