@@ -107,3 +107,28 @@ def test_term_at_the_start(cluster, job):
     cluster("scancel", "--signal=TERM", number)
     goes_on_and_ends_as_if_nothing_was(cluster, job, number, run, log)
     assert "stopped by SIGTERM" in log.read_text() and "continuing" not in log.read_text()
+
+
+def test_what_waits_for_a_training_waits_through_its_queueing_again(cluster, job):
+    """As the jobs of studies.chain do: afterok is not answered by exit code 75."""
+    number, run, log = submit(cluster, job, "--time=20")
+    behind = [
+        "--parsable",
+        "--time=5",
+        "--kill-on-invalid-dep=yes",
+        f"--dependency=afterok:{number}",
+        "--cpus-per-task=1",
+    ]
+    script = log.with_name("python")
+    script.write_text("#!/bin/bash\necho it ran\n")
+    script.chmod(0o755)
+    said = log.with_name("behind")
+    words = ["--gpus=1", f"--output={said}", "configs/cluster/python.sh", "-m", "studies.chain"]
+    last = cluster("sbatch", *behind, *words, **{**job[1], "PYTHON": str(script)})
+    wait(lambda: (run / "metrics.csv").exists(), cluster, log)
+    cluster("scancel", "--signal=TERM", number)
+    wait(lambda: int(cluster.job(number)["Restarts"]) > 0, cluster, log)
+    assert cluster.job(last)["JobState"] == "PENDING" and not said.exists()
+    job[2].touch()
+    wait(lambda: cluster.job(last)["JobState"] == "COMPLETED", cluster, log)
+    assert cluster.job(number)["JobState"] == "COMPLETED" and said.read_text() == "it ran\n"
