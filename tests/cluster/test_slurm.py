@@ -112,13 +112,8 @@ def test_term_at_the_start(cluster, job):
 def test_what_waits_for_a_training_waits_through_its_queueing_again(cluster, job):
     """As the jobs of studies.chain do: afterok is not answered by exit code 75."""
     number, run, log = submit(cluster, job, "--time=20")
-    behind = [
-        "--parsable",
-        "--time=5",
-        "--kill-on-invalid-dep=yes",
-        f"--dependency=afterok:{number}",
-        "--cpus-per-task=1",
-    ]
+    behind = ["--kill-on-invalid-dep=yes", f"--dependency=afterok:{number}"]
+    behind += ["--parsable", "--time=5", "--cpus-per-task=1"]
     script = log.with_name("python")
     script.write_text("#!/bin/bash\necho it ran\n")
     script.chmod(0o755)
