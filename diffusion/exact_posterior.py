@@ -49,7 +49,9 @@ class ExactPosterior:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """[B, count, D]."""
         values, vectors = torch.linalg.eigh(self.covariances)
-        factors = vectors * values.clamp(min=0).sqrt()[:, None]  # a covariance may be singular: no Cholesky
+        # A covariance may be singular: no Cholesky. The symmetric root, because signs and order of eigenvectors are the
+        # processor's, and draws must not be.
+        factors = vectors * values.clamp(min=0).sqrt()[:, None] @ vectors.mT
         which = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         z = torch.randn(*which.shape, self.means.shape[2], generator=generator, dtype=torch.float64)
         noise = torch.einsum("bnij,bnj->bni", factors[which], z)

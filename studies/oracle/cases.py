@@ -10,6 +10,7 @@ from restoration.ddnm import DDNM
 from restoration.ddrm import DDRM
 from restoration.diffpir import DiffPIR
 from restoration.dps import DPS
+from restoration.drp_denoiser import DenoisingDRP
 from restoration.level_map import LevelMap
 from restoration.one_shot import OneShot
 from restoration.pigdm import PiGDM
@@ -74,6 +75,11 @@ def pnp_flow(prior: Denoiser, calls: int | None) -> Method:
     return PnPFlow(prior=prior, clip=False, **({} if calls is None else {"steps": calls // 5 + 1}))
 
 
+def drp_denoiser(prior: Denoiser, calls: int | None) -> Method:
+    """Its iterations are its calls."""
+    return DenoisingDRP(prior=prior, clip=False, **({} if calls is None else {"iterations": calls}))
+
+
 def one_shot(prior: Denoiser, calls: int | None) -> Method | None:
     return OneShot(prior=prior) if calls is None else None
 
@@ -103,6 +109,7 @@ CARDS: dict[str, tuple[Variant, ...]] = {
     "red_diff": (Variant("", by_steps(REDDiff)),),
     "pnp_flow": (Variant("", pnp_flow),),
     "plug_and_play": (Variant("", by_steps(PlugAndPlay)),),
+    "drp_denoiser": (Variant("", drp_denoiser),),
     "warm_start": (
         Variant("from y", by_steps(WarmStart), ("denoising",)),
         Variant("from A^+ y", by_steps(WarmStart, first=PseudoInverse(), start_255=60.0), HALF),

@@ -48,6 +48,19 @@ def test_samples_have_its_moments():
         torch.testing.assert_close(x[row].T.cov(), found().covariance[row], atol=0.02, rtol=0)
 
 
+def test_draws_do_not_hang_on_the_eigenvectors_of_a_processor(monkeypatch):
+    """Their signs and, of equal eigenvalues, their directions are no property of a covariance."""
+    before = found().draw(5, torch.Generator().manual_seed(0))
+    eigh = torch.linalg.eigh
+
+    def other_signs(matrix):
+        values, vectors = eigh(matrix)
+        return values, vectors * torch.tensor([1.0, -1.0], dtype=torch.float64)
+
+    monkeypatch.setattr(torch.linalg, "eigh", other_signs)
+    torch.testing.assert_close(found().draw(5, torch.Generator().manual_seed(0)), before)
+
+
 def test_without_noise_what_is_measured_is_certain():
     prior = GaussianDenoiser(mean=0.1, covariance=[[1.0, 0.8], [0.8, 1.0]], data_shape=SHAPE)
     exact = exact_posterior(prior, torch.tensor([[1.0, 0.0]]), torch.tensor([[1.5]]), 0.0)
