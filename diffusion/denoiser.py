@@ -4,7 +4,7 @@ end in wrappers.
 
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,12 @@ class Prediction:
 
     def copied(self) -> "Prediction":
         """In tensors of its own: what inference mode made must not meet a gradient later, a copy of it may."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Prediction(**{name: None if t is None else t.clone() for name, t in tensors.items()})
+        return Prediction(
+            self.x0.clone(),
+            self.eps.clone(),
+            None if self.variance is None else self.variance.clone(),
+            None if self.fraction is None else self.fraction.clone(),
+        )
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def test_noise_of_several_processes_is_the_noise_of_one(world, uniform):
 
 
 def test_tf32_is_what_the_option_says():
-    def flags() -> tuple[bool, bool]:
+    def flags() -> tuple[bool | str, bool]:
         return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
     before = flags()
