@@ -93,11 +93,11 @@ class TrainCLI(LightningCLI):
             help="seed_everything (weights), model.seed (noise), data.seed (order) at once",
         )
         flags = {
-            "prepare": "fetch and check what the config needs, train nothing",
-            "find_batch": "find how many images fit one device, print the options that keep the batch, train nothing",
+            "--prepare": "fetch and check what the config needs, train nothing",
+            "--find_batch": "find how many images fit one device, print the options that keep the batch, train nothing",
         }
-        for name, what in flags.items():
-            parser.add_argument(f"--{name}", type=bool, default=False, nargs="?", const=True, help=f"fit: {what}")
+        for flag, what in flags.items():
+            parser.add_argument(flag, type=bool, default=False, nargs="?", const=True, help=f"fit: {what}")
         parser.add_argument(
             "--output", type=str | None, default=None, help="predict: folder for the images (default: <run>/images)"
         )

@@ -129,6 +129,7 @@ def source_of(program: str) -> str:
         "sweep.py": ["sweeps"],
     }
     files = [ROOT / program] if program.endswith(".py") else [module_file(program)]
+    files.append(ROOT.joinpath(*program.split("."), "__main__.py"))  # of a package that is a program
     files += [f for room in rooms.get(program, ["checkpoints", "benchmarks"]) for f in (ROOT / room).rglob("*.py")]
     return "\n".join(f.read_text() for f in files if f is not None and f.is_file())
 
