@@ -11,13 +11,13 @@ their numbers of steps alone are joined by a line. Worse than an axis shows, a m
 
 import argparse
 import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from PIL import Image
 
@@ -141,7 +141,7 @@ def draw(points: Mapping[str, Sequence[Point]], column: Column, joined: Sequence
     columns = min(3, len(points))
     rows = math.ceil(len(points) / columns)
     figure = Figure(figsize=(5.2 * columns, 0.5 + 3.7 * rows), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     styles = _styles([p.method for line in points.values() for p in line])
     for number, (task, line) in enumerate(points.items()):
         panel: Any = figure.add_subplot(rows, columns, number + 1)
@@ -164,10 +164,9 @@ def draw(points: Mapping[str, Sequence[Point]], column: Column, joined: Sequence
         " at an end of an axis: beyond it, with its number.",
         fontsize=8,
     )
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    with Image.open(picture) as drawn:  # few colours: a third of the size
-        drawn.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(output, optimize=True)
+    canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    drawn.quantize(128, dither=Image.Dither.NONE).save(output, optimize=True)  # few colours: a third of the size
 
 
 def _fill(

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
-from PIL import Image
-
 from common.command_line import Parser
 from common.errors import UserError, run_cli
 from common.files import require_writable_folder, write_atomically
+from common.picture_files import read_picture
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs" / "report.md"
@@ -166,8 +165,8 @@ def _file(page: Path, url: str) -> tuple[Path, str]:
 
 def _width(picture: Path) -> int:
     """Of the page's width, in per cent: all of it, less where the picture would be higher than HIGHEST of that."""
-    with Image.open(picture) as opened:
-        return min(100, round(100 * HIGHEST * opened.width / opened.height))
+    height, width = read_picture(picture).image.shape[1:]
+    return min(100, round(100 * HIGHEST * width / height))
 
 
 def _is_appendix(path: Path) -> bool:

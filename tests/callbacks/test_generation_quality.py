@@ -64,7 +64,7 @@ def test_it_measures_what_the_averaged_prior_draws(tmp_path, classifier):
 def test_it_is_measured_now_and_then_and_at_the_end(tmp_path, classifier):
     steps = []
     callback = GenerationQuality(features=classifier, num_images=4, every_n_steps=2)
-    callback._measure = lambda trainer, module: steps.append(trainer.global_step)
+    callback._measure = lambda trainer, module, inside: steps.append(trainer.global_step)
     tiny_trainer(tmp_path, EMA(), callback, max_steps=5, limit_val_batches=0).fit(
         tiny_module(), datamodule=tiny_digits()
     )

@@ -39,11 +39,12 @@ def test_commands_parse(monkeypatch):
         options = options if options[0] == "fit" else ["fit", *options]
         monkeypatch.setattr(sys, "argv", ["train.py", *options])
         found = ParserOnly().config["fit"]
-        assert found.run == "runs/cifar10" and found.prepare is ("--prepare" in words)
+        assert found.run == "runs/cifar10" or "--find_batch" in words, words  # which trains nothing
+        assert found.prepare is ("--prepare" in words)
         trained += 1
     assert trained >= 6
     for name in re.findall(r"\]\((\S+?)\)", DOC.read_text()):
-        assert (DOC.parent / name).exists() or name == "wandb.md", name
+        assert (DOC.parent / name.partition("#")[0]).exists(), name
 
 
 def test_slurm_options_of_the_examples_are_those_of_the_script():

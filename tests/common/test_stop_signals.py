@@ -32,11 +32,11 @@ def test_a_signal_ends_with_75_and_a_sentence(number, capsys):
 
 
 BUSY = """
-import hashlib
+import hashlib, threading
 from common import stop_signals
 stop_signals.PATIENCE = 0.3
 stop_signals.answer_stop_signals()
-print("ready", flush=True)
+threading.Timer(0.5, print, ["ready"], {"flush": True}).start()  # not before the main thread is in C
 hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # like a rendezvous: minutes in C, where no handler of Python runs
 """
 

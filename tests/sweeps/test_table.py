@@ -94,6 +94,7 @@ def test_time_adds_up_over_attempts(world):
     combination = sweep.combinations[0]
     places.write(combination, "interrupted", 10.0)
     places.write(combination, "finished", 5.0)
+    places.run(combination).mkdir(parents=True)  # of a finished run whose folder is gone nothing is left
     assert places.state(combination).seconds == 15.0
 
 
