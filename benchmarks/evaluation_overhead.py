@@ -26,8 +26,6 @@ from rich.table import Table
 from checkpoints.files import write_safetensors
 from checkpoints.prior import describe_prior
 from common.build import build
-from datamodules.base import ImageDataModule
-from datamodules.store import ImageSet, MemoryStore, everything
 from diffusion.denoiser import DiscreteDenoiser
 from diffusion.schedules import Schedule
 from evaluation.config import parse_config
@@ -38,24 +36,6 @@ from restoration.sdedit import SDEdit
 
 ROOT = Path(__file__).resolve().parent.parent
 GOAL = 0.05
-
-
-class RandomImages(ImageDataModule):
-    """256 random images of MNIST's shape: what they show does not change how long they take."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (1, 28, 28)
-
-    def _training_images(self) -> ImageSet:
-        return self._test_images()
-
-    def _test_images(self) -> ImageSet:
-        return everything(
-            MemoryStore(
-                torch.randint(0, 256, (256, *self.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-            )
-        )
 
 
 def mnist_prior(folder: Path) -> Path:
@@ -128,7 +108,7 @@ def main() -> int:
         for name, method in methods.items():
             config = parse_config(
                 {
-                    "data": "benchmarks.evaluation_overhead.RandomImages",
+                    "data": {"class_path": "benchmarks.random_images.RandomImages", "init_args": {"count": 256}},
                     "limit": args.images,
                     "tasks": {"box": {"degradation": "degradations.box_mask.BoxMask", "noise": {"sigma_255": 6}}},
                     "methods": {name: method},

@@ -41,7 +41,8 @@ from rich.table import Table
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.unet_vs_peers import FORMATS, Output
+from benchmarks.random_images import RandomImages
+from benchmarks.unet_vs_peers import FORMATS, Output, diffusers_config
 from callbacks.ema import EMA
 from callbacks.finite_loss import FiniteLoss
 from callbacks.health import Health
@@ -49,8 +50,6 @@ from checkpoints.foreign.diffusers_config import unet_from_diffusers
 from common.compute import count_flops, matrix_peak, multiplies_bfloat16
 from common.memory import fits
 from common.random_streams import RandomStreams
-from datamodules.base import ImageDataModule
-from datamodules.store import ImageSet, MemoryStore, everything
 from degradations.box_mask import BoxMask
 from degradations.identity import Identity
 from degradations.measurement import measure
@@ -180,23 +179,7 @@ def waits_of(call: Callable[[], object], device: torch.device) -> int:
 
 def networks(bench: Bench) -> tuple[dict[str, nn.Module], list[str]]:
     """(networks by name, those whose library is missing), of equal FLOPs, on the CPU."""
-    width = bench.sizes.width
-    config = {
-        "block_out_channels": [width, 2 * width, 2 * width, 2 * width],
-        "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
-        "layers_per_block": 2,
-        "attention_head_dim": None,
-        "norm_eps": 1e-6,
-        "norm_num_groups": min(32, width // 2),
-        "downsample_padding": 0,
-        "flip_sin_to_cos": False,
-        "freq_shift": 1,
-        "in_channels": 3,
-        "out_channels": 3,
-        "sample_size": SIDE,
-        "act_fn": "silu",
-    }
+    config = diffusers_config(bench.sizes.width)
     torch.manual_seed(0)
     found: dict[str, nn.Module] = {"ours": UNet(**unet_from_diffusers(config))}
     missing = []
@@ -269,20 +252,6 @@ def training_rows(bench: Bench, *, compiles: bool) -> None:
         bench.rows.append(["training step", name, "-", "-", "not installed", *["-"] * 4])
 
 
-class RandomImages(ImageDataModule):
-    """What images show does not change how long they take."""
-
-    shape = (3, SIDE, SIDE)  # pyright: ignore[reportAssignmentType]
-
-    def _training_images(self) -> ImageSet:
-        pixels = torch.randint(
-            0, 256, (512, *self.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-        )
-        return everything(MemoryStore(pixels))
-
-    _test_images = _training_images
-
-
 def through_trainer(bench: Bench, precision: str, steps: int) -> Callable[[], object]:
     """A run of so many steps as train.py makes it: each call is a whole run."""
     network = networks(bench)[0]["ours"]
@@ -307,7 +276,7 @@ def through_trainer(bench: Bench, precision: str, steps: int) -> Callable[[], ob
                 gradient_clip_val=1.0,
                 callbacks=[EMA(), FiniteLoss(every_n_steps=50), Health()],
             )
-            trainer.fit(module, datamodule=RandomImages(batch_size=bench.sizes.batch))
+            trainer.fit(module, datamodule=RandomImages(size=(3, SIDE, SIDE), batch_size=bench.sizes.batch))
 
     return run
 

@@ -18,40 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from datamodules.base import ImageDataModule
-from datamodules.store import ImageSet, MemoryStore, everything
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_REPORT, LONGEST_REPORT = 5e6, 10.0
-
-
-class Digits28(ImageDataModule):
-    """Random images of MNIST's shape.
-
-    Args:
-        count: how many.
-    """
-
-    def __init__(self, *, count: int = 1000, **options) -> None:
-        super().__init__(**options)
-        self.count = count
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (1, 28, 28)
-
-    def _training_images(self) -> ImageSet:
-        return self._test_images()
-
-    def _test_images(self) -> ImageSet:
-        drawn = torch.randint(
-            0, 256, (self.count, *self.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-        )
-        return everything(MemoryStore(drawn))
 
 
 def one(images: int) -> dict[str, float]:
@@ -62,7 +34,7 @@ def one(images: int) -> dict[str, float]:
     pseudo_inverse = "restoration.pseudo_inverse.PseudoInverse"
     blur = {"class_path": "degradations.circular_blur.CircularGaussianBlur", "init_args": {"std": 1.0}}
     raw = {
-        "data": {"class_path": "benchmarks.large_evaluation.Digits28", "init_args": {"count": images}},
+        "data": {"class_path": "benchmarks.random_images.RandomImages", "init_args": {"count": images}},
         "tasks": {"deblurring": {"degradation": blur, "noise": {"sigma_255": 6}}},
         "methods": {"degraded": "restoration.degraded.Degraded", "pseudo_inverse": pseudo_inverse},
         "wandb": {"mode": "disabled"},

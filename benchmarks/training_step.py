@@ -38,37 +38,19 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.random_images import RandomImages
 from callbacks.ema import EMA
 from callbacks.finite_loss import FiniteLoss
 from callbacks.health import Health
 from common.averaging import WeightAverage
 from common.batch import Batch
 from common.build import build
-from datamodules.base import ImageDataModule
-from datamodules.store import ImageSet, MemoryStore, everything
 from diffusion.samplers.ddim import DDIM
 from diffusion.schedules import Cosine
 from lightning_modules.ddpm import DDPM
 from networks.unet import UNet
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class RandomImages(ImageDataModule):
-    """Random images of MNIST's shape: what they show does not change how long they take."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (1, 28, 28)
-
-    def _training_images(self) -> ImageSet:
-        return everything(
-            MemoryStore(
-                torch.randint(0, 256, (512, *self.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-            )
-        )
-
-    _test_images = _training_images
 
 
 def module(quick: bool, **options: Any) -> DDPM:

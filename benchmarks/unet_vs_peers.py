@@ -22,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -57,12 +58,9 @@ class Output(nn.Module):
         return self.network(x, time).sample
 
 
-def contenders(width: int, x: Tensor, clock: Tensor) -> list[Contender]:
-    """Ours, diffusers' with the same weights, and lucidrains' at equal FLOPs."""
-    from denoising_diffusion_pytorch import Unet
-    from diffusers.models.unets.unet_2d import UNet2DModel
-
-    config = {
+def diffusers_config(width: int) -> dict[str, Any]:
+    """Of the network of google/ddpm-cifar10-32 at another width, as diffusers writes it."""
+    return {
         "block_out_channels": [width, 2 * width, 2 * width, 2 * width],
         "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"],
         "up_block_types": ["UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
@@ -78,6 +76,14 @@ def contenders(width: int, x: Tensor, clock: Tensor) -> list[Contender]:
         "sample_size": 32,
         "act_fn": "silu",
     }
+
+
+def contenders(width: int, x: Tensor, clock: Tensor) -> list[Contender]:
+    """Ours, diffusers' with the same weights, and lucidrains' at equal FLOPs."""
+    from denoising_diffusion_pytorch import Unet
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    config = diffusers_config(width)
     torch.manual_seed(0)
     theirs = UNet2DModel(**config)
     ours = UNet(**unet_from_diffusers(config))
