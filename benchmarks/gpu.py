@@ -12,7 +12,7 @@ Rows, each timed for about the same share of the minutes:
 
 "images/s" counts images that took a training step, an iteration or a restoration; "of peak" is FLOPs (counted; training
 as three forward passes) over seconds, over those of a large matrix product measured here in the same precision;
-"memory" is the peak of what the row itself allocates; "waits" is how often the host waited for the device in one step,
+"memory" is the peak of what the row itself allocates; "waits" is how often the host waited for the device in one call,
 counted by torch's profiler (on a CPU, where nothing waits, how often it asked for a number). A library that is not
 installed, or a row that fails, is a line that says so. Without a GPU: the
 same on the CPU, smaller, eager, in two precisions.
@@ -66,7 +66,7 @@ from restoration.stopping.fixed import FixedIterations
 
 SIDE = 32
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
-HEAD = ["what", "network", "precision", "flags", "images/s", "ms a step", "of peak", "memory GiB", "waits a step"]
+HEAD = ["what", "network", "precision", "flags", "images/s", "ms a call", "of peak", "memory GiB", "waits a call"]
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     # some 30 rows; compiling and warming up take the larger half
-    each = 60 * args.minutes / 60
+    each = args.minutes  # in seconds
     batch = args.batch or (128 if cuda else 16)
     sizes = Sizes(width=128, batch=batch, pictures=16, side=256, iterations=100, steps=20, seconds=each)
     if not cuda:  # minutes as well, and of the same kind

@@ -39,17 +39,22 @@ class LostRanks(pl.Callback):
             return
         strategy: Any = trainer.strategy
         first, store = trainer.global_rank == 0, None
-        try:
-            address = strategy.cluster_environment.main_address
-            if first:
+        address, watch, why = strategy.cluster_environment.main_address, None, "the first process has no store"
+        if first:
+            try:
                 store = TCPStore(address, 0, is_master=True, wait_for_workers=False)
-            port = strategy.broadcast(store.port if store is not None else None)
-            if store is None:
+            except (RuntimeError, OSError) as error:
+                why = str(error)
+        port = strategy.broadcast(store.port if store is not None else None)  # all come here, whatever failed
+        try:
+            if store is None and port is not None:
                 store = TCPStore(address, port, is_master=False)
-            watch = RankWatch(store, trainer.global_rank, trainer.world_size, patience=self.patience_s)
+            if store is not None:
+                watch = RankWatch(store, trainer.global_rank, trainer.world_size, patience=self.patience_s)
         except (RuntimeError, OSError) as error:  # no second port between the nodes
-            print(f"lost processes are not watched for ({' '.join(str(error).split())[:120]})", flush=True)
-            watch = None
+            why = str(error)
+        if watch is None:
+            print(f"lost processes are not watched for ({' '.join(why.split())[:120]})", flush=True)
         if not strategy.reduce_boolean_decision(watch is not None, all=True) or watch is None:
             return
         self._watch = watch

@@ -84,6 +84,12 @@ class BoxMask(Degradation):
         generator = random.generator("mask", index)
         height, width = self.height, self.width
         if self.most is not None and height is not None:
+            room = min(shape[1:]) - 2 * (self.margin or 0)
+            if self.most > room:
+                raise UserError(
+                    f"most must be at most {room} for a {shape[1]}x{shape[2]} picture with margin {self.margin or 0},"
+                    f" got {self.most}"
+                )
             height = width = int(generator.integers(height, self.most + 1))
         top, height = self._span(shape[1], height, "height", self.top, generator)
         left, width = self._span(shape[2], width, "width", self.left, generator)

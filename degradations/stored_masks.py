@@ -1,6 +1,8 @@
 """Masks of a file, one for each image by its index: what was drawn once, or found in the images themselves."""
 
 import io
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,7 @@ def read_masks(path: str) -> tuple[Tensor, Tensor]:
         known = np.unpackbits(packed, axis=1, count=height * width).astype(bool).reshape(-1, height, width)
         if not len(index) or len(index) != len(known) or len(set(index.tolist())) < len(index):
             raise ValueError
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"'{path}' is no file of masks: make it with python -m studies.masks") from error
     return torch.from_numpy(index), torch.from_numpy(known)
 

@@ -3,6 +3,8 @@ and how much each counts.
 """
 
 import math
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -151,7 +153,7 @@ def read_regions(path: str) -> Tensor:
     try:
         with np.load(path) as file:
             weight = torch.from_numpy(file["weight"]).float()
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"'{path}' is no file of regions: make it with python -m studies.regions") from error
     if weight.ndim != 2 or not bool(((weight >= 0) & weight.isfinite()).all()) or not float(weight.sum()) > 0:
         raise ValueError(f"weights in '{path}' must be [H, W], at least 0 and not all 0, got {list(weight.shape)}")

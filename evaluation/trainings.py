@@ -115,6 +115,8 @@ def _of_sweep(file: Path, name: str) -> list[str]:
         return []
     asked = [sys.executable, str(PROJECT / "sweep.py"), "list", str(file)]
     listed = subprocess.run(asked, cwd=PROJECT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        raise UserError(f"'{file}' cannot be listed by sweep.py: {listed.stderr.strip()}")
     lines = listed.stdout.splitlines()
     command = next((b for a, b in pairwise(lines) if re.fullmatch(rf"\s*\d+  {re.escape(name)}  \w+", a)), "")
     words = shlex.split(command)[1:]

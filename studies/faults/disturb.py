@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Signal(Fault):
         others = [pid for pid in found if pid != process.pid]
         chosen = {"first": [process.pid], "second": others[:1], "all": [process.pid, *others]}[self.to]
         for pid in chosen or [process.pid]:
-            os.kill(pid, self.number)
+            _send(pid, self.number)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Damaged(Fault):
 
     def strike(self, folder: Path, output: Path, process: Process, command: Sequence[str]) -> None:
         for pid in processes_of(folder):
-            os.kill(pid, signal.SIGKILL)
+            _send(pid, signal.SIGKILL)
 
     def mend(self, folder: Path, output: Path) -> None:
         for name in self.files:
@@ -210,7 +210,7 @@ class Clock(Fault):
         (folder / "clock").write_text(f"{round(self.days * DAY):+d}")
         if self.stop:
             time.sleep(0.2)
-            os.kill(process.pid, signal.SIGTERM)
+            _send(process.pid, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -228,17 +228,22 @@ class SecondJob(Fault):
         (folder / "second_code").write_text(str(code))
 
 
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it ended meanwhile
+        os.kill(pid, number)
+
+
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """All processes of the case stand still."""
     found = processes_of(folder)
     for pid in found:
-        os.kill(pid, signal.SIGSTOP)
+        _send(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         for pid in found:
-            os.kill(pid, signal.SIGCONT)
+            _send(pid, signal.SIGCONT)
 
 
 def _folders(output: Path) -> list[Path]:

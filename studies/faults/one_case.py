@@ -107,7 +107,10 @@ def _try(case: Case, program: Program, folder: Path, twin: Twin, earlier: float,
     case.fault.mend(folder, output)
 
     again = warm if not more and program.name != "sweep" else None
-    code_again = _begin(again, folder, command, environment, told).wait(PATIENCE)
+    try:
+        code_again = _begin(again, folder, command, environment, told).wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        return _row(case, said=_last_words(said), verdict=f"the second start did not end in {PATIENCE:.0f} s")
     wait_until_ended(folder, GONE_AFTER)
     if code_again not in case.again:
         wrong.append(f"exit code {code_again} of the second start: {_last_words(told)}")
@@ -188,6 +191,6 @@ def _lost(program: Program, words: str, reached: int | None) -> int | None:
         kept = int(found[1]) if found else 0
         return max(0, reached - kept - kept // INTERVAL)  # a validation has a row of its own
     kept = re.search(r"going on in '.*': (\d+) samples", words)
-    if "everything is done already" in words or "0 samples" in words:
+    if "everything is done already" in words:
         return 0
     return reached - int(kept[1]) if kept else reached

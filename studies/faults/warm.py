@@ -79,6 +79,8 @@ class Warm:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         while not (text := pid.read_text() if pid.exists() else "").endswith("\n"):
+            if self._process.poll() is not None:
+                raise RuntimeError("the process that programs are forked from has ended: leave --warm out")
             time.sleep(0.01)
         return Started(int(text), code)
 

@@ -85,11 +85,19 @@ def test_stored_masks_are_those_of_the_index(tmp_path):
             degradation.operator_for(shape, [wanted], RandomStreams(0))
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"])
+def test_a_torn_file_of_masks_is_named(content, tmp_path):
+    (tmp_path / "torn.npz").write_bytes(content)
+    with pytest.raises(UserError, match="is no file of masks"):
+        StoredMasks(path=str(tmp_path / "torn.npz"))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: BoxMask(most=5), "most is given together with size"),
         (lambda: BoxMask(size=6, most=5), "which it is not below"),
+        (lambda: missing(BoxMask(size=6, most=30), (1, 28, 28)), "most must be at most 28 for a 28x28 picture"),
         (lambda: RandomMask(removed=0.5, most=0.4), r"between removed=0\.5 and 1, got 0\.4"),
         (lambda: StripeMask(least=1), "least must be at least 2"),
         (lambda: StripeMask(missing=1.0), "missing must be a share"),

@@ -140,6 +140,9 @@ def test_regions_multiply_the_weight(tmp_path):
         np.savez(path, **content)
         with pytest.raises(ValueError, match=words):
             MaskedLoss(regions=str(path))
+    path.write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(ValueError, match="no file of regions"):
+        MaskedLoss(regions=str(path))
     np.savez(path, weight=np.ones((7, 8)))
     with pytest.raises(ValueError, match="weights of 7x8 pixels, the images have 8x8"):
         MaskedLoss(regions=str(path)).check(DENOISER)
