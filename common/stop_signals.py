@@ -1,10 +1,10 @@
 """What an entry point does with TERM and USR1 before and outside of its own handling: says so, and exits 75."""
 
 import os
+import select
 import signal
 import sys
 import threading
-import time
 from types import FrameType
 from typing import NoReturn
 
@@ -82,7 +82,7 @@ def _end_who_does_not_answer(heard: int) -> None:
         stop = signal.getsignal(number[0])
         if not isinstance(stop, _Stop):
             continue
-        time.sleep(PATIENCE)
+        select.select([], [], [], PATIENCE)  # unlike sleep reads no clock, which may jump
         if not stop.answered and signal.getsignal(number[0]) is stop:
             fail(f"stopped by {signal.Signals(number[0]).name} while waiting; {stop.then}")
             os._exit(EXIT_PREEMPTED)

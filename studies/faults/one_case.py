@@ -115,7 +115,8 @@ def _try(case: Case, program: Program, folder: Path, twin: Twin, earlier: float,
     if code_again not in case.again:
         wrong.append(f"exit code {code_again} of the second start: {_last_words(told)}")
     lost = _lost(program, told.read_text(), reached)
-    if lost is not None and lost > (INTERVAL + 1 if program.name.startswith("train") else 0) and code != 2:
+    torn = isinstance(case.fault, Damaged)  # a row whose line is torn is made again
+    if lost is not None and lost > (INTERVAL + 1 if program.name.startswith("train") else int(torn)) and code != 2:
         wrong.append(f"{lost} lost")
     same: dict[str, str] = {}
     if code_again == 0:
