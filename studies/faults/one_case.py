@@ -115,8 +115,10 @@ def _try(case: Case, program: Program, folder: Path, twin: Twin, earlier: float,
     if code_again not in case.again:
         wrong.append(f"exit code {code_again} of the second start: {_last_words(told)}")
     lost = _lost(program, told.read_text(), reached)
-    torn = isinstance(case.fault, Damaged)  # a row whose line is torn is made again
-    if lost is not None and lost > (INTERVAL + 1 if program.name.startswith("train") else int(torn)) and code != 2:
+    allowed = INTERVAL + 1 if program.name.startswith("train") else 0
+    if isinstance(case.fault, Damaged):  # the checkpoint before is gone back to, or the torn row is made again
+        allowed += INTERVAL + 1 if program.name.startswith("train") else 1
+    if lost is not None and lost > allowed and 2 not in (code, code_again):
         wrong.append(f"{lost} lost")
     same: dict[str, str] = {}
     if code_again == 0:
