@@ -13,6 +13,9 @@ from metrics.features import FeatureNetwork
 from metrics.neighbours import CHUNK, nearest, squared_distances
 from metrics.samples import features_of_samples
 
+#: Features this near, by their length about the mean, are of one image: batches of other sizes round otherwise.
+SAME = 1e-4
+
 
 class RealImages(ABC):
     """Real images to compare with, which an evaluation has: those of the training split of its data."""
@@ -34,9 +37,10 @@ class PrecisionOfSamples(InFeatures, SetMetric):
     density: mean_j #{i: y_j in B(x_i, r)} / k, about 1 for real images;
     truth_reached: 1[y_j in B(truth, r_k(truth)) for some j], 1 or 0: whether one of the samples is like the truth.
 
-    Real images are those of the training split of the data, whatever split is restored. What spreads samples may cost
-    precision, and samples that are all alike have the most of it: so neither end is best. Precision: Kynkaanniemi et
-    al. 2019 (1904.06991); density and, of the truth, coverage: Naeem et al. 2020 (2002.09797).
+    Real images are those of the training split of the data, whatever split is restored; the truth, where it is one of
+    them (`split: train`, or a copy), does not count. What spreads samples may cost precision, and samples that are all
+    alike have the most of it: so neither end is best. Precision: Kynkaanniemi et al. 2019 (1904.06991); density and,
+    of the truth, coverage: Naeem et al. 2020 (2002.09797).
 
     Args:
         features: the network; values of two networks cannot be compared.
@@ -83,25 +87,37 @@ class PrecisionOfSamples(InFeatures, SetMetric):
 
     def __call__(self, samples: Tensor, truth: Tensor, measurement: Measurement | None) -> Tensor:
         del measurement
-        of_samples = features_of_samples(self.features, samples, truth).features
+        of_samples = features_of_samples(self.features, samples, truth).features.double()
+        of_truths = self.features.of_all(truth).features.double()
+        found = [self._of_one(y, t) for y, t in zip(of_samples, of_truths, strict=True)]
+        return torch.stack(found).to(samples.device)
+
+    def _of_one(self, y: Tensor, truth: Tensor) -> Tensor:
+        """The three parts of samples [N, d] of a truth [d]; NaN where only copies of the truth are real."""
         real, radius, mean = self._balls()
-        y = (of_samples.double() - mean).flatten(0, 1)
+        y, truth = y - mean, (truth - mean)[None]
+        other = squared_distances(truth, real)[0] > SAME**2 * truth.square().sum()
+        if not other.all():
+            if int(other.sum()) <= self.neighbours:
+                return torch.full((3,), torch.nan, dtype=torch.float64)
+            real = real[other]
+            radius = self._radii(real)
         inside = torch.zeros(len(y), dtype=torch.float64)
         for rows, r in zip(real.split(CHUNK), radius.split(CHUNK), strict=True):
             inside += (squared_distances(rows, y) <= r[:, None]).sum(0)
-        inside = inside.view(len(samples), -1)
-        t = self.features.of_all(truth).features.double() - mean
-        reach = nearest(t, real, self.neighbours)[0][:, -1]
-        away = (y.view(*of_samples.shape) - t[:, None]).square().sum(2).min(1).values
-        found = [(inside > 0).double().mean(1), inside.mean(1) / self.neighbours, (away <= reach.square()).double()]
-        return torch.stack(found, 1).to(samples.device)
+        reach = nearest(truth, real, self.neighbours)[0][0, -1]
+        away = (y - truth).square().sum(1).min()
+        reached = (away <= reach.square()).double()
+        return torch.stack([(inside > 0).double().mean(), inside.mean() / self.neighbours, reached])
 
     def _balls(self) -> tuple[Tensor, Tensor, Tensor]:
         """Real features about their mean [M, d], the squared radii of their balls [M], their mean [d]; float64."""
         if self._real is None:
             found = self.reference.features(self.features, self.reference_images).double()
             mean = found.mean(0)
-            real = found - mean
-            own = torch.arange(len(real))
-            self._real = real, nearest(real, real, self.neighbours, leave=own)[0][:, -1].square(), mean
+            self._real = found - mean, self._radii(found - mean), mean
         return self._real
+
+    def _radii(self, real: Tensor) -> Tensor:
+        """The squared distance of each to the k-th nearest other one."""
+        return nearest(real, real, self.neighbours, leave=torch.arange(len(real)))[0][:, -1].square()

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from common.build import build
+from common.build import build, find_class, named_parameters
 from common.command_line import Parser
 from common.errors import UserError, nearest, run_cli
 from common.files import require_writable_folder
@@ -64,17 +64,24 @@ def read_points(folder: Path, column: Column) -> dict[str, list[Point]]:
 
 def column_of(config: Mapping[str, Any], metric: str) -> Column:
     """The column of that name among those of the evaluation's metrics; UserError where there is none."""
-    names = list(config["metrics"])
+    names = []
     for name, spec in config["metrics"].items():
-        if metric == name or metric.startswith(f"{name}_"):
-            columns = build(spec, MetricBase, where=f"metrics.{name}").columns(name)
-            for column in columns:
-                if column.name == metric:
-                    return column
-            names += [c.name for c in columns]
+        for column in _columns(name, spec):
+            if column.name == metric:
+                return column
+            names.append(column.name)
     raise UserError(
         f"--metric {metric}: the evaluation has no such one{nearest(metric, names)}; it has {', '.join(names)}"
     )
+
+
+def _columns(name: str, spec: Mapping[str, Any]) -> Sequence[Column]:
+    """Of one metric. Networks and real images, which the evaluation may have had elsewhere, have no part in them."""
+    found = find_class(spec["class_path"], MetricBase, where=f"metrics.{name}")
+    without: dict[str, Any] = dict.fromkeys({"features", "reference"} & set(named_parameters(found)))
+    options = {k: v for k, v in (spec.get("init_args") or {}).items() if k not in without}
+    plain = {"class_path": spec["class_path"], "init_args": options}
+    return build(plain, MetricBase, where=f"metrics.{name}", **without).columns(name)
 
 
 def lines(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:

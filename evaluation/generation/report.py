@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from common.files import write_atomically
 from evaluation.generation.plan import Plan
-from evaluation.generation.results import Line, best_of, columns_of, main_metric
+from evaluation.generation.results import Line, best_of, columns_of, is_of_few, main_metric, sentences
 from evaluation.report import plots
 from evaluation.report.pages import COLOURS, Number, intervals_of, picture, render, versions
 from metrics.base import Column
@@ -38,7 +38,7 @@ def write_report(
         data=data,
         columns=columns,
         rows=_rows(plan, lines, columns),
-        missing=list(dict.fromkeys(reason for line in lines for reason in line.quality.missing.values())),
+        missing=sentences(plan, lines),
         intervals=intervals_of({name: m for name, m in plan.metrics.items() if _has_interval(lines, name)}),
         above_best=next((c.label for c in columns if c.name == f"{main}_above_best"), None),
         metric_notes=[metric.note for metric in plan.metrics.values() if metric.note],
@@ -80,8 +80,7 @@ def _number(plan: Plan, line: Line, column: Column) -> Number | None:
     e = line.shown(column)
     if e is None:
         return None
-    metric = plan.metrics.get(column.name)
-    return Number(e.value, e.low, e.high, few=metric is not None and line.images < metric.wanted())
+    return Number(e.value, e.low, e.high, few=is_of_few(plan, line, column))
 
 
 def _bias(plan: Plan, lines: Sequence[Line]) -> list[tuple[str, Markup]]:

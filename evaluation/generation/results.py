@@ -15,7 +15,7 @@ from evaluation.generation.chunks import Drawn, chunks_of
 from evaluation.generation.measures import Quality, quality
 from evaluation.generation.plan import Cell, Plan
 from evaluation.report.pages import show
-from evaluation.report.tables import FEW
+from evaluation.report.tables import FEW, words_of_few
 from metrics.base import Column
 from metrics.features import Features
 from metrics.jackknife import Estimate, difference
@@ -118,6 +118,19 @@ def _compared(line: Line, best: Line, name: str) -> Line:
     return replace(line, above_best={f"{name}_above_best": difference(numbers[name], best.quality[name])})
 
 
+def is_of_few(plan: Plan, line: Line, column: Column) -> bool:
+    """Whether a number is of fewer images than its metric wants; marked in every table."""
+    metric = plan.metrics.get(column.name)
+    return metric is not None and line.shown(column) is not None and line.images < metric.wanted()
+
+
+def sentences(plan: Plan, lines: Sequence[Line]) -> list[str]:
+    """What is said below the table: why a number or an interval is missing, what the mark of few images means."""
+    said = dict.fromkeys(reason for line in lines for reason in line.quality.missing.values())
+    few = {c.name for c in columns_of(plan) for line in lines if is_of_few(plan, line, c)}
+    return [*said, *(words_of_few(metric) for name, metric in plan.metrics.items() if name in few)]
+
+
 def complete(plan: Plan, drawn: dict[int, list[Drawn]]) -> bool:
     """Whether all chunks are there."""
     return sum(len(parts) for parts in drawn.values()) == len(chunks_of(plan))
@@ -161,7 +174,7 @@ def terminal_table(plan: Plan, lines: Sequence[Line]) -> Table:
     table = Table(
         title=f"{plan.config.num_images} images each, features {plan.features.name}; ± half of the 95 % interval",
         title_justify="left",
-        caption="\n".join(dict.fromkeys(r for line in lines for r in line.quality.missing.values())) or None,
+        caption="\n".join(sentences(plan, lines)) or None,
         caption_justify="left",
     )
     for name in ("sampler", "steps", "NFE", *(f"{c.label} {c.unit}".strip() for c in columns), "images / s"):
@@ -171,8 +184,7 @@ def terminal_table(plan: Plan, lines: Sequence[Line]) -> Table:
         for column in columns:
             e = line.shown(column)
             text = "–" if e is None else show(e.value)
-            metric = plan.metrics.get(column.name)
-            text += FEW if e is not None and metric is not None and line.images < metric.wanted() else ""
+            text += FEW if is_of_few(plan, line, column) else ""
             cells.append(text if e is None or math.isnan(e.low) else f"{text} ±{(e.high - e.low) / 2:.2g}")
         table.add_row(
             line.sampler,

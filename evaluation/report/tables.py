@@ -201,12 +201,15 @@ def _of_few(
 ) -> list[str]:
     """What the mark of few images says, for each metric that has a number with it."""
     few = {name for row in table.values() for name, v in row.items() if v.n < wanted.get(name, 0) and v.mean == v.mean}
-    return [
-        f"{FEW} of fewer than {wanted[name]:,} images, where the bias of {metrics[name].label} is larger than most"
+    return [words_of_few(metrics[name]) for name in metrics if name in few]
+
+
+def words_of_few(metric: DistributionMetric) -> str:
+    """What the mark of few images says."""
+    return (
+        f"{FEW} of fewer than {metric.wanted():,} images, where the bias of {metric.label} is larger than most"
         " differences between methods: compare at equal numbers only"
-        for name in metrics
-        if name in few
-    ]
+    )
 
 
 def _fewer_images(plan: Plan) -> list[str]:

@@ -162,6 +162,17 @@ def test_metrics_are_named_by_class_path(world):
             run(world, "out", ("metrics.more", spec))
 
 
+def test_the_mark_of_few_images_is_explained(world, capsys):
+    """On the screen and on the page; where nothing is marked it is not said."""
+    alone = ("samplers.heun", "null")
+    words = "† of fewer than 60 images, where the bias of FID is larger than most differences between methods"
+    run(world, "few", alone, ("num_images", "40"))
+    assert words in " ".join(capsys.readouterr().out.split())
+    assert words in (page := (world / "few/report.html").read_text()) and ">†<" in page
+    run(world, "more", alone)
+    assert "†" not in capsys.readouterr().out and "†" not in (world / "more/report.html").read_text()
+
+
 def test_nearness_to_training_images_asks_for_all_of_them(world):
     """Against another split, or a part, it would be a number of something else."""
     memorised = ("metrics.memorised", "metrics.memorisation.MemorisedShare")

@@ -37,6 +37,18 @@ class Real(RealImages):
         return 10.0 * torch.arange(min(count, self.many))[:, None]
 
 
+class Without(Real):
+    """The same without one of them."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.level = level
+
+    def features(self, network: FeatureNetwork, count: int) -> Tensor:
+        found = super().features(network, count)
+        return found[found[:, 0] != self.level]
+
+
 def values(samples: list[int], truth: int, **options) -> list[float]:
     metric = PrecisionOfSamples(features=Levels(), reference=Real(), **options)
     given = torch.tensor(samples, dtype=torch.uint8).view(1, -1, 1, 1, 1)
@@ -57,6 +69,30 @@ def test_by_hand():
 
 def test_real_ones_are_drawn_from_their_first_rows():
     assert values([50, 50], 33, neighbours=1, reference_images=4) == [0.0, 0.0, 0.0]
+
+
+def test_the_truth_is_not_one_of_the_real_ones():
+    """As where the training split itself is restored."""
+    with_it = PrecisionOfSamples(features=Levels(), reference=Real(), neighbours=1)
+    without = PrecisionOfSamples(features=Levels(), reference=Without(30), neighbours=1)
+    given = torch.tensor([28, 30, 41, 19], dtype=torch.uint8).view(1, -1, 1, 1, 1)
+    truth = torch.tensor([[[[30]]]], dtype=torch.uint8)
+    expected = without(given, truth, None)
+    torch.testing.assert_close(with_it(given, truth, None), expected, rtol=0, atol=0)
+    two = torch.cat([truth, truth + 3])  # of another truth of the batch it is a real image as all others
+    found = with_it(given.expand(2, -1, -1, -1, -1), two, None)
+    torch.testing.assert_close(found[:1], expected, rtol=0, atol=0)
+    assert found[1].tolist() == values([28, 30, 41, 19], 33, neighbours=1) and found[1, 1] > found[0, 1]
+
+
+def test_where_all_others_are_copies_of_the_truth_there_is_no_number():
+    class Copies(Real):
+        def features(self, network: FeatureNetwork, count: int) -> Tensor:
+            return torch.tensor([30.0, 30.0, 30.0, 50.0])[:, None]
+
+    metric = PrecisionOfSamples(features=Levels(), reference=Copies(), neighbours=1)
+    pixels = torch.full((1, 2, 1, 1, 1), 30, dtype=torch.uint8)
+    assert metric(pixels, pixels[:, 0], None).isnan().all()
 
 
 def test_what_it_refuses():

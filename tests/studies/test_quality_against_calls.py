@@ -59,6 +59,26 @@ def test_what_the_tables_say(folder):
     assert axis(points["random"], -1)[0] < 3  # where least is best it is the best
 
 
+def test_a_metric_in_features_needs_no_network_here():
+    """Neither the one that all metrics share, nor one of its own, nor the real images that it compares with; a column
+    may have another name than its metric.
+    """
+    own = {"class_path": "checkpoints.features.ClassifierFeatures", "init_args": {"path": "elsewhere.safetensors"}}
+    config = {
+        "features": own,
+        "metrics": {
+            "psnr": {"class_path": "metrics.psnr.PSNR"},
+            "fid": {"class_path": "metrics.fid.FID", "init_args": {}},
+            "cosine": {"class_path": "metrics.pairwise_cosine.PairwiseCosine", "init_args": {"features": own}},
+            "precision": {"class_path": "metrics.precision_of_samples.PrecisionOfSamples"},
+        },
+    }
+    assert (column_of(config, "fid").label, column_of(config, "fid").best) == ("FID", -1)
+    assert column_of(config, "cosine").name == "cosine" and column_of(config, "density").name == "density"
+    with pytest.raises(UserError, match=r"--metric fidd: .* \(did you mean 'fid'\?\); it has psnr, fid, cosine, prec"):
+        column_of(config, "fidd")
+
+
 def test_methods_that_differ_in_steps_alone_are_one_line(folder):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert lines(config["methods"]) == [["dps_10", "dps_100"]]

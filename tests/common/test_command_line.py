@@ -1,0 +1,36 @@
+"""Mistakes on the command lines that are argparse's."""
+
+import argparse
+import sys
+
+import pytest
+
+from common.command_line import Parser
+from common.errors import UserError
+
+
+def whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number, got '{text}'")
+    return int(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--count", "-1/3"], "argument --count: must be a whole number, got '-1/3'; see --help"),
+        (["--count=-1/3"], "argument --count: must be a whole number, got '-1/3'; see --help"),
+        (["--name", "-x"], "argument --name: the value '-x' begins with -: write --name=-x; see --help"),
+        (["--name", "--count", "3"], "argument --name: expected one argument; see --help"),
+        (["--name"], "argument --name: expected one argument; see --help"),
+    ],
+)
+def test_a_value_with_a_minus_is_named(words, message, monkeypatch):
+    """argparse says of it that there is none."""
+    parser = Parser()
+    parser.add_argument("--count", type=whole)
+    parser.add_argument("--name")
+    monkeypatch.setattr(sys, "argv", ["program.py", *words])
+    with pytest.raises(UserError) as error:
+        parser.parse_known_args()
+    assert str(error.value) == message
