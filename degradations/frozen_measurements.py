@@ -52,7 +52,45 @@ def read_manifest(folder: Path) -> list[Entry]:
         raise UserError(f"'{path}' is damaged: write the measurements again") from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise UserError(f"'{path}' is not a manifest that this version wrote: write the measurements again")
-    return [Entry(**entry) for entry in content["entries"]]
+    try:
+        entries = [Entry(**entry) for entry in content["entries"]]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"'{path}' is damaged: write the measurements again") from error
+    if any(not isinstance(e.index, int) or not isinstance(e.position, int) for e in entries):
+        raise UserError(f"'{path}' is damaged: write the measurements again")
+    return entries
+
+
+class Blocks:
+    """The files of y of a folder, each opened once and read when needed.
+
+    Args:
+        folder: of the measurements.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._opened: dict[str, np.ndarray] = {}
+
+    def y(self, entry: Entry) -> np.ndarray:
+        """The measurement of an entry, [C, H, W]; UserError where its file is missing, damaged or too short."""
+        if entry.block not in self._opened:
+            self._opened[entry.block] = self._open(self.folder / entry.block)
+        block = self._opened[entry.block]
+        if not 0 <= entry.position < len(block):
+            raise UserError(
+                f"'{self.folder / entry.block}' has {len(block)} measurements, and {MANIFEST} names position"
+                f" {entry.position}: write the measurements again"
+            )
+        return block[entry.position]
+
+    def _open(self, path: Path) -> np.ndarray:
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as error:
+            raise UserError(f"'{path}', which {MANIFEST} names, is not there: write the measurements again") from error
+        except (ValueError, EOFError) as error:
+            raise UserError(f"'{path}' is damaged: write the measurements again") from error
 
 
 def sha256_of_array(values: np.ndarray) -> str:

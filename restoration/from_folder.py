@@ -11,9 +11,10 @@ from torch import Tensor
 from common.errors import UserError
 from common.image_range import to_float
 from common.picture_files import read_8_bits
+from common.picture_formats import PictureError
 from common.random_streams import RandomStreams
 from degradations.base import Operator
-from degradations.frozen_measurements import Entry, read_manifest, sha256_of_array
+from degradations.frozen_measurements import Blocks, Entry, read_manifest, sha256_of_array
 from degradations.measurement import Measurement
 from degradations.noise import Noise
 from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
@@ -43,7 +44,7 @@ class FromFolder(Method):
         if nfe < 0:
             raise ValueError(f"nfe must be at least 0, got {nfe}")
         self.path, self.measurements, self.nfe = Path(path), Path(measurements), nfe
-        self._blocks: dict[str, np.ndarray] = {}
+        self._blocks = Blocks(self.measurements)
 
     @cached_property
     def _entries(self) -> dict[int, list[Entry]]:
@@ -94,9 +95,7 @@ class FromFolder(Method):
         return near[0]
 
     def _is_near(self, entry: Entry, values: np.ndarray) -> bool:
-        if entry.block not in self._blocks:
-            self._blocks[entry.block] = np.load(self.measurements / entry.block, mmap_mode="r")
-        stored = self._blocks[entry.block][entry.position]
+        stored = self._blocks.y(entry)
         return stored.shape == values.shape and bool(np.abs(stored - values).max() <= TOLERANCE)
 
     def _picture(self, entry: Entry, sample: int, num_samples: int, measurement: Measurement) -> Tensor:
@@ -111,7 +110,10 @@ class FromFolder(Method):
                 " what is there"
             )
         channels, height, width = measurement.operator.input_shape
-        picture = read_8_bits(path, "grey" if channels == 1 else "colour")
+        try:
+            picture = read_8_bits(path, "grey" if channels == 1 else "colour")
+        except PictureError as error:
+            raise UserError(f"the restoration '{path}' {error.predicate}") from error
         if picture.size != (width, height):
             raise UserError(
                 f"'{path}' has {picture.width}x{picture.height} pixels, the image has {width}x{height}: restore it at"

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -162,6 +163,76 @@ def test_what_does_not_fit_is_refused(frozen, tmp_path):
         evaluate(config(methods={"theirs": from_folder(tmp_path / "theirs", tmp_path)}), Options(output=tmp_path / "n"))
     with pytest.raises(UserError, match=r"path='.*' is no folder"):
         evaluate(config(methods={"theirs": from_folder(tmp_path / "nowhere", frozen)}), Options(output=tmp_path / "n"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n\0\0"])
+def test_a_restoration_that_is_no_picture_is_named(content, frozen, tmp_path):
+    restore_all(frozen, tmp_path / "theirs")
+    first = sorted((tmp_path / "theirs" / "holes").iterdir())[0]
+    first.write_bytes(content)
+    with pytest.raises(UserError, match=rf"the restoration '{first}' cannot be read as a picture, .*save it as PNG"):
+        evaluate(config(methods={"theirs": from_folder(tmp_path / "theirs", frozen)}), Options(output=tmp_path / "out"))
+
+
+def edited(change):
+    """A change of the manifest, which has to look for y by its values then."""
+
+    def write(folder: Path) -> None:
+        path = folder / "measurements.json"
+        content = json.loads(path.read_text())
+        for entry in content["entries"]:
+            entry["y_sha256"] = "0" * 64
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return write
+
+
+def each(change):
+    return edited(lambda content: [change(entry) for entry in content["entries"]])
+
+
+BLOCK = Path("holes/y_0000.npy")
+
+
+def shortened(folder: Path) -> None:
+    edited(lambda _: None)(folder)
+    (folder / BLOCK).write_bytes((folder / BLOCK).read_bytes()[:200])
+
+
+def removed(folder: Path) -> None:
+    edited(lambda _: None)(folder)
+    (folder / BLOCK).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (edited(lambda content: content.pop("entries")), r"measurements.json' is damaged: write"),
+        (edited(lambda content: content.update(entries=3)), r"measurements.json' is damaged: write"),
+        (edited(lambda content: content.update(entries=["a"])), r"measurements.json' is damaged: write"),
+        (edited(lambda content: content.update(version=99)), r"not a manifest that this version wrote: write"),
+        (each(lambda entry: entry.pop("index")), r"measurements.json' is damaged: write"),
+        (each(lambda entry: entry.update(more=1)), r"measurements.json' is damaged: write"),
+        (each(lambda entry: entry.update(position="0")), r"measurements.json' is damaged: write"),
+        (each(lambda entry: entry.update(position=77)), r"y_0000.npy' has 3 measurements, .* position 77: write"),
+        (each(lambda entry: entry.update(position=-1)), r"y_0000.npy' has 3 measurements, .* position -1: write"),
+        (
+            edited(lambda content: content.update(entries=[])),
+            r"index \d+ is not among those in .*another config or seed",
+        ),
+        (removed, r"holes/y_0000.npy', which measurements.json names, is not there: write"),
+        (shortened, r"holes/y_0000.npy' is damaged: write"),
+    ],
+)
+def test_measurements_that_are_damaged_are_one_sentence(damage, message, frozen, tmp_path):
+    restore_all(frozen, tmp_path / "theirs")
+    shutil.copytree(frozen, tmp_path / "measurements")
+    damage(tmp_path / "measurements")
+    method = from_folder(tmp_path / "theirs", tmp_path / "measurements")
+    with pytest.raises(UserError, match=message) as error:
+        evaluate(config(methods={"theirs": method}), Options(output=tmp_path / "out"))
+    assert "\n" not in str(error.value)
 
 
 def test_another_processors_last_bits_are_taken(frozen, tmp_path):
