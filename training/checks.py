@@ -8,6 +8,7 @@ import torch
 
 from common.config_place import place
 from common.errors import UserError, nearest
+from training.devices import chosen_devices
 
 LARGEST_SEED = 2**32 - 1  # what NumPy's generator takes
 
@@ -55,11 +56,12 @@ def check_numbers(options: Any, prefix: str = "") -> None:
         check_numbers(value, name)
 
 
-def check_trainer_options(trainer: Any) -> None:
-    """Ranges and devices.
+def check_trainer_options(trainer: Any, *, here: bool = True) -> None:
+    """Ranges, devices and precision.
 
     Args:
         trainer: the parsed options of the trainer.
+        here: it will run on this machine; --prepare looks at what other ones will run.
 
     Raises:
         UserError: a number below its least one, an accelerator that is not in this machine, more devices than it has.
@@ -79,7 +81,7 @@ def check_trainer_options(trainer: Any) -> None:
             "--trainer.val_check_interval must be a number of steps of at least 1, or a share of an epoch above 0 and"
             f" at most 1.0, got {interval}"
         )
-    _check_devices(trainer)
+    _check_devices(trainer, here=here)
 
 
 def without_summary(trainer: Any) -> bool:
@@ -91,7 +93,7 @@ def without_summary(trainer: Any) -> bool:
     return asked is None
 
 
-def _check_devices(trainer: Any) -> None:
+def _check_devices(trainer: Any, *, here: bool) -> None:
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     if not isinstance(accelerator, str):
         return  # an object of another library knows by itself
@@ -101,18 +103,26 @@ def _check_devices(trainer: Any) -> None:
             f"--trainer.accelerator: there is no '{accelerator}'{nearest(accelerator, known)}; there are"
             f" {', '.join(known)}"
         )
+    chosen = chosen_devices(devices)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if (accelerator == "cuda" and not cuda) or (accelerator == "mps" and not mps):
+    if here and ((accelerator == "cuda" and not cuda) or (accelerator == "mps" and not mps)):
         raise UserError(f"--trainer.accelerator {accelerator}: this machine has none; give cpu, or auto")
-    if accelerator == "gpu" and not (cuda or mps):
+    if here and accelerator == "gpu" and not (cuda or mps):
         raise UserError("--trainer.accelerator gpu: this machine has no GPU that torch can use; give cpu, or auto")
-    count = int(devices) if isinstance(devices, int) or str(devices).lstrip("-").isdigit() else None
-    if count is not None and count < 1 and not (count == -1 and accelerator in ("gpu", "cuda", "auto")):
-        raise UserError(f"--trainer.devices must be at least 1, or auto, got {devices}")
-    if cuda and accelerator in ("auto", "gpu", "cuda"):
+    on_cpu = accelerator == "cpu" or (here and accelerator == "auto" and not cuda and not mps)
+    if on_cpu and not isinstance(chosen, int) and str(devices) != "auto":
+        raise UserError(
+            f"--trainer.devices {devices} chooses among devices, and a CPU is one: give a number of processes, as 2, or"
+            " auto"
+        )
+    if on_cpu and str(trainer.get("precision")) in ("16", "16-mixed") and not trainer.get("plugins"):
+        raise UserError(
+            f"--trainer.precision {trainer.get('precision')} is for GPUs, and a CPU would be given bfloat16 in its"
+            " place: give 32-true, or bf16-mixed"
+        )
+    if here and cuda and accelerator in ("auto", "gpu", "cuda"):
         there = torch.cuda.device_count()
-        numbers = [d for d in devices if isinstance(d, int)] if isinstance(devices, list) else []
-        if (count or 0) > there or any(d >= there for d in numbers):
+        if max(chosen) >= there if isinstance(chosen, list) else (chosen or 0) > there:
             raise UserError(f"--trainer.devices {devices}: there are {there} CUDA devices here, numbered from 0")
 
 

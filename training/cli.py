@@ -123,7 +123,7 @@ class TrainCLI(LightningCLI):
         options = self.config[self.subcommand]
         if not options.get("config"):
             raise UserError(f"give a config: python train.py {self.subcommand} --config configs/train/NAME.yaml")
-        check_trainer_options(options.trainer)
+        check_trainer_options(options.trainer, here=not options.get("prepare"))
         if options.trainer.enable_progress_bar is None and not sys.stdout.isatty():
             options.trainer.enable_progress_bar = False  # a log file gets lines, see callbacks/progress_line.py
         self.says_size = without_summary(options.trainer)

@@ -9,6 +9,8 @@ from common.errors import UserError
 from common.memory import fits
 from datamodules.base import ImageDataModule
 from lightning_modules.base import TrainedModule
+from training.devices import chosen_devices, processes_of
+from training.sharded_strategy import is_sharding
 
 #: Of a GPU's memory, that is left alone: fragments, and what validation and other programs need.
 SPARE = 0.05
@@ -16,10 +18,9 @@ SPARE = 0.05
 
 def on_one_device(trainer: Any) -> int:
     """Change the trainer's options to one device of the kind that they ask for; the number of processes of the run."""
-    devices = trainer.devices
-    count = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 0
-    processes = (count or max(1, torch.cuda.device_count())) * trainer.num_nodes
-    trainer.devices, trainer.num_nodes, trainer.strategy = 1, 1, "auto"
+    processes, chosen = processes_of(trainer), chosen_devices(trainer.devices)
+    trainer.devices = chosen[:1] if isinstance(chosen, list) else 1
+    trainer.num_nodes, trainer.strategy = 1, "auto"
     return processes
 
 
@@ -27,10 +28,12 @@ def find_batch(cli: Any) -> None:
     """Try the steps of a training run, and print the options with which it fits a device.
 
     A step is tried with all images that one process has of a batch, then with the largest share of them that divides
-    it, and so on, until one fits: with the run's network, optimiser, average and precision, and its own images.
+    it, and so on, until one fits: with the run's network, optimiser, average and precision, and its own images. Of a
+    run that shards its network the whole of it is tried, which takes more memory than a part does: said.
 
     Args:
-        cli: the command line: its model, datamodule, trainer, and `wanted`, the number of processes of the run.
+        cli: the command line: its model, datamodule, trainer, plain_config, and `wanted`, the number of processes of
+            the run.
 
     Raises:
         UserError: not even one image fits, or there is nothing that trains.
@@ -57,11 +60,20 @@ def find_batch(cli: Any) -> None:
     size = next((n for n in range(share, 0, -1) if share % n == 0 and fits(lambda n=n: _steps(model, data, n))), None)
     del held
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this {device.type}"
+    sharded = processes > 1 and is_sharding(cli.plain_config["trainer"]["strategy"])
+    if size is None and sharded:
+        raise UserError(
+            f"--find_batch tries the whole network on one device, and not even one image fits {where} beside it:"
+            f" sharded over {processes} processes it may, which the run itself shows: begin with"
+            f" --data.batch_size {processes}"
+        )
     if size is None:
         raise UserError(
             f"--find_batch: not even one image fits {where}: take a smaller network, or"
             " --model.network.checkpoint_gradients true, or several processes with --config configs/cluster/fsdp.yaml"
         )
+    if sharded:
+        print(f"tried with the whole network on one device: sharded over {processes} processes, more may fit")
     each = f", {share} on each of {processes} processes" if processes > 1 else ""
     if size == share:
         print(f"a batch of {share * processes} images{each} fits {where}: change nothing", flush=True)

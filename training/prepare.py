@@ -9,6 +9,7 @@ from common.errors import UserError
 from common.run_folder import RunFolder
 from common.wandb_options import WandbOptions
 from training.cost import cost_in_words
+from training.devices import processes_of
 
 
 class Prepared(Protocol):
@@ -25,10 +26,9 @@ class Prepared(Protocol):
 
 def on_this_machine(trainer: Any) -> int:
     """Change the trainer's options so that it can be built without the accelerators; the number of processes that they
-    ask for, 1 where it is unknown.
+    ask for; of "all devices", those of this machine.
     """
-    devices, nodes = trainer.devices, trainer.num_nodes
-    count = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
+    processes = processes_of(trainer)
     trainer.accelerator, trainer.devices, trainer.num_nodes, trainer.strategy, trainer.precision = (
         "cpu",
         1,
@@ -36,7 +36,7 @@ def on_this_machine(trainer: Any) -> int:
         "auto",
         None,
     )
-    return max(1, count) * nodes
+    return processes
 
 
 def prepare(cli: Prepared) -> None:

@@ -20,6 +20,7 @@ from common.errors import UserError
 from common.private_names import ddp_options
 from common.sharded import parted, whole
 from lightning_modules.base import TrainedModule
+from lightning_modules.lora_fine_tuning import LoRAFineTuning
 from lightning_modules.run_module import RunModule
 
 
@@ -95,6 +96,12 @@ class Sharded(ModelParallelStrategy):
             optimizer.load_state_dict({**stored, "state": state})
 
 
+def is_sharding(option: Any) -> bool:
+    """Whether trainer.strategy, as a config has it, asks for :class:`Sharded`."""
+    name = option.get("class_path", "") if isinstance(option, Mapping) else option
+    return name in ("sharded", f"{Sharded.__module__}.{Sharded.__name__}")
+
+
 StrategyRegistry.register("sharded", Sharded, description="FSDP2, with checkpoints of one file")
 
 
@@ -117,6 +124,11 @@ def check_strategy(model: RunModule, trainer: pl.Trainer) -> None:
         raise UserError(
             f"--trainer.strategy sharded is for one large network, and a {type(model).__name__} fits one to each"
             " picture: leave it out"
+        )
+    if isinstance(model, LoRAFineTuning):
+        raise UserError(
+            f"--trainer.strategy sharded: {type(model).__name__} trains an adapter, whose files are written by one"
+            " process that holds all of it: leave it out"
         )
     if model.compile_network:
         raise UserError("model.compile is true, and sharded networks are not compiled here: set it to false")

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 import yaml
 from helpers import call, one_sentence, tiny_config, write_config
 from jsonargparse import Namespace
@@ -78,6 +79,27 @@ def test_a_missing_accelerator(monkeypatch):
             check_trainer_options(Namespace(accelerator=name, devices="auto"))
     check_trainer_options(Namespace(accelerator="auto", devices="auto"))
     check_trainer_options(Namespace(accelerator="cpu", devices=2, max_steps=-1, val_check_interval=0.5))
+
+
+def test_half_precision_of_gpus_is_refused_on_a_cpu():
+    """Lightning would train in bfloat16 instead. Where --prepare looks, GPUs need not be."""
+    for precision in ("16-mixed", "16", 16):
+        options = Namespace(accelerator="cpu", devices=1, precision=precision)
+        with pytest.raises(UserError, match=r"a CPU would be given bfloat16 .* give 32-true, or bf16-mixed"):
+            check_trainer_options(options)
+    for precision in ("32-true", "bf16-mixed", None):
+        check_trainer_options(Namespace(accelerator="cpu", devices=1, precision=precision))
+
+
+def test_a_login_node_needs_no_gpu():
+    """What it prepares runs on others."""
+    for accelerator in ("gpu", "cuda", "auto"):
+        for devices in ("0,1", [0, 1], -1, 8):
+            options = Namespace(accelerator=accelerator, devices=devices, precision="16-mixed")
+            check_trainer_options(options, here=False)
+            if not torch.cuda.is_available():
+                with pytest.raises(UserError, match=r"--trainer\.(accelerator|devices|precision) "):
+                    check_trainer_options(options)
 
 
 def test_more_devices_than_there_are(monkeypatch):

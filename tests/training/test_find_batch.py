@@ -7,6 +7,7 @@ import torch
 from helpers import ROOT, call, one_sentence, tiny_config, write_config
 
 from lightning_modules.ddpm import DDPM
+from training.sharded_strategy import is_sharding
 
 
 @pytest.fixture
@@ -52,6 +53,24 @@ def test_what_fits_changes_nothing_and_processes_share(room, tmp_path):
     result = found(config, tmp_path, "--trainer.devices", 4, "--trainer.num_nodes", 2)
     assert result.returncode == 0 and asked == [2, 2], result.stderr
     assert "16 images, 2 on each of 8 processes fits this cpu: change nothing" in result.stdout
+    assert "sharded" not in result.stdout
+
+
+def test_a_network_that_is_to_be_sharded_is_tried_whole_and_that_is_said(room, tmp_path):
+    config, asked = write_config(tmp_path, tiny_config()), room(2)
+    words = ["--config", ROOT / "configs/cluster/fsdp.yaml", "--trainer.devices", 4]
+    result = found(config, tmp_path, *words)
+    assert result.returncode == 0 and asked == [4, 2, 2], result.stderr
+    assert "tried with the whole network on one device: sharded over 4 processes, more may fit" in result.stdout
+    assert "of a batch of 16 images, 4 on each of 4 processes, 2 at once fit this cpu" in result.stdout
+    room(0)
+    result = found(config, tmp_path, *words)
+    one_sentence(result, "--find_batch", "whole network", "sharded over 4 processes", "--data.batch_size 4")
+
+
+def test_a_strategy_that_shards_is_known_by_name_and_by_class():
+    assert is_sharding("sharded") and is_sharding({"class_path": "training.sharded_strategy.Sharded", "init_args": {}})
+    assert not any(map(is_sharding, ("ddp", "auto", {"class_path": "lightning.pytorch.strategies.DDPStrategy"}, None)))
 
 
 def test_what_fits_nowhere_is_refused(room, tmp_path):

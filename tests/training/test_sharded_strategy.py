@@ -19,6 +19,7 @@ from helpers import (
     tiny_module,
     tiny_trainer,
     write_config,
+    write_tiny_prior,
 )
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 
@@ -30,6 +31,10 @@ from callbacks.sample_grid import SampleGrid
 from checkpoints.load import load_prior
 from common.errors import UserError
 from common.sharded import gathered, is_sharded, local, parted, whole
+from degradations.severity.gaussian_mask import GaussianMask
+from lightning_modules.cold_diffusion import ColdDiffusion
+from lightning_modules.lora_fine_tuning import LoRAFineTuning
+from networks.unet import UNet
 from training.sharded_strategy import Sharded, check_strategy
 
 # All trainings in one pair of processes, whose start is what costs.
@@ -41,22 +46,30 @@ import yaml
 from lightning.pytorch.strategies import DDPStrategy
 from helpers import ROOT, tiny_digits, tiny_module
 from training import sharded_strategy  # noqa: F401  (gives the name)
-from test_sharded_strategy import trainer_in
+from test_sharded_strategy import tiny_cold, trainer_in
 
 def strategy(name):
     return yaml.safe_load((ROOT / "configs" / "cluster" / f"{name}.yaml").read_text())["trainer"]["strategy"]
 
-def fit(folder, strategy, ckpt_path=None, **options):
+def fit(folder, strategy, ckpt_path=None, model=None, **options):
     trainer = trainer_in(Path(sys.argv[1]) / folder, devices=2, strategy=strategy, **options)
-    trainer.fit(tiny_module(channels_last=True), datamodule=tiny_digits(validation=21), ckpt_path=ckpt_path)
+    model = model or tiny_module(channels_last=True)
+    trainer.fit(model, datamodule=tiny_digits(validation=21), ckpt_path=ckpt_path)
 
-if __name__ == "__main__":
+def cold():
+    for name in ("ddp", "fsdp"):
+        fit(f"cold {name}", strategy(name) if name == "fsdp" else "ddp", model=tiny_cold(), max_steps=4)
+
+def denoisers():
     fit("ddp", DDPStrategy(**strategy("ddp")["init_args"]))
     for name in ("plain", "static"):
         graph = DDPStrategy(**strategy("ddp")["init_args"], static_graph=name == "static")
         fit(name, graph, accumulate_grad_batches=1, max_steps=2, limit_val_batches=0)
     fit("sharded", strategy("fsdp"))
     fit("again", strategy("fsdp"), Path(sys.argv[1]) / "sharded/checkpoints/step_0000003.ckpt")
+
+if __name__ == "__main__":
+    {"cold": cold, "denoisers": denoisers}[sys.argv[2]]()
 """
 
 
@@ -72,6 +85,12 @@ def trainer_in(folder: Path, **options):
     fixed = {"max_steps": 6, "accumulate_grad_batches": 2, "val_check_interval": 4, "gradient_clip_val": 0.5}
     fixed |= {"plugins": [AtomicCheckpointIO()], "enable_checkpointing": True}
     return tiny_trainer(folder, *callbacks, **{**fixed, **options})
+
+
+def tiny_cold() -> ColdDiffusion:
+    torch.manual_seed(0)
+    network = UNet(in_channels=1, channels=8, multipliers=[1, 2], blocks=1, attention=[], groups=4)
+    return ColdDiffusion(network=network, family=GaussianMask(steps=6), data_shape=[1, 8, 8], warmup_steps=1)
 
 
 def last(folder: Path) -> dict:
@@ -95,15 +114,18 @@ def close(here: dict, there: dict, atol: float) -> None:
         torch.testing.assert_close(value, b[name], atol=atol, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.slow
-def test_sharded_training_equals_ddp_and_one_process_goes_on(tmp_path):
-    script = tmp_path / "run.py"
+def run_script(folder: Path, what: str) -> None:
+    script = folder / "run.py"
     script.write_text(SCRIPT)
     env = {**environment(), "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))}
-    result = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=2400
-    )
+    command = [sys.executable, str(script), str(folder), what]
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=2400)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+
+
+@pytest.mark.slow
+def test_sharded_training_equals_ddp_and_one_process_goes_on(tmp_path):
+    run_script(tmp_path, "denoisers")
     ddp, sharded = last(tmp_path / "ddp"), last(tmp_path / "sharded")
     close(ddp, sharded, atol=1e-5)
     assert ddp["optimizer_states"][0]["param_groups"] == sharded["optimizer_states"][0]["param_groups"]
@@ -128,6 +150,21 @@ def test_sharded_training_equals_ddp_and_one_process_goes_on(tmp_path):
     released = load_prior(tmp_path / "prior.safetensors").denoiser.network.state_dict()
     for name, value in prior.denoiser.network.state_dict().items():
         torch.testing.assert_close(released[name], value, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_restorer_of_cold_diffusion_too(tmp_path):
+    run_script(tmp_path, "cold")
+    close(last(tmp_path / "cold ddp"), last(tmp_path / "cold fsdp"), atol=1e-5)
+
+
+def test_an_adapter_is_refused(tmp_path):
+    """What is written of it at the end is put together by the first process alone."""
+    path = write_tiny_prior(tmp_path / "prior.safetensors")
+    model = LoRAFineTuning(prior=str(path), rank=1)
+    trainer = SimpleNamespace(strategy=Sharded(), precision="32-true", accumulate_grad_batches=1)
+    with pytest.raises(UserError, match=r"LoRAFineTuning trains an adapter.*leave it out"):
+        check_strategy(model, trainer)
 
 
 @pytest.mark.parametrize(
