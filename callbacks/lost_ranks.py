@@ -1,5 +1,7 @@
 """Ends a job of several processes when one of them is lost or hangs: all of them, within a minute, with its name."""
 
+import os
+import sys
 from typing import Any
 
 import lightning.pytorch as pl
@@ -7,7 +9,7 @@ import torch
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]  (documented so)
 
 from callbacks.preemption import Preempted
-from common.errors import UserError
+from common.errors import EXIT_LOST, UserError, fail
 from common.rank_watch import BACKWARD, DATA, ELSEWHERE, FORWARD, OPTIMISER, RankWatch
 
 # What a process is told whose partner has gone: gloo has no type for it.
@@ -91,16 +93,18 @@ class LostRanks(pl.Callback):
     ) -> None:
         self._at(ELSEWHERE, trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._leave(trainer, failed=False)
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._leave(trainer, failed=False)  # not before: the last checkpoint is written when training has ended
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         watch = self._watch
-        if watch is not None and _is_of_a_partner(exception):
-            gone = watch.gone()
-            if gone:
-                watch.end_for(gone, "has ended without a word (killed, or out of memory?)")
-            watch.wait()  # it ends this process when it knows
+        if trainer.world_size > 1 and _is_of_a_partner(exception):
+            if watch is None:  # before the first step, or nobody watches: who it is cannot be told
+                _end_without_a_name(trainer, exception)
+            elif (found := watch.why_gone()) is not None:
+                watch.end_for(*found)
+            else:
+                watch.wait()  # it ends this process when it knows
         self._leave(trainer, failed=not isinstance(exception, (Preempted, KeyboardInterrupt)))
 
     def _leave(self, trainer: pl.Trainer, *, failed: bool) -> None:
@@ -114,3 +118,14 @@ def _is_of_a_partner(exception: BaseException) -> bool:
     """Whether it says that another process no longer takes part."""
     words = str(exception).lower()
     return isinstance(exception, RuntimeError) and any(word in words for word in _GONE)
+
+
+def _end_without_a_name(trainer: pl.Trainer, exception: BaseException) -> None:
+    """One sentence in place of a trace: the mistake is the other process's, which says it."""
+    words = " ".join(str(exception).split())[:160]
+    fail(
+        f"rank {trainer.global_rank} of {trainer.world_size}: another process has ended, see its message, or cannot be"
+        f" reached ({words}): this job ends; the same command again goes on, or begins anew"
+    )
+    sys.stdout.flush()
+    os._exit(EXIT_LOST)

@@ -23,11 +23,13 @@ DATA, FORWARD, BACKWARD, OPTIMISER = 0, 1, 2, 3
 PLACES = ("waiting for its data", "in the forward pass", "in the backward pass", "in the optimiser")
 ELSEWHERE, LEFT, FAILED = 10, 11, 12
 
+OF_ITS_OWN = "ended with an error of its own, see its message"
+
 
 @dataclass(frozen=True)
 class Beat:
     """What a process says of itself. count: of beats, so that a new one differs; batches, place: where in its work;
-    step: the optimiser step; line: of the program, for people.
+    step: the optimiser step; line: of the program, for people; told: it knows that another one has failed.
     """
 
     count: int = 0
@@ -35,6 +37,7 @@ class Beat:
     place: int = ELSEWHERE
     step: int = 0
     line: str = ""
+    told: bool = False
 
     @property
     def position(self) -> tuple[int, int]:
@@ -69,7 +72,7 @@ def verdict(
         return [0], f"has not answered for {now - answered:.0f} s"
     failed = [r for r, s in enumerate(seen) if s.beat.place == FAILED and now - s.heard > GRACE]
     if failed:
-        return failed, "ended with an error of its own, see its message"
+        return failed, OF_ITS_OWN
     running = {r: s for r, s in enumerate(seen) if s.beat.place not in (LEFT, FAILED)}
     silent = [r for r, s in running.items() if now - s.heard > patience]
     if silent:
@@ -113,7 +116,7 @@ class RankWatch:
     ) -> None:
         self.store, self.rank, self.world, self.patience = store, rank, world, patience
         self._on_lost = on_lost or self._end
-        self._count = 0
+        self._count, self._told = 0, False
         self._at = (0, ELSEWHERE, 0)  # batches, place, step: written by the main thread alone
         self._longest, self._steps, self._began = 0.0, 0, 0.0
         self._stop = threading.Event()
@@ -151,15 +154,35 @@ class RankWatch:
         self._at = (batches, place, step)
 
     def leave(self, *, failed: bool = False) -> None:
-        """This process ends its work: nobody waits for it any more. Failed: the others cannot go on."""
+        """This process ends its work: nobody waits for it any more. Failed: the others cannot go on; the first process,
+        with which the store ends, stays until they know, or six seconds.
+        """
         self._stop.set()
         self._at = (self._at[0], FAILED if failed else LEFT, self._at[2])
-        threading.Thread(target=self._tell, daemon=True).start()  # the store may be gone
-        time.sleep(0.2 if failed else 0)
+        _within(1.0 if failed else 0.0, self._tell)
+        if not failed:
+            return
+        end = time.monotonic() + 2 * EVERY
+        while self.rank == 0 and time.monotonic() < end:
+            beats, gone = self._beats(), self.gone()  # the store is here
+            if all(b.told or b.place in (LEFT, FAILED) or r in gone for r, b in enumerate(beats)):
+                return
+            time.sleep(0.1)
 
     def gone(self) -> list[int]:
         """Ranks whose processes were on this machine and are no more."""
         return [r for r, who in self.who.items() if r != self.rank and self._is_here(who) and not _lives(who["pid"])]
+
+    def why_gone(self) -> tuple[list[int], str] | None:
+        """(ranks, what they said of it) for whoever knows that somebody is gone and not who: those that have left with
+        a word, else those whose processes are no more; None where that cannot be told.
+        """
+        _within(2.0, self._look)  # the newest word: it may have come a moment before
+        for place, what in ((FAILED, OF_ITS_OWN), (LEFT, "was stopped, see its message")):
+            if ranks := [r for r, s in enumerate(self._seen) if s.beat.place == place and r != self.rank]:
+                return ranks, what
+        gone = self.gone()
+        return (gone, "has ended (killed or out of memory, unless it said why)") if gone else None
 
     def wait(self) -> None:
         """For whoever knows that somebody is gone and not who: until the watch has found out, and ended the process."""
@@ -184,26 +207,33 @@ class RankWatch:
     def _tell(self) -> None:
         self._count += 1
         batches, place, step = self._at
-        beat = Beat(self._count, batches, place, step, main_thread_place())
+        beat = Beat(self._count, batches, place, step, main_thread_place(), self._told)
         self.store.set(f"beat/{self.rank}", json.dumps(vars(beat)))
 
+    def _beats(self) -> list[Beat]:
+        return [Beat(**json.loads(v)) for v in self.store.multi_get([f"beat/{r}" for r in range(self.world)])]
+
+    def _look(self) -> None:
+        beats, now = self._beats(), time.monotonic()
+        for seen, beat in zip(self._seen, beats, strict=True):
+            if beat.count != seen.beat.count:
+                seen.heard = now
+            if beat.position != seen.beat.position:
+                seen.moved = now
+            seen.beat = beat
+        self._answered = now
+
     def _talk(self) -> None:
-        keys = [f"beat/{r}" for r in range(self.world)]
         while not self._stop.is_set():
             try:
                 self._tell()
-                beats = [Beat(**json.loads(v)) for v in self.store.multi_get(keys)]
+                self._look()
+                if not self._told and any(s.beat.place == FAILED for s in self._seen):
+                    self._told = True
+                    self._tell()  # it waits for that
             except Exception:  # of the store's process: judged by when it answered last
                 self._stop.wait(1.0)
                 continue
-            now = time.monotonic()
-            for seen, beat in zip(self._seen, beats, strict=True):
-                if beat.count != seen.beat.count:
-                    seen.heard = now
-                if beat.position != seen.beat.position:
-                    seen.moved = now
-                seen.beat = beat
-            self._answered = now
             self._stop.wait(min(EVERY, self.patience / 4))
 
     def _judge(self) -> None:
@@ -235,6 +265,18 @@ class RankWatch:
 
     def _is_here(self, who: dict[str, Any]) -> bool:
         return who["host"] == socket.gethostname() and who["space"] == _space()
+
+
+def _within(seconds: float, ask: Callable[[], object]) -> None:
+    """Ask the store, and wait no longer for it: it may be gone, or not answer."""
+
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            ask()
+
+    asking = threading.Thread(target=run, daemon=True)
+    asking.start()
+    asking.join(seconds)
 
 
 def _space() -> int:

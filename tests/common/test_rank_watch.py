@@ -6,7 +6,20 @@ from datetime import timedelta
 import pytest
 import torch
 
-from common.rank_watch import BACKWARD, DATA, ELSEWHERE, FAILED, FORWARD, LEFT, Beat, RankWatch, Seen, verdict
+from common.rank_watch import (
+    BACKWARD,
+    DATA,
+    ELSEWHERE,
+    EVERY,
+    FAILED,
+    FORWARD,
+    LEFT,
+    OF_ITS_OWN,
+    Beat,
+    RankWatch,
+    Seen,
+    verdict,
+)
 
 
 def seen(place: int, *, batches: int = 5, heard: float = 99.0, moved: float = 99.0, line: str = "x.py:1") -> Seen:
@@ -90,3 +103,40 @@ def test_a_process_that_hangs_in_a_step_is_named_by_both():
     first.at(BACKWARD, step=3)
     assert until(lambda: len(lost) == 2)
     assert all(ranks == [1] and "in the forward pass of step 3" in message for message, ranks in lost)
+
+
+def test_a_process_that_gives_its_own_error_is_not_called_lost():
+    """The first one, with which the store ends, stays until the other knows; the word of any other stays in the store,
+    and is read anew by whoever finds that somebody is gone.
+    """
+    for failing in (0, 1):
+        watches, lost = pair(patience=8.0)
+        for watch in watches:
+            watch.start()
+        begun = time.monotonic()
+        watches[failing].leave(failed=True)
+        assert time.monotonic() - begun < 2 * EVERY, "it does not wait for its own sake"
+        if failing == 0:
+            watches[1]._stop.set()
+            watches[1].store = None  # gone with the process
+        found = watches[1 - failing].why_gone()
+        assert found is not None and found == ([failing], OF_ITS_OWN), failing
+        watches[1 - failing].end_for(*found)
+        assert len(lost) == 1 and lost[0][0].startswith(f"rank {failing} (") and OF_ITS_OWN in lost[0][0]
+
+
+def test_one_that_is_alone_does_not_wait_for_ever_and_a_store_that_is_gone_says_nothing(capfd):
+    (first, second), _ = pair(patience=8.0)
+    for watch in (first, second):
+        watch.start()
+        watch._stop.set()
+    first.store = None
+    assert first.why_gone() is None
+    first.leave(failed=False)
+    assert "Traceback" not in capfd.readouterr().err
+    second.leave()
+    (first, second), _ = pair(patience=8.0)
+    first.start()
+    begun = time.monotonic()
+    first.leave(failed=True)  # the second one never says anything
+    assert 2 * EVERY <= time.monotonic() - begun < 4 * EVERY
