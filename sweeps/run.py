@@ -1,6 +1,7 @@
 """Runs the combinations of a sweep here, several at once; the same call again goes on."""
 
 import ctypes
+import fcntl
 import fnmatch
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from common.errors import EXIT_PREEMPTED, UserError
 from common.files import require_writable_folder
@@ -81,11 +83,12 @@ class Runner:
         self.threads = threads or max(1, _cores() // jobs)
         self._signal: int | None = None
         self._running: list[_Running] = []
+        self._claims: dict[str, IO[str]] = {}  # open files, whose locks the kernel frees however this process ends
         self._seconds: list[float] = []  # of what this call has finished
 
     def run(self, combinations: Sequence[Combination]) -> int:
-        """The exit code: 0, 1 where something failed (the others have run), 75 after SIGTERM or SIGUSR1, 130 after
-        Ctrl-C.
+        """The exit code: 0, 1 where something failed or is run by another job (the others have run), 75 after SIGTERM
+        or SIGUSR1, 130 after Ctrl-C.
         """
         require_writable_folder(self.places.output / ".sweep", "output")
         finished = [c for c in combinations if self.places.state(c).status == "finished"]
@@ -95,11 +98,18 @@ class Runner:
         previous = {s: signal.signal(s, self._stop) for s in SIGNALS}
         failed: list[Combination] = []
         interrupted: list[Combination] = []
+        elsewhere: list[Combination] = []
         last = time.monotonic()
         try:
             while self._running or (waiting and self._signal is None):
                 while waiting and len(self._running) < self.jobs and self._signal is None:
-                    self._start(waiting.pop(0))
+                    following = waiting.pop(0)
+                    if not self._claim(following):
+                        elsewhere.append(following)
+                    elif self.places.state(following).status == "finished":  # by another job, meanwhile
+                        finished.append(following)
+                    else:
+                        self._start(following)
                 time.sleep(0.05)
                 for each in [r for r in self._running if r.process.poll() is not None]:
                     status = self._end(each)
@@ -122,12 +132,29 @@ class Runner:
                 signal.signal(number, handler)
         for each in failed:
             self.say(f"failed: {each.name}: {_last_line(self.places.log(each))} (all of it: {self.places.log(each)})")
+        for each in elsewhere:
+            self.say(f"{each.name}: is run by another job, which this one leaves it to")
         if self._signal is not None or interrupted:
             self.say(
                 f"stopped with {len(finished)} of {len(combinations)} finished; run the same command again to go on"
             )
             return 130 if self._signal == signal.SIGINT else EXIT_PREEMPTED
-        return 1 if failed else 0
+        return 1 if failed or elsewhere else 0
+
+    def _claim(self, combination: Combination) -> bool:
+        """Hold a combination until it has ended; False where another job has it. A file system without locks holds
+        nothing, and the run folder itself refuses a second process.
+        """
+        file = open(self.places.log(combination).with_suffix(".lock"), "w")  # noqa: SIM115  (held)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        except OSError:
+            pass
+        self._claims[combination.name] = file
+        return True
 
     def _start(self, combination: Combination) -> None:
         command = command_of(self.sweep, combination, self.places)
@@ -151,6 +178,7 @@ class Runner:
         if status == "finished":
             self._seconds.append(seconds)
         self.places.write(each.combination, status, seconds)
+        self._claims.pop(each.combination.name).close()
         return status
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -30,7 +30,9 @@ FINISHED = (0,)
 
 @dataclass(frozen=True)
 class Case:
-    """codes: with which the program may end; again: the second start. words: options of both starts."""
+    """codes: with which the program may end; again: the second start; second: a second job in its folder. words:
+    options of both starts.
+    """
 
     program: str
     fault: Fault
@@ -39,6 +41,7 @@ class Case:
     again: tuple[int, ...] = FINISHED
     words: tuple[str, ...] = ()
     note: str = ""
+    second: int = 2
 
     @property
     def name(self) -> str:
@@ -148,7 +151,7 @@ def _sweep() -> list[Case]:
         *_random(name, [TERM], name),
         Case(name, FullDisk(1200), Start(), (1, 2)),  # a run failed, or its state could not be written
         Case(name, Removed("runs/v", "folder of the finished run"), Lines(5, second), FINISHED),
-        Case(name, SecondJob(), Lines(8, first), FINISHED),
+        Case(name, SecondJob(), Lines(8, first), FINISHED, second=1),  # it does what the first job does not run
     ]
 
 

@@ -103,7 +103,7 @@ def _try(case: Case, program: Program, folder: Path, twin: Twin, earlier: float,
         wrong.append(f"exit code {code}")
     if "Traceback" in words and code != 0 and not _may_have_a_trace(case):
         wrong.append("a stack trace")
-    wrong += _second_job(folder)
+    wrong += _second_job(folder, case.second)
     case.fault.mend(folder, output)
 
     again = warm if not more and program.name != "sweep" else None
@@ -165,13 +165,13 @@ def _may_have_a_trace(case: Case) -> bool:
     return killed and "2 processes" in case.program
 
 
-def _second_job(folder: Path) -> list[str]:
+def _second_job(folder: Path, expected: int) -> list[str]:
     """What is wrong with the second job, where there was one: it has to be refused in one sentence."""
     path = folder / "second_code"
     if not path.exists():
         return []
     words, code = (folder / "second.txt").read_text(), path.read_text()
-    return [] if code == "2" and "Traceback" not in words else [f"the second job ended with {code}"]
+    return [] if code == str(expected) and "Traceback" not in words else [f"the second job ended with {code}"]
 
 
 def _last_words(path: Path) -> str:

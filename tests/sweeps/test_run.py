@@ -89,6 +89,23 @@ def test_a_failure_is_named_and_the_others_go_on(make):
     assert said[-1] == f"failed: x_2: error: two is too many (all of it: {places.output}/.sweep/x_2.log)"
 
 
+def test_what_another_job_runs_is_left_to_it(make):
+    """Two jobs of one folder: neither runs what the other one does, nor says of it that it failed."""
+    sweep, places = make([3, 4])
+    first, said = Runner(sweep, places, say=lambda _: None), []
+    waits = sweep.combinations[0]
+    (places.output / ".sweep").mkdir(parents=True)
+    assert first._claim(waits)
+    first._start(waits)
+    assert Runner(sweep, places, say=said.append).run(sweep.combinations) == 1
+    assert said[-1] == "x_3: is run by another job, which this one leaves it to"
+    assert [places.state(c).status for c in sweep.combinations] == ["missing", "finished"]
+    (places.output / "go").touch()
+    first._running[0].process.wait(60)
+    assert first._end(first._running[0]) == "finished"
+    assert Runner(sweep, places, say=said.append).run(sweep.combinations) == 0 and said[-1].startswith("2 of 2")
+
+
 def test_a_result_belongs_to_its_command(make):
     sweep, places = make([1, 4])
     assert Runner(sweep, places, say=lambda _: None).run(sweep.combinations) == 0
