@@ -5,4 +5,8 @@
 set -u
 python="${PYTHON:-.venv/bin/python}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" PYTHONUNBUFFERED=1
-exec "$python" train.py fit "$@" --trainer.strategy ddp --trainer.devices "${GPUS:-auto}"
+strategy=(--config configs/cluster/ddp.yaml)
+case " $*" in
+    *" --trainer.strategy"* | *fsdp.yaml*) strategy=() ;; # the command says another one
+esac
+exec "$python" train.py fit "$@" "${strategy[@]}" --trainer.devices "${GPUS:-auto}"

@@ -102,6 +102,26 @@ def test_torchrun_finds_the_code_in_the_run_folder(text, marker, expected, tmp_p
     assert result.returncode == expected, result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "ddp"),
+    [
+        (["--config", "a b.yaml", "--run", "runs/x"], True),
+        (["--config", "a.yaml", "--config", "configs/cluster/fsdp.yaml"], False),
+        (["--config", "a.yaml", "--trainer.strategy=ddp"], False),
+        (["--config", "a.yaml", "--trainer.strategy", "sharded"], False),
+    ],
+)
+def test_a_workstation_takes_the_strategy_of_the_command_else_ddp(words, ddp, tmp_path):
+    env = {**environment(), "PYTHON": fake_python(tmp_path, f'echo "$@" > {tmp_path}/call'), "GPUS": "2"}
+    result = subprocess.run(
+        ["configs/cluster/workstation.sh", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    fragment = " --config configs/cluster/ddp.yaml" if ddp else ""
+    expected = f"train.py fit {' '.join(words)}{fragment} --trainer.devices 2\n"
+    assert (tmp_path / "call").read_text() == expected
+
+
 def test_torchrun_wants_a_run_folder_and_a_number_of_processes():
     for env, word in (({"GPUS": "2"}, "--run"), ({"GPUS": "0"}, "GPUS")):
         result = subprocess.run(
