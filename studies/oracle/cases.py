@@ -105,7 +105,10 @@ CARDS: dict[str, tuple[Variant, ...]] = {
         Variant("", by_steps(DiffPIR)),
         Variant("weight 1.75, zeta 0.3", by_steps(DiffPIR, weight=1.75, zeta=0.3), HALF),
     ),
-    "daps": (Variant("", by_steps(DAPS, calls_a_step=5)),),
+    "daps": (
+        Variant("", by_steps(DAPS, calls_a_step=5)),
+        Variant("spread denoiser, flow_steps 1", by_steps(DAPS, calls_a_step=2, spread="denoiser", flow_steps=1)),
+    ),
     "red_diff": (Variant("", by_steps(REDDiff)),),
     "pnp_flow": (Variant("", pnp_flow),),
     "plug_and_play": (Variant("", by_steps(PlugAndPlay)),),

@@ -29,12 +29,12 @@ def test_moments_for_a_linear_operator(how):
     """N((I / sigma^2 + A^T A / tau^2)^-1 (m / sigma^2 + A^T y / tau^2), that inverse) for block means."""
     m = measured(AveragePool(factor=2))
     problem = Problem(m, SAMPLES, RandomStreams(1))
-    mean = torch.full((SAMPLES, 1, 4, 4), 0.1)
+    mean, about = torch.full((SAMPLES, 1, 4, 4), 0.1), torch.full((SAMPLES,), SIGMA)
     with problem.sequence("draw") as noise:
         if how == "exact":
-            x = draw_exactly(problem, mean, SIGMA, TAU, noise, stream="white")
+            x = draw_exactly(problem, mean, about, TAU, noise, stream="white")
         else:
-            x = draw_by_langevin(problem, mean, SIGMA, TAU, noise, steps=150, step_size=0.1)
+            x = draw_by_langevin(problem, mean, about, TAU, noise, steps=150, step_size=0.1)
     A = torch.stack([m.operator(e.view(1, 1, 4, 4)).flatten() for e in torch.eye(16)], 1)
     precision = torch.eye(16) / SIGMA**2 + A.T @ A / TAU**2
     covariance = precision.inverse()
@@ -55,7 +55,7 @@ def test_langevin_goes_where_a_nonlinear_operator_pulls(degradation):
     assert truth is not None
     start = (0.7 * truth).repeat(2, 1, 1, 1)  # near enough that phase retrieval has one answer
     with problem.sequence("draw") as noise:
-        x = draw_by_langevin(problem, start, 1.0, 0.02, noise, steps=300, step_size=0.3)
+        x = draw_by_langevin(problem, start, torch.ones(2), 0.02, noise, steps=300, step_size=0.3)
     before, after = (float((problem.operator(v) - problem.y).square().mean().sqrt()) for v in (start, x))
     assert after < 0.025 < 0.04 < before and bool(x.isfinite().all())
 
