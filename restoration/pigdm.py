@@ -3,6 +3,7 @@ does not.
 """
 
 from dataclasses import replace
+from typing import Literal
 
 from torch import Tensor
 
@@ -21,13 +22,16 @@ class PiGDM(PosteriorSampler):
     r^2 = sigma^2 / (1 + sigma^2) stands for the covariance of x0 given x.
 
     The conditional score of p(x0 | x) = N(x0(x), r^2 I), exact for data ~ N(0, I). Song et al. 2023 (Pseudoinverse-
-    guided diffusion models for inverse problems, ICLR), equations 7 and 8. The released RED-diff code weights the term
-    by r^2 in place of sigma^2, which lets y pull less the noisier the chain is.
+    guided diffusion models for inverse problems, ICLR), equations 7 and 8. Where pixels go together, as those of
+    pictures do, x0 given x has a variance far above r^2 in the directions that J lets through, and at high levels the
+    term overshoots by up to sigma^2 / r^2. Rule "code" weights it by r^2 and leaves eps as it is, as the RED-diff
+    authors' code does for measurements without noise: the step is bounded, and no conditional score.
 
     Args:
         prior: the denoiser.
         steps: number of noise levels, 1 .. the prior's training times; null for all of them; the paper takes 100.
         spacing: how the levels lie, see diffusion/levels.py.
+        rule: "score", the formula above, or "code".
         clip: clip x0 to [-1, 1] before y is asked (no gradient flows through clipped pixels).
         sampler: whose steps are taken; ancestral DDPM where it is null.
 
@@ -48,10 +52,14 @@ class PiGDM(PosteriorSampler):
         prior: Denoiser,
         steps: int | None = 100,
         spacing: str = "trailing",
+        rule: Literal["score", "code"] = "score",
         clip: bool = True,
         sampler: Sampler | None = None,
     ) -> None:
+        if rule not in ("score", "code"):
+            raise ValueError(f"rule must be 'score' or 'code', got '{rule}'")
         super().__init__(prior=prior, steps=steps, spacing=spacing, clip=clip)
+        self.rule = rule
         self.sampler = sampler or AncestralDDPM()
         self.sigmas = self.sampler.suited(self.sigmas)
         self.sampler.check_first_step(self.levels())
@@ -84,6 +92,8 @@ class PiGDM(PosteriorSampler):
     def conditional(self, problem: Problem, predict: Predict, x: Tensor, sigma: float) -> Prediction:
         """The prediction of x0 given x [B N, C, H, W] at this level and y, and its eps."""
         prediction, shift = through_prior(predict, x, sigma, lambda x0: self.pull(problem, x0, sigma))
+        if self.rule == "code":
+            return replace(prediction, x0=prediction.x0 + shift / (1 + sigma**2))
         return replace(prediction, x0=prediction.x0 + shift, eps=prediction.eps - shift / sigma)
 
     def pull(self, problem: Problem, x0: Tensor, sigma: float) -> Tensor:

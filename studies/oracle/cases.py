@@ -100,7 +100,7 @@ CARDS: dict[str, tuple[Variant, ...]] = {
     "repaint": (Variant("", repaint, ("clean half",)),),
     "ddrm": (Variant("", by_steps(DDRM)),),
     "ddnm": (Variant("", by_steps(DDNM), (*NOISY, "clean half")),),
-    "pigdm": (Variant("", by_steps(PiGDM)),),
+    "pigdm": (Variant("", by_steps(PiGDM)), Variant("rule code", by_steps(PiGDM, rule="code"), HALF)),
     "diffpir": (
         Variant("", by_steps(DiffPIR)),
         Variant("weight 1.75, zeta 0.3", by_steps(DiffPIR, weight=1.75, zeta=0.3), HALF),
