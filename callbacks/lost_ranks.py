@@ -1,6 +1,7 @@
 """Ends a job of several processes when one of them is lost or hangs: all of them, within a minute, with its name."""
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -122,7 +123,7 @@ def _is_of_a_partner(exception: BaseException) -> bool:
 
 def _end_without_a_name(trainer: pl.Trainer, exception: BaseException) -> None:
     """One sentence in place of a trace: the mistake is the other process's, which says it."""
-    words = " ".join(str(exception).split())[:160]
+    words = re.sub(r"^\[\S+\] ", "", " ".join(str(exception).split())).partition(". ")[0][:160]  # no line of C++
     fail(
         f"rank {trainer.global_rank} of {trainer.world_size}: another process has ended, see its message, or cannot be"
         f" reached ({words}): this job ends; the same command again goes on, or begins anew"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import EXIT_LOST, fail
+from common.other_processes import lives, process_space, within
 from common.private_names import main_thread_place
 
 EVERY = 3.0  # seconds between two beats
@@ -123,7 +124,9 @@ class RankWatch:
         now = time.monotonic()
         self._seen, self._answered = [Seen(Beat(), now, now) for _ in range(world)], now
         self.who: dict[int, dict[str, Any]] = {}
-        store.set(f"who/{rank}", json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "space": _space()}))
+        store.set(
+            f"who/{rank}", json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "space": process_space()})
+        )
         self._tell()
 
     def start(self) -> None:
@@ -159,7 +162,7 @@ class RankWatch:
         """
         self._stop.set()
         self._at = (self._at[0], FAILED if failed else LEFT, self._at[2])
-        _within(1.0 if failed else 0.0, self._tell)
+        within(1.0 if failed else 0.0, self._tell)
         if not failed:
             return
         end = time.monotonic() + 2 * EVERY
@@ -171,13 +174,13 @@ class RankWatch:
 
     def gone(self) -> list[int]:
         """Ranks whose processes were on this machine and are no more."""
-        return [r for r, who in self.who.items() if r != self.rank and self._is_here(who) and not _lives(who["pid"])]
+        return [r for r, who in self.who.items() if r != self.rank and self._is_here(who) and not lives(who["pid"])]
 
     def why_gone(self) -> tuple[list[int], str] | None:
         """(ranks, what they said of it) for whoever knows that somebody is gone and not who: those that have left with
         a word, else those whose processes are no more; None where that cannot be told.
         """
-        _within(2.0, self._look)  # the newest word: it may have come a moment before
+        within(2.0, self._look)  # the newest word: it may have come a moment before
         for place, what in ((FAILED, OF_ITS_OWN), (LEFT, "was stopped, see its message")):
             if ranks := [r for r, s in enumerate(self._seen) if s.beat.place == place and r != self.rank]:
                 return ranks, what
@@ -237,10 +240,15 @@ class RankWatch:
             self._stop.wait(min(EVERY, self.patience / 4))
 
     def _judge(self) -> None:
-        while not self._stop.wait(min(1.0, self.patience / 4)):
+        looked, pause = time.monotonic(), min(1.0, self.patience / 4)
+        while not self._stop.wait(pause):
+            now = time.monotonic()
+            if now - looked > max(self.patience / 3, pause + EVERY):
+                self._forget(now - looked)
+            looked = now
             found = verdict(
                 self._seen,
-                time.monotonic(),
+                now,
                 patience=self.patience,
                 longest=self._longest,
                 answered=self._answered if self.rank else None,
@@ -248,6 +256,12 @@ class RankWatch:
             if found is not None:
                 self.end_for(*found)
                 return
+
+    def _forget(self, seconds: float) -> None:
+        """This process stood still for so long (a suspended job, a machine that slept), and so may have the others."""
+        self._answered += seconds
+        for seen in self._seen:
+            seen.heard, seen.moved = seen.heard + seconds, seen.moved + seconds
 
     # The end.
 
@@ -264,32 +278,4 @@ class RankWatch:
         os._exit(EXIT_LOST)
 
     def _is_here(self, who: dict[str, Any]) -> bool:
-        return who["host"] == socket.gethostname() and who["space"] == _space()
-
-
-def _within(seconds: float, ask: Callable[[], object]) -> None:
-    """Ask the store, and wait no longer for it: it may be gone, or not answer."""
-
-    def run() -> None:
-        with contextlib.suppress(Exception):
-            ask()
-
-    asking = threading.Thread(target=run, daemon=True)
-    asking.start()
-    asking.join(seconds)
-
-
-def _space() -> int:
-    """Of process numbers: containers on one machine have their own."""
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        return 0
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
+        return who["host"] == socket.gethostname() and who["space"] == process_space()

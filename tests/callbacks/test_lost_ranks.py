@@ -105,7 +105,7 @@ def test_a_process_with_an_error_of_its_own_is_named_by_the_other(tmp_path):
         "fails": (1, "the pictures of the second process are gone", "rank 1 ("),
         "full": (0, "the disk is full", "rank 0 ("),
         "end": (0, "the disk is full", "rank 0 ("),
-        "refuses": (0, "refused before the first step", "another process has ended, see its message"),
+        "refuses": (0, "refused before the first step", "another process has ended, see its message, or cannot be"),
     }
     found, said = ended(tmp_path, *own)
     for how, (rank, its_own, others) in own.items():

@@ -2,10 +2,12 @@
 
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from common import rank_watch
 from common.rank_watch import (
     BACKWARD,
     DATA,
@@ -88,6 +90,23 @@ def test_beats_pass_through_a_store_and_a_silent_process_is_named():
     assert until(lambda: bool(lost))
     message, ranks = lost[0]
     assert ranks == [1] and message.startswith("rank 1 (") and "the same command again goes on" in message
+    first.leave()
+
+
+def test_a_job_that_stood_still_as_a_whole_goes_on(monkeypatch):
+    """Suspended by a scheduler, or the machine slept: nobody was heard of, and nobody is lost."""
+    late = 0.0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late, sleep=time.sleep)
+    monkeypatch.setattr(rank_watch, "time", clock)
+    (first, second), lost = pair(patience=12.0)
+    for watch in (first, second):
+        watch.start()
+    time.sleep(1.5)
+    late = 600.0
+    time.sleep(5.0)
+    assert lost == []
+    second._stop.set()  # whoever is lost after that is still found
+    assert until(lambda: bool(lost)) and lost[0][1] == [1]
     first.leave()
 
 
