@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from evaluation.plan import Key, Plan
 from evaluation.progress import INTERVAL, say
 from evaluation.report.statistics import Interval
 from evaluation.rows import Row, cell_text
-from metrics.base import DistributionMetric, Missing
+from metrics.base import DistributionMetric, Missing, Shape
 from metrics.features import FeatureNetwork, FeatureRows, Features
 from metrics.jackknife import Estimate
 
@@ -112,7 +113,9 @@ def _of_network(
             which = tuple(restored)
             if which not in truths:
                 truths[which] = _true_features(plan, network, restored)
-            features = _features(network, n, lambda part, files=files: _read_all(files[part]))
+            shapes = [plan.images.shape(row) for row in restored]
+            read = partial(_read_part, files, shapes)
+            features = _features(network, n, read)
             rows = FeatureRows.of(restored, features)
             curves = read_bias(folder)
             for name, metric in lacking.items():
@@ -171,9 +174,14 @@ def _features(network: FeatureNetwork, count: int, read: Callable[[slice], list[
     return Features.joined(parts)
 
 
-def _read_all(files: list[Path]) -> list[Tensor]:
+def _read_part(files: list[Path], shapes: list[Shape], part: slice) -> list[Tensor]:
+    return read_all(files[part], shapes[part])
+
+
+def read_all(files: list[Path], shapes: Sequence[Shape | None]) -> list[Tensor]:
+    """The images of these shapes, several at once; UserError as :func:`evaluation.image_files.read_png`."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(read_png, files))
+        return list(pool.map(read_png, files, shapes))
 
 
 def _state_of(files: list[Path]) -> str:

@@ -64,5 +64,5 @@ def whole_number(value: Any, least: int, where: str) -> int:
     return value
 
 
-def optional_number(value: Any, where: str) -> int | None:
-    return None if value is None else whole_number(value, 1, where)
+def optional_number(value: Any, where: str, least: int = 1) -> int | None:
+    return None if value is None else whole_number(value, least, where)

@@ -37,8 +37,8 @@ def encode_png(pixels: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def read_png(path: Path) -> Tensor:
-    """uint8 [C, H, W]; UserError where it is missing or damaged."""
+def read_png(path: Path, shape: tuple[int, int, int] | None = None) -> Tensor:
+    """uint8 [C, H, W]; UserError where it is missing or damaged, or of another shape than its truth."""
     try:
         with Image.open(path) as image:
             array = np.array(image)
@@ -51,4 +51,11 @@ def read_png(path: Path) -> Tensor:
             f"the restored image '{path}' is damaged: remove it and its row from rows.csv, and it will be restored"
             " again"
         ) from error
-    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
+    found = array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy()
+    if found.dtype != np.uint8 or (shape is not None and found.shape != tuple(shape)):
+        wanted = "" if shape is None else f", its truth {'x'.join(map(str, shape))} of 8 bits"
+        raise UserError(
+            f"the restored image '{path}' has {'x'.join(map(str, found.shape))} values of type"
+            f" {found.dtype}{wanted}: remove it and its row from rows.csv, and it will be restored again"
+        )
+    return torch.from_numpy(found)

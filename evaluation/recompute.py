@@ -45,7 +45,8 @@ def recompute(plan: Plan, folder: Path) -> list[Row]:
         if image not in number:
             continue
         truth, measurement = measured(plan, task, [number[image]])
-        pixels = torch.stack([read_png(restored_path(folder, task, method, image, row.sample)) for row in group])[None]
+        files, shape = (restored_path(folder, task, method, image, row.sample) for row in group), tuple(truth.shape[1:])
+        pixels = torch.stack([read_png(file, shape) for file in files])[None]
         values = evaluate_metrics(plan, pixels.to(plan.device), truth, measurement)
         for k, row in enumerate(group):
             new[row.key] = replace(row, values={name: float(v[0, k]) for name, v in values.items()})

@@ -41,7 +41,9 @@ def update_sets(plan: Plan, folder: Path, rows: list[Row], *, anew: bool = False
         fingerprint = plan.fingerprints[task, method]
         cells = known.get(key)
         if cells is None or cells["fingerprint"] != fingerprint or cells["num_samples"] != str(wanted):
-            samples = torch.stack([read_png(restored_path(folder, task, method, image, k)) for k in range(wanted)])
+            files = (restored_path(folder, task, method, image, k) for k in range(wanted))
+            shape = plan.images.shape(row_of[image])
+            samples = torch.stack([read_png(file, shape) for file in files])
             cells = {name: cell_text(value) for name, value in _values(plan, task, row_of[image], samples).items()}
         lines.append([*key, wanted, *(cells.get(name, "") for name in columns), fingerprint])
         found[key] = {name: float(cells[name]) if cells.get(name) else math.nan for name in columns}

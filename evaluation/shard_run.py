@@ -21,6 +21,7 @@ from evaluation.progress import Display, say
 from evaluation.report.tables import Results, console, terminal_table
 from evaluation.rows import RowFile, RowKey, gather, only_one
 from evaluation.run import Options, in_order, plain_warnings, write_results
+from evaluation.shard import FOLDER as SHARDS
 from evaluation.shard import Shard, folders_of, shard_folder
 from evaluation.workers import device_of
 
@@ -75,10 +76,24 @@ def evaluate_merged(config: Config, options: Options, parts: Sequence[Path] = ()
     """
     plan = make_plan(config, precision=options.precision, device=device_of(0, options.resolved_accelerator()))
     folder = require_writable_folder(options.output, "--output")
-    parts = list(parts) or folders_of(folder)
+    parts = _given(parts) or folders_of(folder)
     if not parts:
         raise UserError(f"--merge: there are no shards in '{folder}': run them with --shard I/N, or name folders")
     return _merged(plan, config, options, parts, refuse(make_cells(plan), skip=config.skip_unsupported))
+
+
+def _given(parts: Sequence[Path]) -> list[Path]:
+    """The folders of --merge, for one that holds shards alone these; UserError for what is no folder of results."""
+    found = []
+    for part in parts:
+        inside = [] if (part / "rows.csv").is_file() else folders_of(part)
+        if not inside and not any((part / name).is_file() for name in ("rows.csv", "config.yaml")):
+            raise UserError(
+                f"--merge '{part}' is no folder of an evaluation or a shard: give those that --shard wrote, below"
+                f" {SHARDS}/ of its --output"
+            )
+        found += inside or [part]
+    return found
 
 
 def _merged(plan: Plan, config: Config, options: Options, parts: Sequence[Path], cells: list[Cell]) -> Results:

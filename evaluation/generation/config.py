@@ -125,7 +125,7 @@ def _parse(raw: dict[str, Any], where: str) -> GenerationConfig:
         features=spec_of(raw.get("features") or DEFAULT_FEATURES, f"{where}, features"),
         priors=priors,
         reference=reference,
-        reference_images=optional_number(raw.get("reference_images"), f"{where}, reference_images"),
+        reference_images=optional_number(raw.get("reference_images"), f"{where}, reference_images", 2),
         real_images=real,
         metrics={
             n: spec_of(v, f"{where}, metrics.{n}") for n, v in named_entries({"metrics": metrics}, "metrics", where)

@@ -5,8 +5,10 @@ import dataclasses
 import errno
 import html
 import math
+import os
 import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -166,6 +168,26 @@ def test_metrics_are_added_without_restoring(tmp_path, monkeypatch):
     after = rows_of(tmp_path)
     assert all(float(row["mae"]) > 0 for row in after)
     assert [{k: v for k, v in row.items() if k != "mae"} for row in after] == before
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [((9, 8), "image"), ((8, 8, 3), "image"), ("16 bits", "image"), ((9, 8), "samples"), ((8, 8, 3), "set")],
+)
+def test_a_restored_picture_of_another_shape_is_named(size, kind, tmp_path):
+    """Of whatever metric reads it first: somebody put it there."""
+    evaluate(config(limit=4), Options(output=tmp_path))
+    path = tmp_path / "restored/denoise/dither" / sorted(os.listdir(tmp_path / "restored/denoise/dither"))[0]
+    values = np.zeros((8, 8), np.uint16) if size == "16 bits" else np.zeros(size, np.uint8)
+    Image.fromarray(values).save(path)
+    more = {
+        "image": {"mae": "metrics.mae.MAE"},
+        "samples": {"deviation": "metrics.sample_deviation.SampleDeviation"},
+        "set": {"kid": {"class_path": "metrics.kid.KID", "init_args": {"features": "tests.metric_toys.Quadrants"}}},
+    }[kind]
+    with pytest.raises(UserError, match=rf"the restored image '{path}' has .*: remove it and its row") as error:
+        evaluate(config(limit=4, metrics=more), Options(output=tmp_path, metrics_only=kind == "image"))
+    assert "\n" not in str(error.value)
 
 
 def test_refused_cells_are_all_named_before_anything_runs(tmp_path, capsys):

@@ -114,6 +114,22 @@ def test_folders_of_other_places_are_joined(whole, tmp_path):
     assert {key: float(text) for key, text in costs.items()} == {key: entry[1] for key, entry in most.items()}
 
 
+def test_a_folder_of_shards_stands_for_them_and_no_folder_is_passed_over(whole, tmp_path):
+    split = Options(output=tmp_path / "split")
+    evaluate_shard(config(), split, Shard(0, 2))
+    with pytest.raises(UserError, match=r"--merge: \d+ samples are missing"):
+        evaluate_merged(config(), Options(output=tmp_path / "joined"), [split.output])
+    other = Options(output=tmp_path / "other")
+    evaluate_shard(config(), other, Shard(1, 2))
+    evaluate_merged(config(), Options(output=tmp_path / "joined"), [split.output, other.output])
+    assert rows_of(tmp_path / "joined") == rows_of(whole)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    for name in ("nowhere", "file", "empty"):
+        with pytest.raises(UserError, match=rf"--merge '{tmp_path / name}' is no folder of an evaluation or a shard"):
+            evaluate_merged(config(), Options(output=tmp_path / "joined"), [split.output, tmp_path / name])
+
+
 def test_folders_that_do_not_fit_are_refused(tmp_path):
     options = Options(output=tmp_path / "a")
     evaluate_shard(config(), options, Shard(0, 2))
