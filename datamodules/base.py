@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from common.batch import Batch
+from common.build import named_parameters
 from common.errors import UserError
 from common.image_range import to_float
 from datamodules.augment import flip_at_random
@@ -289,3 +290,8 @@ def _keeps(wanted: bool | str, device: torch.device, size: int) -> bool:
     if wanted == "auto":
         return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 4
     return bool(wanted)
+
+
+def data_name(data: ImageDataModule) -> str | None:
+    """Of the published data set that it is, as its class; None for a folder of somebody's pictures."""
+    return None if "folder" in named_parameters(type(data)) else type(data).__name__

@@ -14,7 +14,7 @@ from common.errors import UserError, nearest
 from common.image_range import sigma_to_255
 from common.noise_level import refuse_loud
 from common.random_streams import RandomStreams
-from datamodules.base import ImageDataModule, Split
+from datamodules.base import ImageDataModule, Split, data_name
 from datamodules.store import ImageSet
 from degradations.base import Degradation, Shape
 from degradations.noise import Noise
@@ -133,6 +133,8 @@ def make_plan(
         measuring=measuring,
         reference=TrainingImages(data),
     )
+    for metric in metrics.sets.values():
+        metric.check_data(data_name(data), None)
     fingerprints = {(t, m): cell_fingerprint(config, t, m, fingerprint_of_prior.get(m), precision) for t, m in cells}
     return Plan(
         config=config,

@@ -68,6 +68,7 @@ class MetricBase(Recorded, ABC):
     label: of the metric in tables ("PSNR"). unit: of its numbers ("dB"). higher_is_better: True, False, or None where
     neither end is best (nothing is marked then). factor: numbers shown to a person are multiplied by it. parts: names
     of the numbers per image where there are several; () for one, which has the name that the config gives the metric.
+    later: options that came when there were results already, no part of the fingerprint while they have their default.
     """
 
     label: str
@@ -75,6 +76,7 @@ class MetricBase(Recorded, ABC):
     higher_is_better: bool | None = None
     factor: float = 1.0
     parts: ClassVar[tuple[str, ...]] = ()
+    later: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def kind(self) -> str:
@@ -97,7 +99,8 @@ class MetricBase(Recorded, ABC):
         """A hash of all that numbers depend on: class, options, weights. Missing where the weights are not there."""
         spec = self.spec
         defaults = {n: p.default for n, p in named_parameters(type(self)).items() if p.default is not p.empty}
-        spec["init_args"] = {n: v for n, v in defaults.items() if n not in self.unrecorded} | spec["init_args"]
+        options = {n: v for n, v in defaults.items() if n not in self.unrecorded} | spec["init_args"]
+        spec["init_args"] = {n: v for n, v in options.items() if n not in self.later or v != defaults[n]}
         parts = [original(spec), self.weights()]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -250,6 +253,16 @@ class DistributionMetric(InFeatures):
     def bounded(self, estimate: Estimate, images: int) -> Estimate:
         """The estimate without ends that this quantity cannot have, or that so few images cannot bear."""
         return bounded(estimate, images, least=self.least_for_interval, lowest=self.lowest)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether it brings a reference along."""
+        return False
+
+    def check_data(self, data: str | None, split: str | None) -> None:
+        """UserError where it brings a reference along, and that is not of this data set (name of its class; None: of a
+        person's pictures) and split (None: any).
+        """
 
     def without_interval(self, images: int) -> str:
         """Why a number of so many images has no interval; "" where it has one, or the metric has none ever."""

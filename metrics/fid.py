@@ -8,23 +8,26 @@ import torch
 from torch import Tensor
 
 from common.tensor_shapes import Rows
-from metrics.base import DistributionMetric, Missing
+from metrics.base import Missing
 from metrics.features import FeatureNetwork, Features
 from metrics.jackknife import Estimate, blocks_of, jackknife
-from metrics.moments import Moments
+from metrics.moments import MeanAndCovariance, Moments
+from metrics.stored_statistics import AgainstStored
 
 LEAST_PER_DIMENSION = 10  # below so many images per feature the bias of FID is larger than most differences
 #: The bias is shown by every eighth, fourth and second image, two such subsets each, and all of them.
 PARTS, SUBSETS, LEAST_IN_A_PART = (8, 4, 2, 1), 2, 10
 
 
-class FID(DistributionMetric):
+class FID(AgainstStored):
     """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), the Frechet distance of two sets of features; see :func:`fid`
     and, for restored images and their truths, :func:`fid_of_pairs`. Heusel et al. 2017 (1706.08500), equation 6.
 
     Args:
         features: the network; the published numbers are of Inception's.
         blocks: of images that the interval leaves out one after the other, at least 2.
+        statistics: the reference are those of a data set that clean-fid publishes, by their name
+            (cifar10_clean_train_32); None: the images of the configuration.
     """
 
     label = "FID"
@@ -32,23 +35,24 @@ class FID(DistributionMetric):
     lowest = 0.0
     note = "FID has a bias that falls with the number of images: compare at equal numbers."
 
-    def __init__(self, *, features: FeatureNetwork, blocks: int = 20) -> None:
-        super().__init__(features=features)
+    def __init__(self, *, features: FeatureNetwork, blocks: int = 20, statistics: str | None = None) -> None:
+        super().__init__(features=features, statistics=statistics)
         if blocks < 2:
             raise ValueError(f"blocks must be at least 2, got {blocks}")
         self.blocks = blocks
 
     def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
-        if paired:
+        if paired and self.stored is None:
             return fid_of_pairs(found.features, reference.features, blocks=self.blocks)
-        return fid(found.features, reference.moments, blocks=self.blocks)
+        return fid(found.features, _moments(self, reference), blocks=self.blocks)
 
     def wanted(self) -> int:
         return LEAST_PER_DIMENSION * self.features.dimension
 
     def by_images(self, found: Features, reference: Features, *, paired: bool) -> list[tuple[int, float]]:
         """Of evenly spread images, in pairs with their truths or against the whole reference."""
-        whole = None if paired else _compared(found.features, reference.moments)
+        pairs = paired and self.stored is None
+        whole = None if pairs else _compared(found.features, _moments(self, reference))
         points = []
         for parts in PARTS:
             if len(found.features) // parts < LEAST_IN_A_PART:
@@ -61,7 +65,7 @@ class FID(DistributionMetric):
         return points
 
 
-class FIDWithoutBias(DistributionMetric):
+class FIDWithoutBias(AgainstStored):
     """FID for ever more images, the end of a straight line through smaller sets; see :func:`fid_without_bias`.
 
     Of generated images against a reference: restored images and their truths are pairs. Chong and Forsyth 2020
@@ -69,6 +73,7 @@ class FIDWithoutBias(DistributionMetric):
 
     Args:
         features: the network; the published numbers are of Inception's.
+        statistics: as of :class:`FID`.
     """
 
     label = "FID, N → ∞"
@@ -77,16 +82,21 @@ class FIDWithoutBias(DistributionMetric):
     of_pairs = False
     note = "N → ∞ is the straight line's end."
 
-    def __init__(self, *, features: FeatureNetwork) -> None:
-        super().__init__(features=features)
+    def __init__(self, *, features: FeatureNetwork, statistics: str | None = None) -> None:
+        super().__init__(features=features, statistics=statistics)
 
     def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
         if paired:
             raise Missing("is of generated images against a reference set, not of restored images and their truths")
-        return Estimate(fid_without_bias(found.features, reference.moments), float("nan"), float("nan"))
+        return Estimate(fid_without_bias(found.features, _moments(self, reference)), float("nan"), float("nan"))
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def _moments(metric: AgainstStored, reference: Features) -> Moments | MeanAndCovariance:
+    """Of the reference, or of what takes its place."""
+    return reference.moments if metric.stored is None else metric.stored.moments(metric.features.dimension)
+
+
+def frechet_distance(a: Moments | MeanAndCovariance, b: Moments | MeanAndCovariance) -> float:
     """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), float64, by symmetric square roots with negative eigenvalues
     of rounding cut off at 0.
 
@@ -104,19 +114,19 @@ class _Reference:
     the work.
     """
 
-    def __init__(self, moments: Moments) -> None:
+    def __init__(self, moments: Moments | MeanAndCovariance) -> None:
         self.moments, self.covariance = moments, moments.covariance
         values, basis = torch.linalg.eigh(self.covariance)
         self.root = (basis * values.clamp(min=0).sqrt()) @ basis.T
 
-    def distance(self, a: Moments) -> float:
+    def distance(self, a: Moments | MeanAndCovariance) -> float:
         b, covariance = self.moments, a.covariance
         cross = torch.linalg.eigvalsh(self.root @ covariance @ self.root).clamp(min=0).sqrt().sum()
         distance = (a.mean - b.mean).square().sum() + covariance.trace() + self.covariance.trace() - 2 * cross
         return max(0.0, float(distance))  # of equal sets rounding leaves -1e-14
 
 
-def _compared(generated: Tensor, reference: Moments) -> _Reference:
+def _compared(generated: Tensor, reference: Moments | MeanAndCovariance) -> _Reference:
     if generated.ndim != 2 or generated.shape[1] != reference.dimension:
         raise ValueError(
             f"features must be [N, {reference.dimension}] as the reference's, got {list(generated.shape)}: they are of"
@@ -125,7 +135,7 @@ def _compared(generated: Tensor, reference: Moments) -> _Reference:
     return _Reference(reference)
 
 
-def fid(generated: Rows, reference: Moments, *, blocks: int = 20) -> Estimate:
+def fid(generated: Rows, reference: Moments | MeanAndCovariance, *, blocks: int = 20) -> Estimate:
     """The distance of generated features [N, d], in the order of their indices, with an interval by a jackknife over
     blocks of them.
 
@@ -155,7 +165,9 @@ def fid_of_pairs(restored: Rows, truth: Rows, *, blocks: int = 20) -> Estimate:
     return jackknife(frechet_distance(all_x, all_y), left_out, images=len(restored), lowest=0.0)
 
 
-def fid_without_bias(generated: Rows, reference: Moments, *, sizes: int = 15, blocks: int = 60) -> float:
+def fid_without_bias(
+    generated: Rows, reference: Moments | MeanAndCovariance, *, sizes: int = 15, blocks: int = 60
+) -> float:
     """The intercept of a straight line through (1 / n, FID of n of the N features) for `sizes` numbers n between N / 2
     and N.
 

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from common.tensor_shapes import OtherRows, Rows
-from metrics.base import DistributionMetric
 from metrics.features import FeatureNetwork, Features
 from metrics.jackknife import Estimate, blocks_of, jackknife
+from metrics.stored_statistics import AgainstStored
 
 CHUNK = 2048
 
 
-class KID(DistributionMetric):
+class KID(AgainstStored):
     """mean k(x, x') + mean k(y, y') - 2 mean k(x, y), k(a, b) = (a.b / d + 1)^3, unbiased; see :func:`kid` and, for
     restored images and their truths, :func:`kid_of_pairs`. Binkowski et al. 2018 (1801.01401), section 4.
 
@@ -20,6 +20,8 @@ class KID(DistributionMetric):
         blocks: of images that the interval leaves out one after the other, at least 2.
         reference_images: so many of an unpaired reference, which comes shuffled, at least 2: the work grows with the
             square, and the interval no longer changes beyond ten thousand.
+        statistics: the reference are features of a data set that clean-fid publishes, by the name of their file without
+            _kid.npz (cifar10_clean_train_32); None: the images of the configuration.
     """
 
     label = "KID"
@@ -27,15 +29,26 @@ class KID(DistributionMetric):
     factor = 1000.0
     higher_is_better = False
     lowest = 0.0
+    rows_of_statistics = True
     note = "KID has no bias; of restored images it leaves out the pairs of an image with its own truth."
 
-    def __init__(self, *, features: FeatureNetwork, blocks: int = 20, reference_images: int = 10_000) -> None:
-        super().__init__(features=features)
+    def __init__(
+        self,
+        *,
+        features: FeatureNetwork,
+        blocks: int = 20,
+        reference_images: int = 10_000,
+        statistics: str | None = None,
+    ) -> None:
+        super().__init__(features=features, statistics=statistics)
         if blocks < 2 or reference_images < 2:
             raise ValueError(f"blocks and reference_images must be at least 2, got {blocks} and {reference_images}")
         self.blocks, self.reference_images = blocks, reference_images
 
     def distance(self, found: Features, reference: Features, paired: bool) -> Estimate:
+        if self.stored is not None:
+            stored = self.stored.features(self.features.dimension, self.reference_images)
+            return kid(found.features, stored, blocks=self.blocks)
         if paired:
             return kid_of_pairs(found.features, reference.features, blocks=self.blocks)
         return kid(found.features, reference.features[: self.reference_images], blocks=self.blocks)

@@ -55,3 +55,20 @@ class Moments:
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 features, got {self.count}")
         return (self.outer - torch.outer(self.total, self.total) / self.count) / (self.count - 1)
+
+
+@dataclass(frozen=True)
+class MeanAndCovariance:
+    """What is left of features whose number is not known.
+
+    Args:
+        mean: float64 [d].
+        covariance: unbiased, float64 [d, d].
+    """
+
+    mean: Tensor
+    covariance: Tensor
+
+    @property
+    def dimension(self) -> int:
+        return len(self.mean)

@@ -1,5 +1,6 @@
 """A generation evaluation, built and checked: which prior is walked down which levels by which sampler."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from checkpoints.lora.apply import adapt
 from common.build import build
 from common.errors import UserError
 from common.renamed import original
-from datamodules.base import ImageDataModule, Split
+from datamodules.base import ImageDataModule, Split, data_name
 from datamodules.store import ImageSet
 from diffusion.autocast import Autocast
 from diffusion.class_conditioning import ClassConditioning
@@ -23,7 +24,7 @@ from diffusion.levels import spaced_sigmas
 from diffusion.samplers.base import Sampler
 from evaluation.generation.config import GenerationConfig
 from evaluation.generation.measures import metrics_of
-from metrics.base import DistributionMetric
+from metrics.base import DistributionMetric, Missing
 from metrics.features import FeatureNetwork
 
 VERSION = 1  # raise it when the same configuration begins to give other images
@@ -68,6 +69,11 @@ class Plan:
     reference: ImageSet | None
     real: ImageSet | None
     device: torch.device
+
+    @property
+    def reference_images(self) -> int:
+        """How many images the reference is of."""
+        return min(n for n in (len(self.reference or ()), self.config.reference_images) if n is not None)
 
 
 def make_plan(config: GenerationConfig, *, precision: str, device: torch.device, with_images: bool = True) -> Plan:
@@ -131,7 +137,9 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
                 f" {list(data.shape)}: make them equal"
             )
     for name, metric in metrics.items():
-        metric.check(shape)
+        with contextlib.suppress(Missing):  # measuring says it again, in the metric's place in the table
+            metric.check(shape)
+        metric.check_data(data_name(data), config.reference)
         if metric.reference_split not in (None, config.reference):
             raise UserError(
                 f"metrics.{name} asks how near images are to those of the split '{metric.reference_split}': reference"

@@ -21,7 +21,6 @@ def write_report(
 ) -> None:
     """Write the page; notes: what a reader must know, shown at the top."""
     data, columns = plan.config.data["class_path"].rpartition(".")[2], columns_of(plan)
-    counts = [n for n in (len(plan.reference or ()), plan.config.reference_images) if n is not None]
     facts = {
         "device": str(plan.device),
         "precision": precision,
@@ -34,7 +33,7 @@ def write_report(
         title=plan.config.title or f"Generated images against {data}",
         notes=notes,
         plan=plan,
-        reference=min(counts),
+        reference=plan.reference_images,
         data=data,
         columns=columns,
         rows=_rows(plan, lines, columns),

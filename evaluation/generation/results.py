@@ -119,9 +119,11 @@ def _compared(line: Line, best: Line, name: str) -> Line:
 
 
 def is_of_few(plan: Plan, line: Line, column: Column) -> bool:
-    """Whether a number is of fewer images than its metric wants; marked in every table."""
+    """Whether a number is of, or against, fewer images than its metric wants; marked in every table."""
     metric = plan.metrics.get(column.name)
-    return metric is not None and line.shown(column) is not None and line.images < metric.wanted()
+    if metric is None or line.shown(column) is None:
+        return False
+    return min([line.images, *([] if metric.has_reference else [plan.reference_images])]) < metric.wanted()
 
 
 def sentences(plan: Plan, lines: Sequence[Line]) -> list[str]:

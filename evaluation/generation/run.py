@@ -173,6 +173,10 @@ def _write_sheets(plan: Plan, folder: Path, drawn: dict[int, list[Drawn]]) -> di
 
 def _say_notes(plan: Plan) -> list[str]:
     notes = [note for note in (too_few(plan.config.num_images, plan.features.dimension),) if note]
+    if plan.reference_images < plan.config.num_images and (
+        few := too_few(plan.reference_images, plan.features.dimension)
+    ):
+        notes.append(f"of the reference: {few}")
     if plan.real is not None and len(plan.real) < plan.config.num_images:
         notes.append(
             f"the row of real images is of {len(plan.real)} images only, fewer than the {plan.config.num_images} drawn:"

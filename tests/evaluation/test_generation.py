@@ -169,8 +169,40 @@ def test_the_mark_of_few_images_is_explained(world, capsys):
     run(world, "few", alone, ("num_images", "40"))
     assert words in " ".join(capsys.readouterr().out.split())
     assert words in (page := (world / "few/report.html").read_text()) and ">†<" in page
+    run(world, "against_few", alone, ("reference_images", "40"))  # nor is a number surer than its reference
+    assert "of the reference: 40 images are few for 6 features" in (printed := capsys.readouterr()).err
+    assert words in " ".join(printed.out.split())
     run(world, "more", alone)
     assert "†" not in capsys.readouterr().out and "†" not in (world / "more/report.html").read_text()
+
+
+def test_statistics_of_others_are_a_sentence_where_they_do_not_fit_or_are_not_there(world, monkeypatch):
+    """Those of another data set, split or size are refused before anything is drawn; a file that is not there is a line
+    below the table, and the other metrics go on.
+    """
+    for name in ("WEIGHTS_DIR", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(world / "nothing"))
+    monkeypatch.setattr("tempfile.tempdir", str(world))
+    (world / "inception.safetensors").write_bytes((world / "classifier.safetensors").read_bytes())
+    own = ("features.init_args.path", str(world / "inception.safetensors"))  # the network of that name
+    monkeypatch.setattr("metrics.stored_statistics._of_clean_fid", lambda name: world / "stats" / name)
+
+    def of(statistics):
+        return ("metrics.fid.init_args.statistics", statistics)
+
+    for statistics, words in (
+        ("cifar10_clean_train_8", "of the data set cifar10, these images of Digits: give those of Digits"),
+        ("digits_clean_test_8", "of the split test, the reference is train: make them equal"),
+        ("digits_clean_train_32", "of images of 32x32, these have 8x8"),
+        ("digits_legacy_pytorch_train_8", "in the mode legacy_pytorch, .* give digits_clean_train_8"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(world, "none", own, of(statistics))
+    assert not (world / "none").exists()
+    table = run(world, "out", own, of("digits_clean_train_8"), ("samplers.heun", "null"))
+    assert ("ddim2", "kid") in table and ("ddim2", "fid") not in table
+    words = "FID, digits_clean_train_8 is missing: clean-fid&#39;s statistics digits_clean_train_8.npz is not there"
+    assert words in (world / "out/report.html").read_text()
 
 
 def test_nearness_to_training_images_asks_for_all_of_them(world):
@@ -198,6 +230,8 @@ def test_mistakes_are_one_sentence(world):
         ("samplers.ddim.stepz", "3"): "did you mean",
         ("num_image", "3"): "did you mean",
         ("reference", "validation"): "train or test",
+        ("reference_images", "1"): "reference_images must be a whole number of at least 2, got 1",
+        ("num_images", "3"): "num_images must be a whole number of at least 4, got 3",
         ("data", "datamodules.mnist.MNIST"): "images of [1, 8, 8], and data has [1, 28, 28]",
         ("features", "checkpoints.features.InceptionFeatures"): "Inception network is not there",
         ("samplers.ddim.class_path", "os.system"): "samplers.ddim",
