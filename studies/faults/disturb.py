@@ -224,7 +224,7 @@ class SecondJob(Fault):
         environment = json.loads((folder / "environment.json").read_text())
         with _held(folder), (folder / "second.txt").open("w") as said:
             how = {"stdout": said, "stderr": subprocess.STDOUT, "env": environment, "start_new_session": True}
-            code = subprocess.run(command, cwd=ROOT, timeout=600, check=False, **how).returncode
+            code = subprocess.run(command, cwd=ROOT, timeout=1500, check=False, **how).returncode
         (folder / "second_code").write_text(str(code))
 
 
