@@ -45,7 +45,8 @@ def recompute(plan: Plan, folder: Path) -> list[Row]:
         if image not in number:
             continue
         truth, measurement = measured(plan, task, [number[image]])
-        files, shape = (restored_path(folder, task, method, image, row.sample) for row in group), tuple(truth.shape[1:])
+        files = (restored_path(folder, task, method, image, row.sample) for row in group)
+        shape = plan.images.shape(number[image])
         pixels = torch.stack([read_png(file, shape) for file in files])[None]
         values = evaluate_metrics(plan, pixels.to(plan.device), truth, measurement)
         for k, row in enumerate(group):

@@ -123,7 +123,8 @@ def is_of_few(plan: Plan, line: Line, column: Column) -> bool:
     metric = plan.metrics.get(column.name)
     if metric is None or line.shown(column) is None:
         return False
-    return min([line.images, *([] if metric.has_reference else [plan.reference_images])]) < metric.wanted()
+    images = line.images if metric.has_reference else min(line.images, plan.reference_images)
+    return images < metric.wanted()
 
 
 def sentences(plan: Plan, lines: Sequence[Line]) -> list[str]:

@@ -91,13 +91,16 @@ def test_name_and_layout_are_those_that_clean_fid_reads(folder, tmp_path, monkey
     (tmp_path / "stats").mkdir()
     write(tmp_path / "stats", features(50, 0))
     monkeypatch.setattr(cleanfid, "__file__", str(tmp_path / "__init__.py"))
-    mu, sigma = get_reference_statistics("cifar10", 32, mode="clean", split="train")
+    theirs = get_reference_statistics("cifar10", 32, mode="clean", split="train")
+    assert theirs is not None
+    mu, sigma = theirs
     stored = stored_statistics.StoredStatistics(NAME)
     moments = stored.moments(12)
     np.testing.assert_allclose(moments.mean, mu)
     np.testing.assert_allclose(moments.covariance, sigma)
     rows = stored_statistics.StoredStatistics(NAME, rows=True).features(12, 50)
     theirs = get_reference_statistics("cifar10", 32, mode="clean", split="train", metric="KID")
+    assert theirs is not None
     assert {tuple(r) for r in rows.tolist()} == {tuple(r) for r in theirs.tolist()}
 
 
