@@ -270,12 +270,23 @@ def test_the_short_comparison_has_every_cell_and_the_calls_that_it_says(data, tm
         config = read_config([path, *files])
         assert list(config.methods) == list(long.methods) and list(config.tasks) == list(long.tasks)
         cells = make_cells(make_plan(stand_in(config, tmp_path)))
-        assert len(cells) == 145 and all(c.refusal is None and c.nfe <= 105 for c in cells)
+        assert len(cells) == 163 and all(c.refusal is None and c.nfe <= 105 for c in cells)
         samples = [(c, c.num_samples * min(32, config.methods[c.method].limit or 32)) for c in cells]
         counts = [sum(n * c.nfe for c, n in samples), sum(n * c.backwards for c, n in samples)]
         head = " ".join(line.removeprefix("# ") for line in files[-1].read_text().splitlines() if line[0] == "#")
         said.append([f"{n:,}" in head for n in counts])
     assert said == [[True, True], [True, True]]
+
+
+def test_the_strengths_that_were_found_beside_deepinv_reach_their_methods(tmp_path):
+    """Each value of the fragment is the option of its method in its task; nothing of it is refused."""
+    files = [ROOT / "configs" / "evaluate" / "beside_deepinv_mnist.yaml", FRAGMENTS / "beside_deepinv_tuned.yaml"]
+    cells = make_cells(make_plan(stand_in(read_config(files), tmp_path)))
+    assert len(cells) == 21 and all(c.refusal is None for c in cells)
+    found = {(name, task, *options.items()) for name, m in read_config(files).methods.items()
+             for task, options in m.per_task.items()}  # fmt: skip
+    assert ("dps_norm", "random_noisy", ("relative_scale", 32.0)) in found
+    assert len(found) == 12 and ("deepinv_ddrm", "deblurring_noisy", ("eta", 0.5)) in found
 
 
 def upright_and_lying(folder):
