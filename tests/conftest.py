@@ -21,17 +21,21 @@ from suite_options import (  # noqa: F401  (pytest looks for its hooks here)
 shape_checks.install()
 
 import common.late_torchmetrics
-import common.torchvision_remedy  # noqa: F401  (must come before whatever imports torchvision)
+import common.stop_signals
+import common.torchvision_remedy  # must come before whatever imports torchvision
 
 
 @pytest.fixture(autouse=True)
 def signal_handlers_stay() -> Iterator[None]:
-    """An entry point that a test calls installs handlers for the whole process."""
+    """An entry point that a test calls installs handlers for the whole process, and a signal that they have answered is
+    remembered: the next training in this process would take it for its own.
+    """
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     yield
     for number, handler in before.items():
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
+    common.stop_signals._asked = None  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture(autouse=True)

@@ -666,7 +666,8 @@ def test_an_earlier_restoration_is_replaced_as_a_whole(cli, tmp_path):
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
 def test_a_stop_writes_the_newest_estimate_and_says_so(stop, code, cli, tmp_path, monkeypatch):
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that a shell runs in the background ignore it
     keep = Iterates.__call__
 
     def stopped(self, step, total, estimate):

@@ -10,11 +10,12 @@ import pytest
 from helpers import ROOT
 
 from common.errors import EXIT_PREEMPTED
-from common.stop_signals import STOPS, answer_stop_signals
+from common.stop_signals import STOPS, answer_stop_signals, asked_to_stop
 
 
 @pytest.mark.parametrize("number", STOPS)
 def test_a_signal_ends_with_75_and_a_sentence(number, capsys):
+    assert asked_to_stop() is None  # whatever other tests in this process did
     before = {s: signal.getsignal(s) for s in STOPS}
     cleaned = []
     try:
@@ -27,7 +28,7 @@ def test_a_signal_ends_with_75_and_a_sentence(number, capsys):
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
-    assert leaving.value.code == EXIT_PREEMPTED and cleaned == [True]
+    assert leaving.value.code == EXIT_PREEMPTED and cleaned == [True] and asked_to_stop() == number
     assert capsys.readouterr().err == f"error: stopped by {number.name}; do it again\n"
 
 
