@@ -16,7 +16,7 @@ from restoration.posterior import PosteriorSampler, Problem
 #: trace of few pixels, by one probe, may come out at zero or below.
 _PROBE, _LEAST_SHARE = 0.1, 1e-3
 _OF_THE_DENOISER = Bias(
-    "takes one number for the prior's uncertainty in every direction of an image", mean=0.4, deviation=(0.8, 1.3)
+    "takes one number for the prior's uncertainty in every direction of an image", mean=0.3, deviation=(0.88, 1.15)
 )
 
 
@@ -95,7 +95,7 @@ class DAPS(PosteriorSampler):
         self.sigmas = karras_sigmas(steps, max(sigma_end, prior.sigma_min), min(sigma_start, prior.sigma_max))
         self.flow_steps, self.inner, self.langevin_steps, self.step_size = flow_steps, inner, langevin_steps, step_size
         self.spread, self.least = spread, least_sigma_255 / 127.5
-        if spread == "denoiser":
+        if spread == "denoiser" and flow_steps == 1:
             self.bias = _OF_THE_DENOISER
         if inner == "langevin":
             self.needs = frozenset({"gradient", "white_noise"})

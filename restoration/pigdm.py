@@ -16,6 +16,12 @@ from restoration.base import Bias, Cost
 from restoration.posterior import PosteriorSampler, Problem
 from restoration.through_prior import through_prior
 
+_OF_THE_CODE = Bias(
+    "weights y by r^2 in place of sigma^2 and leaves eps as it is, so that the noise is explained too",
+    mean=1.8,
+    deviation=(0.2, 1.1),
+)
+
 
 class PiGDM(PosteriorSampler):
     """x0' = x0 + sigma^2 J^T A^T (r^2 A A^T + sigma_y^2 I)^-1 (y - A x0), then the sampler's step: J = d x0 / d x, and
@@ -60,6 +66,8 @@ class PiGDM(PosteriorSampler):
             raise ValueError(f"rule must be 'score' or 'code', got '{rule}'")
         super().__init__(prior=prior, steps=steps, spacing=spacing, clip=clip)
         self.rule = rule
+        if rule == "code":
+            self.bias = _OF_THE_CODE
         self.sampler = sampler or AncestralDDPM()
         self.sigmas = self.sampler.suited(self.sigmas)
         self.sampler.check_first_step(self.levels())

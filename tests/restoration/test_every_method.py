@@ -60,6 +60,8 @@ MORE: dict[str, dict[str, Any]] = {
     "diversity": {"inner": {"class_path": "restoration.ddrm.DDRM", "init_args": {"steps": 4}}},
     "diversity-dps": {"inner": {"class_path": "restoration.dps.DPS", "init_args": {"steps": 4}}, "strength": 1.0},
     "representatives": {"inner": {"class_path": "restoration.ddrm.DDRM", "init_args": {"steps": 4}}, "draws": 3},
+    "daps-denoiser": {"spread": "denoiser", "flow_steps": 1},
+    "pigdm-code": {"rule": "code"},
     "daps-langevin": {"inner": "langevin", "langevin_steps": 5},
     "warm_start-projection": {"first": PseudoInverse(), "start_255": 60, "consistency": "projection"},
     "warm_start-gradient": {"first": PseudoInverse(), "start_255": 60, "consistency": "gradient"},
@@ -69,6 +71,8 @@ MORE: dict[str, dict[str, Any]] = {
 MADE: dict[str, Callable[[Any], Method]] = {
     "training_mean": lambda prior: TrainingMean(data="tests.evaluation.toys.Colour8"),
 }
+#: Of these, those with a bias of their own.
+RULES = ["daps-denoiser", "pigdm-code"]
 CASES = (*METHODS, *(n for n in MORE if n not in METHODS))
 
 #: The family that the cold restorer of these tests undoes.
@@ -316,15 +320,17 @@ def test_what_it_says_of_itself(name, method):
 
 
 def for_moments(name: str) -> Method:
-    cls = METHODS[name]
+    cls = METHODS[name.partition("-")[0]]
     if name in MADE:
         return MADE[name](gaussian_prior())
-    return cls(**options(cls, {"steps": STEPS, "spacing": "karras", "clip": False}), prior=gaussian_prior())
+    given = options(cls, {"steps": STEPS, "spacing": "karras", "clip": False})
+    return cls(**{**given, **(MORE[name] if name in RULES else {})}, prior=gaussian_prior())
 
 
 @pytest.mark.parametrize(
     "name",
-    [n for n, c in METHODS.items() if issubclass(c, PosteriorSampler) or c.bias is not None or n == "warm_start"],
+    [n for n, c in METHODS.items() if issubclass(c, PosteriorSampler) or c.bias is not None or n == "warm_start"]
+    + RULES,
 )
 def test_moments_on_gaussian_data(name):
     """Mean and standard deviations within what the method declares, in every world it takes; and what it declares is
