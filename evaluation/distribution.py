@@ -167,11 +167,15 @@ def _features(network: FeatureNetwork, count: int, read: Callable[[slice], list[
     """Features of the images that `read` gives for each run of neighbours; images of several shapes are measured one
     after the other.
     """
-    parts = []
-    for start in range(0, count, BATCH):
-        images = read(slice(start, start + BATCH))
-        parts += [network.of(torch.stack(list(same))) for _, same in groupby(images, key=lambda image: image.shape)]
-    return Features.joined(parts)
+    batches = (read(slice(start, start + BATCH)) for start in range(0, count, BATCH))
+    return Features.collected(
+        count,
+        (
+            network.of(torch.stack(list(same)))
+            for images in batches
+            for _, same in groupby(images, key=lambda image: image.shape)
+        ),
+    )
 
 
 def _read_part(files: list[Path], shapes: list[Shape], part: slice) -> list[Tensor]:

@@ -12,6 +12,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from metrics.features import Features
 from metrics.fid import fid, fid_of_pairs, fid_without_bias, frechet_distance
 from metrics.inception_score import inception_score
 from metrics.jackknife import difference
@@ -224,3 +225,16 @@ def test_nonsense_is_refused():
         fid(normal(3, 2, 0), Moments.of(normal(9, 2, 0)))
     with pytest.raises(ValueError, match="sum to 1"):
         inception_score(torch.ones(40, 10))
+
+
+def test_batches_are_collected_as_they_are_joined_and_other_counts_are_refused():
+    batches = [Features(torch.randn(n, 3), torch.rand(n, 2)) for n in (4, 4, 1)]
+    joined, collected = Features.joined(batches), Features.collected(9, iter(batches))
+    torch.testing.assert_close(collected.features, joined.features, rtol=0, atol=0)
+    torch.testing.assert_close(collected.probabilities, joined.probabilities, rtol=0, atol=0)
+    assert Features.collected(4, [Features(torch.randn(4, 3))]).probabilities is None
+    for count in (8, 10, 0):
+        with pytest.raises(ValueError, match="the batches give"):
+            Features.collected(count, iter(batches))
+    with pytest.raises(ValueError, match="give 0 rows, not 1"):
+        Features.collected(1, [])
