@@ -29,11 +29,9 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.unet_vs_peers import compare
+from benchmarks.side_by_side import compare, machine, paired, parsed, show, spread
 from common.compute import count_flops, precisions
 from common.image_range import to_float
 from common.random_streams import RandomStreams
@@ -258,8 +256,7 @@ def table_of(
     rows = []
     for contender, seconds in zip(contenders, found.values(), strict=True):
         each = statistics.median(seconds) / len(m.y) / iterations
-        ratios = [[s / o for s, o in zip(seconds, reference, strict=True)] for reference in (ours_f32, best)]
-        texts = [f"{statistics.median(r):.2f} ({min(r):.2f} .. {max(r):.2f})" for r in ratios]
+        texts = [spread(paired(seconds, reference)) for reference in (ours_f32, best)]
         rows.append(
             [
                 contender.name,
@@ -269,13 +266,11 @@ def table_of(
                 *texts,
             ]
         )
-    name = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    )
     clock = "seconds of the process" if device.type == "cpu" and threads == 1 else "seconds of the wall"
     images = f"{len(m.y)} images of {m.y.shape[-1]}x{m.y.shape[-1]}, {settings.iterations} iterations to an image"
     first = (
-        f"{name}; torch {torch.__version__}; {images}; measured: {iterations} iterations each, {rounds} rounds, {clock}"
+        f"{machine()}; torch {torch.__version__}; {images}; measured: {iterations} iterations each, {rounds} rounds,"
+        f" {clock}"
     )
     return rows, [first, *notes]
 
@@ -347,9 +342,7 @@ def main() -> None:
         "--marks", type=int, nargs="+", default=[100, 300, 600], help="iterations at which --curves looks"
     )
     parser.add_argument("--seeds", type=int, default=2, help="of --curves")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run")
-    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
-    args = parser.parse_args()
+    args = parsed(parser)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = args.images or (2 if args.curves or args.quick else 16)
     size = 32 if args.quick else args.size
@@ -376,24 +369,8 @@ def main() -> None:
         rows, notes = table_of(m, skip, settings, 2 if args.quick else args.iterations, rounds)
     for note in notes:
         print(note)
-    if args.markdown:
-        print(
-            "\n".join(
-                [
-                    "",
-                    "| " + " | ".join(head) + " |",
-                    "|" + " --- |" * len(head),
-                    *["| " + " | ".join(r) + " |" for r in rows],
-                ]
-            )
-        )
-        return
-    table = Table(title="medians; a ratio above 1: ours is faster" if not args.curves else None, title_justify="left")
-    for name in head:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=160).print(table)
+    title = None if args.curves else "medians; a ratio above 1: ours is faster"
+    show(head, rows, markdown=args.markdown, title=title, columns=160, no_wrap=False)
 
 
 if __name__ == "__main__":

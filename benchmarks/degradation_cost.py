@@ -15,10 +15,8 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.unet_vs_peers import compare
+from benchmarks.side_by_side import compare, paired, parsed, show
 from degradations.base import Shape
 from degradations.severity.animorph import Animorph
 from degradations.severity.base import SeverityFamily
@@ -124,7 +122,7 @@ def measure(batch: int, rounds: int) -> list[list[str]]:
                 if precision not in found:  # no instructions for it
                     shares.append("")
                     continue
-                share = statistics.median(a / b for a, b in zip(found[side], found[precision], strict=True))
+                share = statistics.median(paired(found[side], found[precision]))
                 shares.append(f"{100 * share:.1f} %")
         times = [f"{1000 * statistics.median(found[side]):.2f} ms" for side in ("applied", "drawn")]
         name = type(family).__name__ if not isinstance(family, NaturalMorph) else "Animorph"
@@ -136,31 +134,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run")
-    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
-    args = parser.parse_args()
+    args = parsed(parser)
     batch, rounds = (2, 1) if args.quick else (args.batch, args.rounds)
     rows = measure(batch, rounds)
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} thread(s)"
     print(f"{name}; torch {torch.__version__}; {batch} images, {rounds} rounds")
-    if args.markdown:
-        print(
-            "\n".join(
-                [
-                    "",
-                    "| " + " | ".join(HEAD) + " |",
-                    "|" + " --- |" * len(HEAD),
-                    *["| " + " | ".join(r) + " |" for r in rows],
-                ]
-            )
-        )
-        return
-    table = Table(title="share of a forward pass of the small MNIST network; goal: below 10 %", title_justify="left")
-    for head in HEAD:
-        table.add_column(head, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=160).print(table)
+    title = "share of a forward pass of the small MNIST network; goal: below 10 %"
+    show(HEAD, rows, markdown=args.markdown, title=title, columns=160)
 
 
 if __name__ == "__main__":

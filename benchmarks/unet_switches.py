@@ -14,15 +14,13 @@ from typing import Any, cast
 
 import argparse
 import copy
-import statistics
 from collections.abc import Callable
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.unet_vs_peers import compare, sampling, training
+from benchmarks.side_by_side import compare, machine, paired, parsed, show, sizes_of, spread
+from benchmarks.unet_vs_peers import sampling, training
 from common.compute import precisions
 from networks.layers import GroupNorm
 from networks.unet import UNet
@@ -78,11 +76,7 @@ def bfloat16_alone(network: UNet, x: Tensor, clock: Tensor, make: Callable, roun
         x.device,
         rounds,
     )
-    return [a / b for a, b in zip(found["a"], found["b"], strict=True)]
-
-
-def spread(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
+    return paired(found["a"], found["b"])
 
 
 def error(network: nn.Module, x: Tensor, clock: Tensor, dtype: torch.dtype, exact: Tensor) -> str:
@@ -112,7 +106,7 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> list[list
                     for side, (n, given) in zip(("without", "with"), copies, strict=True)
                 }
                 found = compare(steps, device, rounds)
-                ratios = [a / b for a, b in zip(found["without"], found["with"], strict=True)]
+                ratios = paired(found["without"], found["with"])
                 rows.append([kind, name, switch, spread(ratios), *errors])
         if torch.bfloat16 in precisions(device.type):
             ratios = bfloat16_alone(copy.deepcopy(network), x, clock, make, rounds)
@@ -128,34 +122,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=None, help="default: 20 on a GPU, 5 on a CPU")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run")
-    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
-    args = parser.parse_args()
-    on_gpu = torch.cuda.is_available()
-    width, batch = args.width or (16 if args.quick else 128 if on_gpu else 64), 2 if args.quick else args.batch
-    rounds = args.rounds or (1 if args.quick else 20 if on_gpu else 5)
+    args = parsed(parser)
+    width, batch, rounds = sizes_of(args)
     rows = measure(width, batch, rounds, compiled=args.compile)
-    threads = torch.get_num_threads()
-    name = torch.cuda.get_device_name() if on_gpu else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    print(f"{name}; torch {torch.__version__}; width {width}, {batch} images of 3x32x32, {rounds} rounds")
-    if args.markdown:
-        print(
-            "\n".join(
-                [
-                    "",
-                    "| " + " | ".join(HEAD) + " |",
-                    "|" + " --- |" * len(HEAD),
-                    *["| " + " | ".join(r) + " |" for r in rows],
-                ]
-            )
-        )
-        return
-    table = Table(title="medians; a ratio above 1: the switch makes it faster", title_justify="left")
-    for head in HEAD:
-        table.add_column(head, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=150).print(table)
+    print(f"{machine()}; torch {torch.__version__}; width {width}, {batch} images of 3x32x32, {rounds} rounds")
+    title = "medians; a ratio above 1: the switch makes it faster"
+    show(HEAD, rows, markdown=args.markdown, title=title, columns=150)
 
 
 if __name__ == "__main__":

@@ -19,16 +19,14 @@ import common.torchvision_remedy  # noqa: F401, I001
 import argparse
 import copy
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.side_by_side import compare, machine, paired, parsed, show, sizes_of, spread
 from checkpoints.foreign.diffusers_config import unet_from_diffusers
 from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers
 from common.compute import count_flops, matrix_peak, precisions
@@ -142,27 +140,6 @@ def sampling(network: nn.Module, x: Tensor, clock: Tensor, dtype: torch.dtype) -
     return step
 
 
-def seconds_of(step: Callable[[], None], device: torch.device) -> float:
-    """Of one call; of the process where it has one thread on a CPU, else of the wall."""
-    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    began = clock()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - began
-
-
-def compare(steps: dict[str, Callable[[], None]], device: torch.device, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, taking turns."""
-    for step in steps.values():
-        seconds_of(step, device)
-    found: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            found[name].append(seconds_of(step, device))
-    return found
-
-
 def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[list[list[str]], list[str]]:
     """Rows of the table, and lines about the machine."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -170,11 +147,7 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[lis
     clock = torch.linspace(0, 999, batch).round()
     field = contenders(width, x, clock)
     x, clock = x.to(device), clock.to(device)
-    threads = torch.get_num_threads()
-    name = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} thread{'s' if threads > 1 else ''}"
-    )
-    notes = [f"{name}; torch {torch.__version__}; width {width}, {batch} images of 3x32x32, {rounds} rounds"]
+    notes = [f"{machine()}; torch {torch.__version__}; width {width}, {batch} images of 3x32x32, {rounds} rounds"]
     notes += [
         f"{c.name}: {c.flops / batch / 1e9:.3f} GFLOP an image,"
         f" {sum(p.numel() for p in c.network.parameters()) / 1e6:.1f} M parameters"
@@ -182,7 +155,7 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[lis
     ]
     rows = []
     for dtype in precisions(device.type):
-        peak = matrix_peak(device.type, dtype, threads)
+        peak = matrix_peak(device.type, dtype, torch.get_num_threads())
         notes.append(f"measured peak in {str(dtype).removeprefix('torch.')}: {peak / 1e9:.0f} GFLOP/s")
         for kind, make, passes in (("training step", training, 3), ("sampling step", sampling, 1)):
             formats = {c.name: _best_format(c, make, x, clock, dtype) for c in field}
@@ -195,13 +168,8 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> tuple[lis
                     steps[c.name] = make(network, given, clock, dtype)
                 found = compare(steps, device, rounds)
                 for c in field:
-                    ratios = [p / o for p, o in zip(found[c.name], found["ours"], strict=True)]
                     seconds = statistics.median(found[c.name])
-                    ratio = (
-                        "1"
-                        if c.name == "ours"
-                        else f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
-                    )
+                    ratio = "1" if c.name == "ours" else spread(paired(found[c.name], found["ours"]))
                     share = passes * c.flops / seconds / peak
                     cost = f"{1000 * seconds:.0f} ms" if passes == 3 else f"{STEPS * seconds:.2f} s / {STEPS} steps"
                     rows.append(
@@ -242,34 +210,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=None, help="default: 20 on a GPU, 5 on a CPU")
     parser.add_argument("--compile", action="store_true", help="each network compiled in the rows of best flags")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run")
-    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
-    args = parser.parse_args()
-    on_gpu = torch.cuda.is_available()
-    width = args.width or (16 if args.quick else 128 if on_gpu else 64)
-    batch = 2 if args.quick else args.batch
-    rounds = args.rounds or (1 if args.quick else 20 if on_gpu else 5)
+    args = parsed(parser)
+    width, batch, rounds = sizes_of(args)
     rows, notes = measure(width, batch, rounds, compiled=args.compile)
     for note in notes:
         print(note)
-    if args.markdown:
-        print(
-            "\n".join(
-                [
-                    "",
-                    "| " + " | ".join(HEAD) + " |",
-                    "|" + " --- |" * len(HEAD),
-                    *["| " + " | ".join(r) + " |" for r in rows],
-                ]
-            )
-        )
-        return
-    table = Table(title="medians; a ratio above 1: ours is faster", title_justify="left")
-    for head in HEAD:
-        table.add_column(head, no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=170).print(table)
+    title = "medians; a ratio above 1: ours is faster"
+    show(HEAD, rows, markdown=args.markdown, title=title, columns=170)
 
 
 if __name__ == "__main__":
