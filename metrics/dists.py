@@ -1,18 +1,17 @@
 """DISTS: structure and texture by features of VGG16."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from common.weight_files import WeightFile
 from degradations.measurement import Measurement
-from metrics.base import Metric, Shape
-from metrics.published_networks import VGG16, DISTSDistance
+from metrics.base import Metric
+from metrics.published_networks import VGG16, ByPublishedNetwork, DISTSDistance
 
 
-class DISTS(Metric):
+class DISTS(ByPublishedNetwork, Metric):
     """1 - sum_lc (a_lc l(x, truth) + b_lc s(x, truth)): means (l, texture) and correlations (s, structure) of the
     channels of five layers of VGG16 and of the image, compared as SSIM does; 0 for equal images, up to about 1.
 
@@ -31,16 +30,6 @@ class DISTS(Metric):
     def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
         del options
         return (VGG16,)
-
-    def check(self, shape: Shape) -> None:
-        self.distance.check(shape)
-
-    def to(self, device: torch.device) -> Self:
-        self.distance.to(device)
-        return self
-
-    def weights(self) -> str:
-        return self.distance.fingerprint
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         del measurement

@@ -1,18 +1,17 @@
 """LPIPS: the perceptual distance of most papers, by features of an ImageNet network."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from common.weight_files import WeightFile
 from degradations.measurement import Measurement
-from metrics.base import Metric, Shape
-from metrics.published_networks import LPIPS_NETWORKS, LPIPSDistance
+from metrics.base import Metric
+from metrics.published_networks import LPIPS_NETWORKS, ByPublishedNetwork, LPIPSDistance
 
 
-class LPIPS(Metric):
+class LPIPS(ByPublishedNetwork, Metric):
     """sum_l mean_hw sum_c w_lc (f_lc(x) - f_lc(truth))^2, f_l the features of layer l of unit length: 0 for equal
     images, larger is worse.
 
@@ -35,16 +34,6 @@ class LPIPS(Metric):
     @classmethod
     def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
         return (LPIPS_NETWORKS[options.get("net", "alex")][0],)
-
-    def check(self, shape: Shape) -> None:
-        self.distance.check(shape)
-
-    def to(self, device: torch.device) -> Self:
-        self.distance.to(device)
-        return self
-
-    def weights(self) -> str:
-        return self.distance.fingerprint
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         del measurement

@@ -1,7 +1,7 @@
 """How different two samples of one measurement look: LPIPS and MS-SSIM between samples."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,11 +10,11 @@ from common.weight_files import WeightFile
 from degradations.measurement import Measurement
 from metrics.base import SetMetric, Shape
 from metrics.ms_ssim import check_scales, ms_ssim
-from metrics.published_networks import LPIPS_NETWORKS, LPIPSDistance
+from metrics.published_networks import LPIPS_NETWORKS, ByPublishedNetwork, LPIPSDistance
 from metrics.samples import sample_rows
 
 
-class PairwiseLPIPS(SetMetric):
+class PairwiseLPIPS(ByPublishedNetwork, SetMetric):
     """Mean over pairs of samples of LPIPS(x_i, x_j): 0 for equal samples, larger is more diverse; see
     :class:`metrics.lpips.LPIPS`.
 
@@ -34,16 +34,6 @@ class PairwiseLPIPS(SetMetric):
     @classmethod
     def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
         return (LPIPS_NETWORKS[options.get("net", "alex")][0],)
-
-    def check(self, shape: Shape) -> None:
-        self.distance.check(shape)
-
-    def to(self, device: torch.device) -> Self:
-        self.distance.to(device)
-        return self
-
-    def weights(self) -> str:
-        return self.distance.fingerprint
 
     def __call__(self, samples: Tensor, truth: Tensor, measurement: Measurement | None) -> Tensor:
         del measurement

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from common.exact_float32 import exact_float32
 from common.files import sha256_of
 from common.torch_hub import hub_with
 from common.weight_files import WeightFile
-from metrics.base import Missing, Shape
+from metrics.base import MetricBase, Missing, Shape
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 ALEXNET = WeightFile("alexnet-owt-7be5be79.pth", "AlexNet", _TORCHVISION + "alexnet-owt-7be5be79.pth", 244, "7be5be79")
@@ -130,3 +131,21 @@ class DISTSDistance(PublishedDistance):
 
     def of(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return network(x.float() / 255, y.float() / 255)
+
+
+class ByPublishedNetwork(MetricBase):
+    """A metric of whatever kind that is such a distance, or made of it: shapes, device and weights are those of
+    `distance`.
+    """
+
+    distance: PublishedDistance
+
+    def check(self, shape: Shape) -> None:
+        self.distance.check(shape)
+
+    def to(self, device: torch.device) -> Self:
+        self.distance.to(device)
+        return self
+
+    def weights(self) -> str:
+        return self.distance.fingerprint
