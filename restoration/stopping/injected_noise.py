@@ -2,10 +2,14 @@
 measurement's own noise it has.
 """
 
+from typing import Self
+
 from torch import Tensor
 
+from common.random_streams import RandomStreams
 from degradations.measurement import Measurement
 from restoration.stopping.base import images_mean
+from restoration.stopping.staged import StagedWatch, StageOptions, Target
 
 
 class InjectedNoise:
@@ -35,6 +39,15 @@ class InjectedNoise:
         self.variance = self.own_variance + self.level.square() / 4
         self._weighted = self.sigma2 * self.eps
 
+    @classmethod
+    def drawn(
+        cls, measurement: Measurement, random: RandomStreams, stream: str, level: Tensor, variance: Tensor
+    ) -> Self:
+        """With an eps that is keyed by stream and image, and the same in whatever batch the image is."""
+        y, index = measurement.y, list(measurement.index)
+        eps = random.normal_batch(stream, index, [0] * len(index), y.shape[1:], y.device).to(y)
+        return cls(measurement, eps, level, variance)
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean over measured values, float64 [B]."""
         if self.mask is None:
@@ -53,3 +66,14 @@ class InjectedNoise:
 def stacked(values: list[dict[str, Tensor]]) -> dict[str, list[Tensor]]:
     """Lists by name of dictionaries with the same names."""
     return {name: [v[name] for v in values] for name in values[0]}
+
+
+class NoisyCopiesWatch(StagedWatch):
+    """Fits the measurement with each of these injected noises, one after the other."""
+
+    def __init__(
+        self, measurement: Measurement, noises: list[InjectedNoise], options: StageOptions, iterations: int
+    ) -> None:
+        self._noises = noises
+        targets = [Target(n.y, None, n.variance) for n in noises]
+        super().__init__(measurement, targets, options, iterations=iterations, own_variance=noises[0].own_variance)

@@ -15,9 +15,9 @@ from degradations.noise import Noise
 from diffusion.schedules import Linear, Schedule
 from metrics.distortion import ssim
 from restoration.stopping.base import StoppingCriterion, Watch
-from restoration.stopping.injected_noise import InjectedNoise, stacked
+from restoration.stopping.injected_noise import InjectedNoise, NoisyCopiesWatch, stacked
 from restoration.stopping.noise_level import check_level, check_sigma, known_sigma, known_variance
-from restoration.stopping.staged import StagedWatch, StageOptions, Target
+from restoration.stopping.staged import StageOptions
 
 _SSIM_EVERY = 25  # iterations
 
@@ -109,33 +109,26 @@ class MultiNoiseEarlyStopping(StoppingCriterion):
 
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
         sigma, variance = known_sigma(measurement, self.sigma_255), known_variance(measurement, self.sigma_255)
-        shape, index = measurement.y.shape[1:], list(measurement.index)
         levels = (
             [m * sigma for m in self.levels]
             if self.sigmas is None
             else [torch.full_like(sigma, s) for s in self.sigmas]
         )
-        noises = []
-        for k, level in enumerate(levels):
-            eps = random.normal_batch(f"injected_{k}", index, [0] * len(index), shape, measurement.y.device).to(
-                measurement.y
-            )
-            noises.append(InjectedNoise(measurement, eps, level, variance))
+        noises = [
+            InjectedNoise.drawn(measurement, random, f"injected_{k}", level, variance) for k, level in enumerate(levels)
+        ]
         return _Watch(measurement, noises, self, iterations)
 
 
-class _Watch(StagedWatch):
+class _Watch(NoisyCopiesWatch):
     signal = "risk"
 
     def __init__(
         self, measurement: Measurement, noises: list[InjectedNoise], criterion: MultiNoiseEarlyStopping, iterations: int
     ) -> None:
-        self._noises, self._leak_limit, self._residual_limit = noises, criterion.leak_limit, criterion.residual_limit
+        self._leak_limit, self._residual_limit = criterion.leak_limit, criterion.residual_limit
         self.told = ("the estimated risk", "a noisier copy" if len(noises) == 1 else "noisier copies")
-        targets = [Target(n.y, None, n.variance) for n in noises]
-        super().__init__(
-            measurement, targets, criterion.stages, iterations=iterations, own_variance=noises[0].own_variance
-        )
+        super().__init__(measurement, noises, criterion.stages, iterations)
         count, device = len(measurement.y), measurement.y.device
         self.ssim = torch.full((count,), torch.nan, dtype=torch.float64, device=device)
         self.looks = 0

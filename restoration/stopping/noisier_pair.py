@@ -7,9 +7,9 @@ from degradations.base import Operator
 from degradations.measurement import Measurement
 from degradations.noise import Noise
 from restoration.stopping.base import StoppingCriterion, Watch
-from restoration.stopping.injected_noise import InjectedNoise
+from restoration.stopping.injected_noise import InjectedNoise, NoisyCopiesWatch
 from restoration.stopping.noise_level import check_level, check_sigma, known_sigma, known_variance
-from restoration.stopping.staged import StagedWatch, StageOptions, Target
+from restoration.stopping.staged import StageOptions
 
 
 class NoisierPair(StoppingCriterion):
@@ -60,20 +60,14 @@ class NoisierPair(StoppingCriterion):
 
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
         sigma, variance = known_sigma(measurement, self.sigma_255), known_variance(measurement, self.sigma_255)
-        y, index = measurement.y, list(measurement.index)
         fitted, judge = (
-            InjectedNoise(
-                measurement,
-                random.normal_batch(stream, index, [0] * len(index), y.shape[1:], y.device).to(y),
-                self.level * sigma,
-                variance,
-            )
+            InjectedNoise.drawn(measurement, random, stream, self.level * sigma, variance)
             for stream in ("noisier_fitted", "noisier_judge")
         )
         return _Watch(measurement, fitted, judge, self.corrected, self.stages, iterations)
 
 
-class _Watch(StagedWatch):
+class _Watch(NoisyCopiesWatch):
     signal = "error_to_other_copy"
     told = ("the error to the other noisier copy", "one noisier copy")
 
@@ -87,13 +81,7 @@ class _Watch(StagedWatch):
         iterations: int,
     ) -> None:
         self._fitted, self._judge, self._corrected = fitted, judge, corrected
-        super().__init__(
-            measurement,
-            [Target(fitted.y, None, fitted.variance)],
-            options,
-            iterations=iterations,
-            own_variance=fitted.own_variance,
-        )
+        super().__init__(measurement, [fitted], options, iterations)
 
     def judge(self, f: Tensor) -> dict[str, Tensor]:
         measured = self.measurement.operator(f)

@@ -9,9 +9,9 @@ from degradations.base import Operator
 from degradations.measurement import Measurement
 from degradations.noise import Noise
 from restoration.stopping.base import StoppingCriterion, Watch
-from restoration.stopping.injected_noise import InjectedNoise
+from restoration.stopping.injected_noise import InjectedNoise, NoisyCopiesWatch
 from restoration.stopping.noise_level import check_level, check_sigma, known_sigma, known_variance
-from restoration.stopping.staged import StagedWatch, StageOptions, Target
+from restoration.stopping.staged import StageOptions
 
 
 class RecorruptedPair(StoppingCriterion):
@@ -59,14 +59,12 @@ class RecorruptedPair(StoppingCriterion):
         check_sigma(operator, noise, self.sigma_255)
 
     def watch(self, measurement: Measurement, *, random: RandomStreams, iterations: int) -> Watch:
-        sigma = known_sigma(measurement, self.sigma_255)
-        y, index = measurement.y, list(measurement.index)
-        w = random.normal_batch("recorrupted", index, [0] * len(index), y.shape[1:], y.device).to(y)
-        noise = InjectedNoise(measurement, w, self.alpha * sigma, known_variance(measurement, self.sigma_255))
+        sigma, variance = known_sigma(measurement, self.sigma_255), known_variance(measurement, self.sigma_255)
+        noise = InjectedNoise.drawn(measurement, random, "recorrupted", self.alpha * sigma, variance)
         return _Watch(measurement, noise, self.stages, iterations)
 
 
-class _Watch(StagedWatch):
+class _Watch(NoisyCopiesWatch):
     signal = "error_to_other_copy"
     told = ("the error to the second copy", "the first copy")
 
@@ -74,13 +72,7 @@ class _Watch(StagedWatch):
         self._noise = noise
         level = noise.level.to(measurement.y).view(-1, *[1] * (measurement.y.ndim - 1))
         self._other = measurement.y - noise.sigma2 / level * noise.eps
-        super().__init__(
-            measurement,
-            [Target(noise.y, None, noise.variance)],
-            options,
-            iterations=iterations,
-            own_variance=noise.own_variance,
-        )
+        super().__init__(measurement, [noise], options, iterations)
 
     def judge(self, f: Tensor) -> dict[str, Tensor]:
         square = (self.measurement.operator(f) - self._other).square() / 4
