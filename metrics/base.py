@@ -46,6 +46,8 @@ class Column:
         factor: numbers shown to a person are multiplied by it, those of table.csv are not.
         of_means: of the means over images [...] of the metric's parts, in their order; None takes the first as it is.
         shown: False keeps the number for table.csv alone.
+        lowest: what the number cannot be below, before the multiplication; an end of an interval is not either.
+        highest: the same above.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Column:
     factor: float = 1.0
     of_means: Callable[[Sequence[np.ndarray]], np.ndarray] | None = None
     shown: bool = True
+    lowest: float = -math.inf
+    highest: float = math.inf
 
     @property
     def best(self) -> int:
@@ -68,6 +72,7 @@ class MetricBase(Recorded, ABC):
     label: of the metric in tables ("PSNR"). unit: of its numbers ("dB"). higher_is_better: True, False, or None where
     neither end is best (nothing is marked then). factor: numbers shown to a person are multiplied by it. parts: names
     of the numbers per image where there are several; () for one, which has the name that the config gives the metric.
+    lowest, highest: what its number cannot be below or above: an interval ends there.
     later: options that came when there were results already, no part of the fingerprint while they have their default.
     """
 
@@ -75,6 +80,8 @@ class MetricBase(Recorded, ABC):
     unit: str = ""
     higher_is_better: bool | None = None
     factor: float = 1.0
+    lowest: float = -math.inf
+    highest: float = math.inf
     parts: ClassVar[tuple[str, ...]] = ()
     later: ClassVar[frozenset[str]] = frozenset()
 
@@ -123,7 +130,17 @@ class MetricBase(Recorded, ABC):
 
     def columns(self, name: str) -> tuple[Column, ...]:
         """What tables show of the metric that a config calls `name`."""
-        return (Column(name, self.label, self.unit, self.higher_is_better, self.factor),)
+        return (
+            Column(
+                name,
+                self.label,
+                self.unit,
+                self.higher_is_better,
+                self.factor,
+                lowest=self.lowest,
+                highest=self.highest,
+            ),
+        )
 
 
 class InFeatures(MetricBase):
@@ -204,7 +221,7 @@ class DistributionMetric(InFeatures):
     up to 2 * blocks * dimension images; and a kernel distance needs all pairs.
 
     least: images that it needs. interval: where the ends of its interval come from, "" for none. least_for_interval:
-    images that the interval needs. lowest: what the quantity cannot be below: neither is an end of its interval.
+    images that the interval needs.
     note: a sentence below the table. reference_split: the one that the reference must be, None for any. of_pairs:
     False where it is not of restored images and their truths.
 
@@ -215,7 +232,6 @@ class DistributionMetric(InFeatures):
     least: int = 4
     interval: str = "a jackknife over blocks of images"
     least_for_interval: int = LEAST_FOR_INTERVAL
-    lowest: float = -math.inf
     note: str = ""
     reference_split: str | None = None
     of_pairs: bool = True

@@ -21,7 +21,7 @@ class Calibration(SetMetric):
     parts = ("variance", "bias")
 
     def columns(self, name: str) -> tuple[Column, ...]:
-        return (Column(name, self.label, self.unit, None, of_means=lambda means: means[0] / means[1]),)
+        return (Column(name, self.label, self.unit, None, of_means=lambda means: means[0] / means[1], lowest=0.0),)
 
     def __call__(self, samples: Tensor, truth: Tensor, measurement: Measurement | None) -> Tensor:
         del measurement

@@ -29,8 +29,8 @@ class ClassesOfSamples(InFeatures, SetMetric):
 
     def columns(self, name: str) -> tuple[Column, ...]:
         return (
-            Column(name, self.label),
-            Column(f"{name}_entropy", "their entropy", "nats", of_means=lambda means: means[1]),
+            Column(name, self.label, lowest=1.0),
+            Column(f"{name}_entropy", "their entropy", "nats", of_means=lambda means: means[1], lowest=0.0),
         )
 
     def check(self, shape: Shape) -> None:

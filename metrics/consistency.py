@@ -19,6 +19,7 @@ class Consistency(Metric):
     label = "RMSE of Ax − y"
     unit = "in [-1, 1]"
     higher_is_better = None
+    lowest = 0.0
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         del truth

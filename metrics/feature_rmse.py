@@ -23,6 +23,7 @@ class FeatureRMSE(InFeatures, Metric):
     label = "feature RMSE"
     unit = "of the network"
     higher_is_better = False
+    lowest = 0.0
 
     def __init__(self, *, features: FeatureNetwork) -> None:
         super().__init__(features=features)

@@ -22,6 +22,8 @@ class HaarPSI(Metric):
 
     label = "HaarPSI"
     higher_is_better = True
+    lowest = 0.0
+    highest = 1.0
 
     def check(self, shape: Shape) -> None:
         if shape[0] not in (1, 3):

@@ -26,6 +26,7 @@ class LPIPS(ByPublishedNetwork, Metric):
 
     label = "LPIPS"
     higher_is_better = False
+    lowest = 0.0
 
     def __init__(self, *, net: str = "alex") -> None:
         self.distance = LPIPSDistance(net)

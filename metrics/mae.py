@@ -13,6 +13,7 @@ class MAE(Metric):
     label = "MAE"
     unit = "grey levels"
     higher_is_better = False
+    lowest = 0.0
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         del measurement

@@ -21,6 +21,7 @@ class MDSI(Metric):
 
     label = "MDSI"
     higher_is_better = False
+    lowest = 0.0
 
     def check(self, shape: Shape) -> None:
         if shape[0] not in (1, 3):

@@ -25,6 +25,8 @@ class MSSSIM(Metric):
 
     label = "MS-SSIM"
     higher_is_better = True
+    lowest = -1.0
+    highest = 1.0
 
     def __init__(self, *, scales: int = 5) -> None:
         if not 2 <= scales <= len(WEIGHTS):

@@ -19,10 +19,13 @@ class MSE(Metric):
     label = "MSE"
     unit = "in [0, 1]"
     higher_is_better = False
+    lowest = 0.0
 
     def columns(self, name: str) -> tuple[Column, ...]:
-        plain = Column(name, self.label, self.unit, self.higher_is_better, shown=False)
-        pooled = Column("rmse_pooled", "RMSE, pooled", self.unit, False, of_means=lambda means: np.sqrt(means[0]))
+        plain = Column(name, self.label, self.unit, self.higher_is_better, shown=False, lowest=0.0)
+        pooled = Column(
+            "rmse_pooled", "RMSE, pooled", self.unit, False, of_means=lambda means: np.sqrt(means[0]), lowest=0.0
+        )
         return (plain, pooled)
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:

@@ -23,6 +23,8 @@ class PairwiseCosine(InFeatures, SetMetric):
     """
 
     label = "pairwise cosine"
+    lowest = -1.0
+    highest = 1.0
 
     def __init__(self, *, features: FeatureNetwork) -> None:
         super().__init__(features=features)

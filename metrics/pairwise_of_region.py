@@ -24,6 +24,7 @@ class PairwiseRMSEOfRegion(SetMetric):
 
     label = "pairwise RMSE"
     unit = "in [-1, 1]"
+    lowest = 0.0
     needs_measurement = True
 
     def __init__(self, *, region: Literal["missing", "measured"] = "missing") -> None:
@@ -55,6 +56,7 @@ class PairwiseFeaturesOfMissing(InFeatures, SetMetric):
 
     label = "pairwise feature RMSE, missing pixels"
     unit = "of the network"
+    lowest = 0.0
     needs_measurement = True
 
     def __init__(self, *, features: FeatureNetwork) -> None:

@@ -26,6 +26,7 @@ class PairwiseLPIPS(ByPublishedNetwork, SetMetric):
     """
 
     label = "pairwise LPIPS"
+    lowest = 0.0
 
     def __init__(self, *, net: str = "alex") -> None:
         self.distance = LPIPSDistance(net)
@@ -52,6 +53,8 @@ class PairwiseMSSSIM(SetMetric):
     """
 
     label = "pairwise MS-SSIM"
+    lowest = -1.0
+    highest = 1.0
 
     def __init__(self, *, scales: int = 5) -> None:
         if not 2 <= scales <= 5:

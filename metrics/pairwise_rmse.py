@@ -15,6 +15,7 @@ class PairwiseRMSE(SetMetric):
 
     label = "pairwise RMSE"
     unit = "in [-1, 1]"
+    lowest = 0.0
 
     def __call__(self, samples: Tensor, truth: Tensor, measurement: Measurement | None) -> Tensor:
         del measurement

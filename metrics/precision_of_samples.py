@@ -75,9 +75,15 @@ class PrecisionOfSamples(InFeatures, SetMetric):
 
     def columns(self, name: str) -> tuple[Column, ...]:
         return (
-            Column(name, self.label),
-            Column("density", "density of samples", of_means=lambda means: means[1]),
-            Column("truth_reached", "truth reached by a sample", of_means=lambda means: means[2]),
+            Column(name, self.label, lowest=0.0, highest=1.0),
+            Column("density", "density of samples", of_means=lambda means: means[1], lowest=0.0),
+            Column(
+                "truth_reached",
+                "truth reached by a sample",
+                of_means=lambda means: means[2],
+                lowest=0.0,
+                highest=1.0,
+            ),
         )
 
     def check(self, shape: Shape) -> None:

@@ -13,6 +13,7 @@ class RMSE(Metric):
     label = "RMSE"
     unit = "grey levels"
     higher_is_better = False
+    lowest = 0.0
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         del measurement

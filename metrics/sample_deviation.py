@@ -20,7 +20,7 @@ class SampleDeviation(SetMetric):
     parts = ("sample_variance",)
 
     def columns(self, name: str) -> tuple[Column, ...]:
-        return (Column(name, self.label, self.unit, of_means=lambda means: np.sqrt(means[0])),)
+        return (Column(name, self.label, self.unit, of_means=lambda means: np.sqrt(means[0]), lowest=0.0),)
 
     def __call__(self, samples: Tensor, truth: Tensor, measurement: Measurement | None) -> Tensor:
         del measurement

@@ -14,6 +14,8 @@ class SSIM(Metric):
 
     label = "SSIM"
     higher_is_better = True
+    lowest = -1.0
+    highest = 1.0
 
     def check(self, shape: Shape) -> None:
         if min(shape[1:]) < SSIM_WINDOW:

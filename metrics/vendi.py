@@ -55,6 +55,7 @@ class VendiOfSamples(InFeatures, SetMetric):
     """
 
     label = "Vendi score of samples"
+    lowest = 1.0
 
     def __init__(self, *, features: FeatureNetwork) -> None:
         super().__init__(features=features)

@@ -175,7 +175,9 @@ def _intervals(
     columns = [(c, metric.part_names(name)) for name, metric in metrics.items() for c in metric.columns(name)]
     columns.sort(key=lambda pair: pair[0].of_means is not None)
     return {
-        c.name: interval_of_means([numbers[part] for part in parts], c.of_means or first, seed=seed)
+        c.name: interval_of_means([numbers[part] for part in parts], c.of_means or first, seed=seed).within(
+            c.lowest, c.highest
+        )
         for c, parts in columns
     }
 

@@ -97,6 +97,17 @@ def numbers(metric: MetricBase, values: Tensor) -> dict[str, float]:
     }
 
 
+def within_its_columns(metric: MetricBase, values: Tensor) -> None:
+    """The number of every image, and of all, is one that its columns allow."""
+    rows = values.reshape(len(values), -1)
+    for row in (*rows, rows.mean(0)):
+        means = [np.asarray(v) for v in row.tolist()]
+        for c in metric.columns("name"):
+            with np.errstate(divide="ignore"):
+                value = float(means[0] if c.of_means is None else c.of_means(means))
+            assert np.isnan(value) or c.lowest - 1e-9 <= value <= c.highest + 1e-9, (c.name, value)
+
+
 def usable(metric: MetricBase, shape: tuple[int, int, int]) -> bool:
     try:
         metric.check(shape)
@@ -209,6 +220,14 @@ def test_the_truth_is_best_and_a_worse_image_is_worse(cls):
 
 
 @of_kind(Metric)
+def test_an_image_has_a_number_that_its_columns_allow(cls):
+    metric, truth = make(cls), images()
+    m = measured(truth, task_of(cls))
+    for pixels in (truth, worse(truth, 0.2), 255 - truth, torch.zeros_like(truth)):
+        within_its_columns(metric, metric(pixels, truth, m))
+
+
+@of_kind(Metric)
 def test_what_check_allows_has_a_number(cls):
     for shape in ((1, 1, 1), (1, 5, 40), (3, 11, 11), (1, 10, 10), (4, 12, 12)):
         metric = make(cls)
@@ -248,6 +267,16 @@ def test_it_needs_two_samples_of_8_bits(cls):
         metric(truth[:, None], truth, m)
     with pytest.raises(TypeError, match=r"uint8|8-bit"):
         metric(samples_of(truth, 0.2).float(), truth.float(), m)
+
+
+@of_kind(SetMetric)
+def test_samples_have_a_number_that_its_columns_allow(cls):
+    metric, truth = make(cls), images()
+    m = measured(truth, task_of(cls))
+    for amount in (0.05, 0.3, 1.0):
+        within_its_columns(metric, metric(samples_of(truth, amount), truth, m))
+    spread = torch.stack([truth, 255 - truth], 1)
+    within_its_columns(metric, metric(spread, truth, m))
 
 
 @of_kind(SetMetric)

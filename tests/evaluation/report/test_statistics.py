@@ -9,8 +9,9 @@ from scipy.stats import skew, t
 from sklearn.datasets import load_digits
 
 from common.random_streams import RandomStreams
-from evaluation.report import statistics
+from evaluation.report import statistics, tables
 from evaluation.report.statistics import (
+    Interval,
     first,
     hall,
     in_words,
@@ -18,6 +19,7 @@ from evaluation.report.statistics import (
     mean_interval,
     paired_difference,
 )
+from metrics.ssim import SSIM
 
 COUNTS = (4, 5, 8, 12, 20, 49)
 SETS = 20_000
@@ -210,3 +212,18 @@ def test_a_ratio_that_hangs_on_one_image_has_no_interval():
 )
 def test_the_words_are_true_of_every_number_of_images(counts, words):
     assert in_words(counts) == words
+
+
+def test_an_interval_ends_where_the_quantity_does():
+    shares = mean_interval([1.0, 1.0, 1.0, 0.2], seed=0)
+    assert shares.high > 1
+    assert shares.within(0, 1) == Interval(shares.mean, max(shares.low, 0), 1, 4)
+    assert shares.within(-np.inf, np.inf) == shares
+    alone = mean_interval([0.3], seed=0).within(0, 1)
+    assert np.isnan(alone.low) and np.isnan(alone.high)
+
+
+def test_tables_clip_intervals_to_what_a_metric_can_be():
+    metric = SSIM()
+    found = tables._intervals({"ssim": metric}, {"ssim": [1.0, 1.0, 0.99, 0.4]}, 0)  # pyright: ignore[reportPrivateUsage]
+    assert mean_interval([1.0, 1.0, 0.99, 0.4], seed=0).high > 1 == found["ssim"].high
