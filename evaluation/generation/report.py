@@ -12,7 +12,7 @@ from common.files import write_atomically
 from evaluation.generation.plan import Plan
 from evaluation.generation.results import Line, best_of, columns_of, is_of_few, main_metric, sentences
 from evaluation.report import plots
-from evaluation.report.pages import COLOURS, Number, intervals_of, picture, render, versions
+from evaluation.report.pages import COLOURS, Number, intervals_of, notes_of, picture, render, versions
 from metrics.base import Column
 
 
@@ -40,7 +40,7 @@ def write_report(
         missing=sentences(plan, lines),
         intervals=intervals_of({name: m for name, m in plan.metrics.items() if _has_interval(lines, name)}),
         above_best=next((c.label for c in columns if c.name == f"{main}_above_best"), None),
-        metric_notes=[metric.note for metric in plan.metrics.values() if metric.note],
+        metric_notes=notes_of(plan.metrics.values()),
         curves=_curves(lines, columns),
         bias=_bias(plan, lines),
         sheets={name: picture(sheet) for name, sheet in sheets.items()},

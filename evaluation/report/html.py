@@ -14,7 +14,7 @@ from evaluation.bias import read_bias
 from evaluation.plan import Key, Plan
 from evaluation.report import plots
 from evaluation.report.cases import GAIN, Case, cases
-from evaluation.report.pages import COLOURS, Number, intervals_of, picture, render, show, versions
+from evaluation.report.pages import COLOURS, Number, intervals_of, notes_of, picture, render, show, versions
 from evaluation.report.standings import Overall, across_tasks, main_column, standings, ties
 from evaluation.report.statistics import Interval
 from evaluation.report.tables import Results, has_interval, scaled
@@ -159,9 +159,10 @@ def _networks(plan: Plan, results: Results) -> list[dict[str, Any]]:
         used = {name: metric for name, metric in metrics.items() if name in shown}
         if used:
             labels = " and ".join(metric.label for metric in used.values())
-            notes = [metric.note for metric in used.values() if metric.note]
             intervals = intervals_of({name: m for name, m in used.items() if has_interval(results.table, name)})
-            found.append({"labels": labels, "network": network, "intervals": intervals, "notes": notes})
+            found.append(
+                {"labels": labels, "network": network, "intervals": intervals, "notes": notes_of(used.values())}
+            )
     return found
 
 

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -101,6 +101,11 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     return f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} x {name}"
+
+
+def notes_of(metrics: Iterable[DistributionMetric]) -> list[str]:
+    """What metrics have to say, each sentence once."""
+    return list(dict.fromkeys(metric.note for metric in metrics if metric.note))
 
 
 def intervals_of(metrics: Mapping[str, DistributionMetric]) -> str:

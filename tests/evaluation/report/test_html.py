@@ -10,7 +10,11 @@ from html.parser import HTMLParser
 import pytest
 
 from evaluation.config import parse_config
+from evaluation.report.pages import notes_of
 from evaluation.run import Options, evaluate
+from metrics.fid import FID
+from metrics.precision_recall import Precision, Recall
+from tests.evaluation.toys import Corners
 
 TOYS = "tests.evaluation.toys."
 HOSTILE = "<script>alert('x')</script> & \"{{ 7 * 7 }}\" {% raw %}"
@@ -117,3 +121,9 @@ def test_what_it_says(page):
     best = {name: cells.count('class="best"') for name, cells in rows}
     assert best["oracle*"] == 0 and best["back"] >= 3
     assert page.count("<svg") >= 5
+
+
+def test_a_note_that_two_metrics_share_is_said_once():
+    precision, recall = Precision(features=Corners()), Recall(features=Corners())
+    assert precision.note and precision.note == recall.note
+    assert notes_of([precision, FID(features=Corners()), recall]) == [precision.note, FID.note]
