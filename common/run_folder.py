@@ -133,7 +133,7 @@ class RunFolder:
                 f"run folder '{self.path}' has a checkpoint but no config.yaml: give another --run, or put the file"
                 " back"
             )
-        stored = self.complete(yaml.safe_load(self.config_file.read_text()))
+        stored = self.complete(self._stored())
         differences = [d for d in _differences(stored, config) if not _is_free(d[0])]
         if differences:
             shown = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, a, b in differences[:8])
@@ -142,6 +142,18 @@ class RunFolder:
                 f"run folder '{self.path}' holds a run with another config ({shown}{more}): give another --run, or the"
                 " same config"
             )
+
+    def _stored(self) -> dict[str, Any]:
+        try:
+            stored = yaml.safe_load(self.config_file.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):
+            stored = None
+        if not isinstance(stored, dict):
+            raise UserError(
+                f"'{self.config_file}' holds no config, so that nobody can tell whether its run is the same: give"
+                " another --run, or put back the file as train.py wrote it"
+            )
+        return stored
 
     def wandb_id(self) -> str:
         """The id of the run in W&B, made once."""

@@ -61,6 +61,14 @@ def test_a_checkpoint_without_its_config_is_refused(tmp_path):
         RunFolder(trained(tmp_path)).open(CONFIG)
 
 
+@pytest.mark.parametrize("content", [b"", b"[1, 2", b"words", b"\xff\xfe"])
+def test_a_damaged_config_is_one_sentence(content, tmp_path):
+    """Not the trace of a parser that is given no mapping."""
+    (trained(tmp_path) / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.yaml' holds no config.*give another --run, or put back the file"):
+        RunFolder(tmp_path, complete=lambda stored: {**stored}).compare(CONFIG)
+
+
 def test_a_file_system_without_locks_is_said_and_a_folder_in_use_refused(tmp_path, monkeypatch, capsys):
     def flock(number: int):
         def refuse(file, operation):
