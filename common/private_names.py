@@ -34,6 +34,7 @@ USED = (
     ),
     ("lightning", "2.6.6", "lightning.pytorch", "Trainer().fit_loop.epoch_loop._batches_that_stepped"),
     ("lightning", "2.6.6", "lightning.pytorch.strategies", "DDPStrategy()._ddp_kwargs"),
+    ("lightning", "2.6.6", "lightning.pytorch.trainer.connectors.signal_connector", "_HandlersCompose"),
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._parser"),
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._parse_ckpt_path"),  # overridden in training/cli.py
     ("lightning", "2.6.6", "lightning.pytorch.cli", "LightningCLI._run_subcommand"),  # overridden in sweeps/check.py
@@ -117,6 +118,13 @@ def leave_out_the_sigterm_broadcast(trainer: Any) -> None:
     know; callbacks/preemption.py replaces that handler, and there is no option to leave the question out.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+
+
+def handlers_in(handler: Any) -> list[Any]:
+    """A signal handler, and those that Lightning has put behind one of its own: it does so with whatever it finds when
+    a trainer starts, in a class that it keeps to itself.
+    """
+    return [handler, *getattr(handler, "signal_handlers", ())]
 
 
 def shift_logged_steps(trainer: Any, by: int) -> None:

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import NoReturn
 
 from common.errors import EXIT_PREEMPTED, fail
+from common.private_names import handlers_in
 
 #: A cluster's "your time is over": SLURM sends either, a person's `kill` sends the first.
 STOPS = (signal.SIGTERM, signal.SIGUSR1)
@@ -79,10 +80,17 @@ def _watch() -> None:
 
 def _end_who_does_not_answer(heard: int) -> None:
     while number := os.read(heard, 1):
-        stop = signal.getsignal(number[0])
-        if not isinstance(stop, _Stop):
+        stop = _stop_for(number[0])
+        if stop is None:
             continue
         select.select([], [], [], PATIENCE)  # unlike sleep reads no clock, which may jump
-        if not stop.answered and signal.getsignal(number[0]) is stop:
+        if not stop.answered and _stop_for(number[0]) is stop:
             fail(f"stopped by {signal.Signals(number[0]).name} while waiting; {stop.then}")
             os._exit(EXIT_PREEMPTED)
+
+
+def _stop_for(number: int) -> _Stop | None:
+    """The handler, also behind Lightning's own, which waits for the other processes first: for those that were not
+    told, in vain.
+    """
+    return next((h for h in handlers_in(signal.getsignal(number)) if isinstance(h, _Stop)), None)

@@ -10,6 +10,7 @@ import pytest
 from helpers import ROOT
 
 from common.errors import EXIT_PREEMPTED
+from common.private_names import handlers_in
 from common.stop_signals import STOPS, answer_stop_signals, asked_to_stop
 
 
@@ -53,6 +54,53 @@ def test_a_program_that_does_not_come_to_it_ends_all_the_same():
         process.kill()
     assert process.returncode == EXIT_PREEMPTED
     assert err == "error: stopped by SIGUSR1 while waiting; run the same command again to go on\n"
+
+
+BEHIND = """
+import hashlib, signal
+from common import stop_signals
+stop_signals.PATIENCE = 0.3
+stop_signals.answer_stop_signals()
+class Composed:
+    def __init__(self, *handlers):
+        self.signal_handlers = handlers
+    def __call__(self, *what):
+        for handler in self.signal_handlers:
+            handler(*what)
+def broadcast(*_):
+    print("broadcasts", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # which the other processes never join
+signal.signal(signal.SIGTERM, Composed(broadcast, signal.getsignal(signal.SIGTERM)))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_a_handler_of_lightning_before_it_does_not_hold_it_up():
+    """Between Lightning's start of a trainer and the first step, and in all of predict: one of two processes is told,
+    and Lightning's handler waits in a broadcast.
+    """
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", BEHIND], cwd=ROOT, text=True, **pipes)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (EXIT_PREEMPTED, "broadcasts\n")
+    assert err == "error: stopped by SIGTERM while waiting; run the same command again to go on\n"
+
+
+def test_lightning_keeps_handlers_where_they_are_looked_for():
+    from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose
+
+    def first(*_): ...
+    def second(*_): ...
+
+    composed = _HandlersCompose([first, second])
+    assert handlers_in(composed) == [composed, first, second] and handlers_in(signal.SIG_DFL) == [signal.SIG_DFL]
 
 
 FIRST = """
