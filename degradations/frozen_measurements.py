@@ -22,6 +22,8 @@ class Entry:
         mask: the file of the masks, at the same position; None where there are no holes.
         impulse: the file of A e, [1 or n, C, H, W], e being 1 at the middle pixel (H // 2, W // 2) in every channel and
             0 elsewhere: a blur's kernel in its place; None where A is not linear or is a mask.
+        mask_sha256: of the mask at this position; None without one, or where an earlier version wrote it.
+        impulse_sha256: of this measurement's A e, in the same way.
     """
 
     task: str
@@ -33,6 +35,8 @@ class Entry:
     image_sha256: str
     mask: str | None = None
     impulse: str | None = None
+    mask_sha256: str | None = None
+    impulse_sha256: str | None = None
 
 
 def read_manifest(folder: Path) -> list[Entry]:

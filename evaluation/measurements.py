@@ -36,12 +36,13 @@ BLOCK = 500
 
 READER = '''"""Reads frozen measurements with NumPy alone.
 
-for m in measurements("DIR"): m["task"], m["image"], m["y"], m["mask"], m["sigma"]
+for m in measurements("DIR"): m["task"], m["image"], m["y"], m["mask"], m["impulse"], m["sigma"]
 
 y: float32 [C, H, W], in units of images in [-1, 1]. mask: float32 like y but for channels, 1 where a value was
-measured, None without holes. The level of white noise is sigma in the same units; the laws and operators stand in
-measurements.json by task. Write what you restore as 8-bit PNG, DIR_OF_YOURS/TASK/IMAGE.png (of several samples
-IMAGE_0.png, IMAGE_1.png, ...), 0 for -1 and 255 for 1.
+measured, None without holes. impulse: what the operator makes of an image that is 1 at the middle pixel (H // 2,
+W // 2) and 0 elsewhere, a blur's kernel in its place; None where it is a mask or not linear. The level of white noise
+is sigma in the same units; the laws and operators stand in measurements.json by task. Write what you restore as 8-bit
+PNG, DIR_OF_YOURS/TASK/IMAGE.png (of several samples IMAGE_0.png, IMAGE_1.png, ...), 0 for -1 and 255 for 1.
 """
 
 import hashlib
@@ -54,16 +55,19 @@ import numpy as np
 def measurements(folder, task=None):
     folder = Path(folder)
     manifest = json.loads((folder / "measurements.json").read_text())
-    blocks = {}
+    opened = {}
     for entry in manifest["entries"]:
         if task in (None, entry["task"]):
-            if entry["block"] not in blocks:
-                blocks = {entry["block"]: np.load(folder / entry["block"], mmap_mode="r")}
-            y = np.array(blocks[entry["block"]][entry["position"]])
-            if hashlib.sha256(y.tobytes()).hexdigest() != entry["y_sha256"]:
-                raise ValueError(f"{folder / entry['block']} was changed: position {entry['position']}")
-            mask = entry["mask"] and np.array(np.load(folder / entry["mask"], mmap_mode="r")[entry["position"]])
-            yield {**entry, "y": y, "mask": mask, "sigma": manifest["tasks"][entry["task"]]["sigma"]}
+            arrays = {}
+            for name, file in (("y", entry["block"]), ("mask", entry["mask"]), ("impulse", entry["impulse"])):
+                if file is not None:
+                    if opened.get(name, (None,))[0] != file:
+                        opened[name] = (file, np.load(folder / file, mmap_mode="r"))
+                    array = opened[name][1]
+                    arrays[name] = np.array(array[entry["position"] if len(array) > 1 else 0])
+                    if hashlib.sha256(arrays[name].tobytes()).hexdigest() != entry[name + "_sha256"]:
+                        raise ValueError(f"{folder / file} was changed: position {entry['position']}")
+            yield {**entry, **arrays, "sigma": manifest["tasks"][entry["task"]]["sigma"]}
 '''
 
 
@@ -75,8 +79,6 @@ def write_measurements(plan: Plan, folder: Path, *, block: int = BLOCK) -> list[
         folder: to write to.
         block: images of one file.
 
-    Raises:
-        UserError: the folder holds other measurements.
     """
     entries: list[Entry] = []
     tasks: dict[str, dict[str, Any]] = {}
@@ -115,15 +117,16 @@ def _write_block(
     y = measurement.y.cpu().numpy()
     block = f"{task.name}/y_{number}.npy"
     _save(folder / block, y)
-    mask = measurement.operator.mask
-    mask_file = None
+    mask, masks, mask_file = measurement.operator.mask, None, None
     if mask is not None:
         mask_file = f"{task.name}/mask_{number}.npy"
-        _save(folder / mask_file, mask.expand(len(rows), *mask.shape[1:]).cpu().float().numpy())
-    impulse_file = None
+        masks = mask.expand(len(rows), *mask.shape[1:]).cpu().float().numpy()
+        _save(folder / mask_file, masks)
+    impulse, impulse_file = None, None
     if mask is None and measurement.operator.linear:
         impulse_file = f"{task.name}/impulse_{number}.npy"
-        _save(folder / impulse_file, _impulse(measurement))
+        impulse = _impulse(measurement)
+        _save(folder / impulse_file, impulse)
     entries = [
         Entry(
             task=task.name,
@@ -135,6 +138,8 @@ def _write_block(
             image_sha256=sha256_of_array(truth[i].cpu().numpy()),
             mask=mask_file,
             impulse=impulse_file,
+            mask_sha256=None if masks is None else sha256_of_array(masks[i]),
+            impulse_sha256=None if impulse is None else sha256_of_array(impulse[i if len(impulse) > 1 else 0]),
         )
         for i, row in enumerate(rows)
     ]

@@ -46,9 +46,13 @@ def methods(sigma: float) -> dict[str, Any]:
 
 
 def main() -> None:
+    if len(sys.argv) != 3 or not (Path(sys.argv[1]) / "read_measurements.py").is_file():
+        sys.exit(
+            "error: two folders are needed: one that python -m evaluation.measurements wrote, and one for pictures"
+        )
     folder, output = Path(sys.argv[1]), Path(sys.argv[2])
     for found in reader(folder)["measurements"](folder):
-        if found["impulse"] is not None and not is_identity(np.load(folder / found["impulse"])[0]):
+        if found["impulse"] is not None and not is_identity(found["impulse"]):
             print(f"{found['task']}: left out, it is neither a mask nor noise alone")
             continue
         y = torch.from_numpy(found["y"])[None]

@@ -15,6 +15,7 @@ from helpers import ROOT, call, one_sentence
 from PIL import Image
 
 from common.errors import UserError
+from degradations.frozen_measurements import read_manifest
 from evaluation import measurements
 from evaluation.config import parse_config
 from evaluation.engine import measured
@@ -92,25 +93,37 @@ def test_every_measurement_as_it_is_with_its_mask_and_hash(frozen):
 
 def test_the_impulse_is_the_kernel_of_a_blur(frozen):
     """y = impulse * x by a circular convolution about the middle."""
-    entry = next(m for m in reader(frozen).measurements(frozen, task="blur"))
-    impulse = np.load(frozen / entry["impulse"])
-    assert impulse.shape == (1, 1, 8, 8)
+    impulse = next(m["impulse"] for m in reader(frozen).measurements(frozen, task="blur"))
+    assert impulse.shape == (1, 8, 8)
     plan = make_plan(config())
     truth, measurement = measured(plan, "blur", [0])
-    kernel = np.fft.fft2(np.roll(impulse[0, 0], (-4, -4), (0, 1)))
+    kernel = np.fft.fft2(np.roll(impulse[0], (-4, -4), (0, 1)))
     blurred = np.fft.ifft2(kernel * np.fft.fft2(truth[0, 0].numpy() / 127.5 - 1)).real
     expected = measurement.operator(measurement.truth)[0, 0].numpy()
     assert np.abs(blurred - expected).max() < 1e-5
 
 
-def test_a_changed_file_is_noticed(tmp_path):
-    write_measurements(make_plan(config()), tmp_path)
-    path = tmp_path / "holes" / "y_0000.npy"
+@pytest.mark.parametrize(
+    ("name", "changed", "first"), [("holes/y", 2, 2), ("holes/mask", 1, 1), ("blur/impulse", 0, 0)]
+)
+def test_a_changed_file_is_noticed(name, changed, first, frozen, tmp_path):
+    shutil.copytree(frozen, tmp_path / "m")
+    path = tmp_path / "m" / f"{name}_0000.npy"
     values = np.load(path)
-    values[2] += 1
+    values[changed] += 1
     np.save(path, values)
-    with pytest.raises(ValueError, match=r"y_0000.npy was changed: position 2"):
-        list(reader(tmp_path).measurements(tmp_path))
+    with pytest.raises(ValueError, match=rf"{path.name} was changed: position {first}"):
+        list(reader(tmp_path / "m").measurements(tmp_path / "m"))
+
+
+def test_a_manifest_of_an_earlier_version_without_hashes_of_masks_is_read(frozen, tmp_path):
+    shutil.copytree(frozen, tmp_path / "measurements")
+    path = tmp_path / "measurements" / "measurements.json"
+    content = json.loads(path.read_text())
+    for entry in content["entries"]:
+        del entry["mask_sha256"], entry["impulse_sha256"]
+    path.write_text(json.dumps(content))
+    assert [e.mask_sha256 for e in read_manifest(tmp_path / "measurements")] == [None] * 11
 
 
 def restore_all(frozen: Path, output: Path, *, samples: int = 1) -> None:
@@ -271,6 +284,10 @@ def test_the_example_restores_with_deepinv(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("example", ROOT / "examples" / "restore_with_deepinv.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    for words in ([], [str(tmp_path / "m")], [str(tmp_path / "nowhere"), str(tmp_path / "by_deepinv")]):
+        monkeypatch.setattr(sys, "argv", ["x", *words])
+        with pytest.raises(SystemExit, match="error: two folders are needed"):
+            example.main()
     monkeypatch.setattr(sys, "argv", ["x", str(tmp_path / "m"), str(tmp_path / "by_deepinv")])
     monkeypatch.setattr(example, "STEPS", 20)
     example.main()
