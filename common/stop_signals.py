@@ -1,10 +1,12 @@
 """What an entry point does with TERM and USR1 before and outside of its own handling: says so, and exits 75."""
 
+import contextlib
 import os
 import select
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -57,6 +59,31 @@ def ignore_stop_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def stopped_afterwards() -> Iterator[None]:
+    """Inside, a signal to stop and Ctrl-C wait for the end of the block: for what is short, and half of it is worth
+    nothing. A second Ctrl-C does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are no business of it
+        yield
+        return
+    told: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in told:
+            raise KeyboardInterrupt
+        told.append(number)
+
+    before = {number: signal.signal(number, note) for number in (*STOPS, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in told[:1]:
+        signal.raise_signal(number)
 
 
 def asked_to_stop() -> int | None:

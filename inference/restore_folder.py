@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import EXIT_INTERRUPTED, UserError, disk_message
-from common.files import held_folder, require_writable_folder, sha256_of, write_atomically
+from common.files import held_folder, remove_parts, require_writable_folder, sha256_of, write_atomically
 from common.picture_formats import extensions
 from datamodules.pictures import list_pictures
 from inference.degradation_options import paths_in
@@ -52,6 +52,7 @@ def restore_folder(request: Request, degraded: Degraded, *, mask: Path | None = 
     busy = f"--output '{output}' is being written by another restoration: wait until it has ended, or give another"
     rows: list[Row] = []
     with held_folder(output, busy):
+        remove_parts(output, below=False)  # the table's; each picture sees to its own folder
         names = _names(listing.pictures)
         for number, path in enumerate(listing.pictures):
             own = replace(request, picture=folder / path, output=output / names[path])

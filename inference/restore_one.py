@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.files import held_folder, remove_parts, require_writable_folder
 from common.picture_files import Picture, read_picture, write_picture
 from common.random_streams import RandomStreams
+from common.stop_signals import stopped_afterwards
 from degradations.base import Degradation
 from degradations.identity import IdentityOperator
 from degradations.measurement import Measurement
@@ -163,8 +164,9 @@ def _restore_picture(request: Request, tools: Tools, held: ExitStack) -> Outcome
         iterates=iterates,
         save=save,
     )
-    paths = write_restored(request.output, picture, measurement, restoration, iterates=iterates, truth=truth)
-    unfinished.unlink(missing_ok=True)
+    with stopped_afterwards():  # or an hour's restoration would be lost in its last second
+        paths = write_restored(request.output, picture, measurement, restoration, iterates=iterates, truth=truth)
+        unfinished.unlink(missing_ok=True)
     _note(*(f"{request.method}: {note}" for note in restoration.notes))
     for severity in restoration.trace.get("severity", ()):
         how = (

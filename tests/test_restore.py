@@ -25,6 +25,7 @@ from common.build import PROJECT
 from common.errors import run_cli
 from common.files import held_folder
 from common.image_range import to_float
+from common.picture_files import write_picture
 from degradations.average_pool import AveragePool
 from degradations.bicubic import Bicubic
 from degradations.grey import Grey
@@ -684,6 +685,28 @@ def test_a_stop_writes_the_newest_estimate_and_says_so(stop, code, cli, tmp_path
             signal.signal(number, handler)
     assert found == code and str(out / "restored.png") in paths and read(out / "restored.png").shape == (16, 16)
     assert "this is the estimate of that moment" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_stop_while_the_answer_is_written_waits_for_it(stop, code, cli, tmp_path, monkeypatch):
+    """Before, the pictures after the first one, or all of them, were lost."""
+    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that a shell runs in the background ignore it
+
+    def stopped(path, picture):
+        os.kill(os.getpid(), stop)
+        write_picture(path, picture)
+
+    monkeypatch.setattr("inference.user_image.write_picture", stopped)
+    picture, out = save(tmp_path / "in.png", pixels(16, 16)), tmp_path / "out"
+    try:
+        found, _, err = cli(picture, "--method=dip", "--method.iterations=4", "--device=cpu", "--output", out)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert found == code and "Traceback" not in err
+    wanted = {"restored.png", "comparison.png", "iterates.png", "curve.png", "curve.csv", ".written.json"}
+    assert {p.name for p in out.iterdir()} == wanted
 
 
 def test_a_folder_that_another_restoration_writes(cli, tmp_path):

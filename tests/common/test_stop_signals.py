@@ -11,7 +11,7 @@ from helpers import ROOT
 
 from common.errors import EXIT_PREEMPTED
 from common.private_names import handlers_in
-from common.stop_signals import STOPS, answer_stop_signals, asked_to_stop
+from common.stop_signals import STOPS, answer_stop_signals, asked_to_stop, stopped_afterwards
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -31,6 +31,24 @@ def test_a_signal_ends_with_75_and_a_sentence(number, capsys):
             signal.signal(s, handler)
     assert leaving.value.code == EXIT_PREEMPTED and cleaned == [True] and asked_to_stop() == number
     assert capsys.readouterr().err == f"error: stopped by {number.name}; do it again\n"
+
+
+def test_what_must_be_whole_is_whole_before_it_ends(capsys):
+    before, done = {s: signal.getsignal(s) for s in STOPS}, []
+    try:
+        answer_stop_signals()
+        with pytest.raises(SystemExit) as leaving, stopped_afterwards():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            done.append(True)
+        with stopped_afterwards():  # nobody asked
+            done.append(True)
+        again = [signal.getsignal(s) for s in STOPS]
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+    assert leaving.value.code == EXIT_PREEMPTED and done == [True, True] and len({*again}) == 1
+    assert capsys.readouterr().err == "error: stopped by SIGTERM; run the same command again to go on\n"
 
 
 BUSY = """

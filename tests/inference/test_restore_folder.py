@@ -129,6 +129,15 @@ def test_an_interruption_is_not_finished(code, raised, folder, monkeypatch):
     assert "3 restored" in restore_folder(request(folder), degraded)[1]
 
 
+def test_what_killed_writers_left_goes(folder):
+    left = [folder / "out" / name for name in (f".{SUMMARY}.7.part", f"sub/b2/.{RECORD}.8.part", "mine.part")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    restore_folder(request(folder), degraded)
+    assert [path.exists() for path in left] == [False, False, True]
+
+
 def test_what_is_refused_before_anything(folder, tmp_path):
     with pytest.raises(UserError, match="lies in the folder that is restored"):
         restore_folder(request(folder, output=folder / "in/out"), degraded)
