@@ -12,7 +12,7 @@ from common.files import write_atomically
 from evaluation.generation.plan import Plan
 from evaluation.generation.results import Line, best_of, columns_of, is_of_few, main_metric, sentences
 from evaluation.report import plots
-from evaluation.report.pages import COLOURS, Number, intervals_of, notes_of, picture, render, versions
+from evaluation.report.pages import COLOURS, Number, device_in_words, intervals_of, notes_of, picture, render, versions
 from metrics.base import Column
 
 
@@ -22,7 +22,7 @@ def write_report(
     """Write the page; notes: what a reader must know, shown at the top."""
     data, columns = plan.config.data["class_path"].rpartition(".")[2], columns_of(plan)
     facts = {
-        "device": str(plan.device),
+        "device": device_in_words(plan.device),
         "precision": precision,
         "features": plan.features.name,
         "features' hash": plan.features.fingerprint,

@@ -14,7 +14,17 @@ from evaluation.bias import read_bias
 from evaluation.plan import Key, Plan
 from evaluation.report import plots
 from evaluation.report.cases import GAIN, Case, cases
-from evaluation.report.pages import COLOURS, Number, intervals_of, notes_of, picture, render, show, versions
+from evaluation.report.pages import (
+    COLOURS,
+    Number,
+    device_in_words,
+    intervals_of,
+    notes_of,
+    picture,
+    render,
+    show,
+    versions,
+)
 from evaluation.report.standings import Overall, across_tasks, main_column, standings, ties
 from evaluation.report.statistics import Interval
 from evaluation.report.tables import Results, has_interval, scaled
@@ -64,7 +74,7 @@ def write_report(
         whole_cost=_costs_of_all(plan, results, main, overall),
         costs=costs,
         config=yaml.safe_dump(plan.config.plain(), sort_keys=False, allow_unicode=True),
-        facts=versions({"device": str(plan.device), "precision": precision}),
+        facts=versions({"device": device_in_words(plan.device), "precision": precision}),
     )
     write_atomically(path, page)
 

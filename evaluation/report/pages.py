@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from metrics.base import DistributionMetric
 
 COLOURS = 8
+#: Whose versions numbers may depend on: arithmetic, pictures, and the metrics that are other people's code.
+PACKAGES = ("torch", "numpy", "Pillow", "scikit-image", "scikit-learn", "torchmetrics", "piq", "lpips", "clean-fid")
 _STYLE = Path(__file__).with_name("report.css")
 _SCRIPT = Path(__file__).with_name("report.js")
 
@@ -73,12 +76,17 @@ def versions(facts: Mapping[str, str]) -> dict[str, str]:
     """Facts, then the versions of Python and of the packages that numbers depend on."""
     shown = {"command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]), "commit": _commit(), **facts}
     shown |= {"processor": _processor(), "python": platform.python_version()}
-    for package in ("torch", "numpy", "Pillow", "scikit-image", "scikit-learn"):
+    for package in PACKAGES:
         try:
             shown[package] = version(package)
         except PackageNotFoundError:
             continue
     return shown
+
+
+def device_in_words(device: torch.device) -> str:
+    """A device, of a GPU with its name: times of two kinds do not compare."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _commit() -> str:

@@ -67,7 +67,7 @@ def markdown(plan: Plan, results: Results) -> str:
         rows += [f"| {_pipe(o.method)} | {_rank(o.rank, 'md')} | {o.firsts} |" for o in overall]
         blocks.append("\n".join([f"**all {_tasks(results)} tasks**", "", *rows]))
     left = f" Not in every task, and so without a rank over all: {', '.join(others)}." if overall and others else ""
-    return "\n\n".join([*blocks, _caption(results, "≈") + left, ""])
+    return "\n\n".join([*blocks, _caption(plan, results, "≈") + left, ""])
 
 
 def latex(plan: Plan, results: Results) -> str:
@@ -87,7 +87,7 @@ def latex(plan: Plan, results: Results) -> str:
         rows.append(" & ".join(["all" if k == 0 else "", escaped(o.method), *cells]) + r" \\")
     return "\n".join(
         [
-            "% " + _caption(results, "approx"),
+            "% " + _caption(plan, results, "approx"),
             r"\begin{tabular}{ll" + "r" * (len(heads) - 2) + "}",
             r"\toprule",
             *rows,
@@ -184,13 +184,16 @@ def _head(column: Column) -> str:
     return f"{column.label} ({column.unit})" if column.unit else column.label
 
 
-def _caption(results: Results, mark: str) -> str:
+def _caption(plan: Plan, results: Results, mark: str) -> str:
     missing = "".join(f" {sentence[0].upper()}{sentence[1:]}." for sentence in results.missing)
     counts = sorted({v.n for row in results.table.values() for v in row.values() if v.n})
     images = " to ".join(str(n) for n in dict.fromkeys([counts[0], counts[-1]])) if counts else "no"
+    several = [(m, plan.methods[m].num_samples) for m in dict.fromkeys(m for _, m in results.table)]
+    samples = ", ".join(f"{method} {count}" for method, count in several if count > 1)
+    samples = f" (samples of each, averaged first: {samples})" if samples else ""
     return (
-        f"Means over {images} images with 95 % intervals ({results.intervals}); bold: the best mean of a task; {mark}:"
-        f" its paired difference to the best has an interval that includes 0.{missing}"
+        f"Means over {images} images{samples}, seed {plan.config.seed}, with 95 % intervals ({results.intervals});"
+        f" bold: the best mean of a task; {mark}: its paired difference to the best has an interval that includes 0.{missing}"
     )
 
 

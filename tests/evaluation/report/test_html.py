@@ -8,9 +8,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from evaluation.config import parse_config
-from evaluation.report.pages import notes_of
+from evaluation.report.pages import PACKAGES, device_in_words, notes_of
 from evaluation.run import Options, evaluate
 from metrics.fid import FID
 from metrics.precision_recall import Precision, Recall
@@ -121,6 +122,14 @@ def test_what_it_says(page):
     best = {name: cells.count('class="best"') for name, cells in rows}
     assert best["oracle*"] == 0 and best["back"] >= 3
     assert page.count("<svg") >= 5
+
+
+def test_what_numbers_and_times_depend_on_is_told(page, monkeypatch):
+    facts = page.partition("<summary>Versions</summary>")[2].partition("</table>")[0]
+    for name in ("command", "commit", "device", "precision", "processor", "python", *PACKAGES):
+        assert f'<th scope="row">{name}</th><td>' in facts, name
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: "H200")
+    assert (device_in_words(torch.device("cuda", 1)), device_in_words(torch.device("cpu"))) == ("cuda:1 (H200)", "cpu")
 
 
 def test_a_note_that_two_metrics_share_is_said_once():

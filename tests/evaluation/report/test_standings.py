@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections import defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,8 +105,10 @@ def test_images_that_not_all_restored_are_left_out():
     assert found[0].method == "b" and found[1].behind.n == 2
 
 
-def plan():
-    return SimpleNamespace(config=SimpleNamespace(seed=0))
+def plan(**samples):
+    methods = defaultdict(lambda: SimpleNamespace(num_samples=1))
+    methods.update({name: SimpleNamespace(num_samples=count) for name, count in samples.items()})
+    return SimpleNamespace(config=SimpleNamespace(seed=0), methods=methods)
 
 
 def test_the_tables_to_paste(noise):
@@ -122,6 +125,9 @@ def test_the_tables_to_paste(noise):
     assert lines[5].startswith("| b\\|c | ") and " ≈ [" in lines[5] + lines[4]
     assert all(line.count(" | ") == 5 for line in lines[4:6]) and " | 1.00 [1.00, 1.00] | " in lines[4]
     assert text.rstrip().endswith("has an interval that includes 0.")
+    caption = "Means over 60 images{}, seed 0, with 95 % intervals (percentile bootstrap); bold"
+    assert caption.format("") in text and caption.format("") in latex(plan(), found)
+    assert caption.format(" (samples of each, averaged first: first_one 3)") in markdown(plan(first_one=3), found)
     tex = latex(plan(), found)
     assert tex.count(r"\\") == 3 and tex.count("&") == 3 * 6
     assert r"first\_one & \textbf{" in tex and r"$^{\approx}$" in tex
