@@ -95,9 +95,7 @@ def evaluate(config: Config, options: Options) -> Results:
     sizes = other_sizes(plan)
     folder = require_writable_folder(options.output, "--output")
     with only_one(folder), plain_warnings():
-        remove_parts(folder, below=False)
-        for name in ("restored", "images", "given"):  # and not in shards/, where others may be writing
-            remove_parts(folder / name)
+        remove_own_parts(folder)
         _say_what_is_missing(plan)
         for warning in [*plan.metrics.missing.values(), *few_images(plan)]:
             say(f"warning: {warning}")
@@ -124,6 +122,13 @@ def evaluate(config: Config, options: Options) -> Results:
     console(table).print(table)
     say(f"report: {folder / 'report.html'}")
     return results
+
+
+def remove_own_parts(folder: Path) -> None:
+    """What killed writers have left in a folder that is held: not in shards/, where others may be writing."""
+    remove_parts(folder, below=False)
+    for name in ("restored", "images", "given"):
+        remove_parts(folder / name)
 
 
 def _restore(

@@ -20,7 +20,7 @@ from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, say
 from evaluation.report.tables import Results, console, terminal_table
 from evaluation.rows import RowFile, RowKey, gather, only_one
-from evaluation.run import Options, in_order, plain_warnings, write_results
+from evaluation.run import Options, in_order, plain_warnings, remove_own_parts, write_results
 from evaluation.shard import FOLDER as SHARDS
 from evaluation.shard import Shard, folders_of, shard_folder
 from evaluation.workers import device_of
@@ -99,6 +99,7 @@ def _given(parts: Sequence[Path]) -> list[Path]:
 def _merged(plan: Plan, config: Config, options: Options, parts: Sequence[Path], cells: list[Cell]) -> Results:
     folder, columns = options.output, plan.metrics.row_columns
     with only_one(folder), plain_warnings():
+        remove_own_parts(folder)
         for part in parts:
             rows = gather(part, columns) if (part / "rows.csv").is_file() else []
             same_fingerprints(plan, rows, part)

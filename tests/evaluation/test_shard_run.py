@@ -158,6 +158,18 @@ def test_what_killed_writers_left_goes_but_not_what_a_shard_is_writing(tmp_path)
     assert not parts[1].exists()
 
 
+def test_what_a_killed_joining_left_goes(tmp_path):
+    for k in (0, 1):
+        evaluate_shard(config(limit=2), Options(output=tmp_path), Shard(k, 2))
+    parts = [tmp_path / ".table.csv.7.part", tmp_path / "restored" / "box" / ".a.png.8.part"]
+    running = shard_folder(tmp_path, Shard(0, 2)) / ".rows.csv.9.part"
+    for path in (*parts, running):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    evaluate_merged(config(limit=2), Options(output=tmp_path))
+    assert [path.exists() for path in (*parts, running)] == [False, False, True]
+
+
 def test_the_command(tmp_path):
     """Two shards, the second of which joins them, --merge again, and options that do not go together."""
     path = tmp_path / "small.yaml"
