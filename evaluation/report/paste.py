@@ -193,7 +193,8 @@ def _caption(plan: Plan, results: Results, mark: str) -> str:
     samples = f" (samples of each, averaged first: {samples})" if samples else ""
     return (
         f"Means over {images} images{samples}, seed {plan.config.seed}, with 95 % intervals ({results.intervals});"
-        f" bold: the best mean of a task; {mark}: its paired difference to the best has an interval that includes 0.{missing}"
+        f" bold: the best mean of a task; {mark}: its paired difference to the best has an interval that includes 0."
+        f"{missing}"
     )
 
 

@@ -31,7 +31,7 @@ def pair(channels: int, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
     return worse(truth, 0.4), truth
 
 
-@pytest.mark.parametrize("net", ["squeeze", "alex"])
+@pytest.mark.parametrize("net", ["squeeze", "alex", pytest.param("vgg", marks=pytest.mark.slow)])
 def test_lpips_is_the_packages_own_on_the_same_file(nowhere, net):
     import lpips
 
@@ -107,7 +107,7 @@ def test_sizes_and_channels_that_they_cannot_bear_are_said_first(nowhere):
         LPIPS(net="resnet")
 
 
-@pytest.mark.parametrize("net", ["squeeze", "alex"])
+@pytest.mark.parametrize("net", ["squeeze", "alex", "vgg"])
 def test_the_smallest_side_is_the_networks(nowhere, net):
     file, architecture = NETS[net]
     torchvision_file(nowhere / "weights", file, architecture)
