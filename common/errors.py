@@ -24,6 +24,10 @@ _DISK = {
     errno.EDQUOT: (
         "the disk quota is used up: free some space, or write to another folder, then run the same command again"
     ),
+    errno.EFBIG: "the file would be larger than the file system or ulimit -f allows: write to another folder",
+    errno.EIO: "the disk, or what leads to it, has failed: see that it works, then run the same command again",
+    errno.ESTALE: "the file server does not know it any more: see that it is there, then run the same command again",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run the same command again",
     errno.EROFS: "the file system is read-only: write to another folder",
     errno.EACCES: "permission is denied: choose a folder that you may read and write",
     errno.EPERM: "the operation is not permitted: choose a folder that you may read and write",

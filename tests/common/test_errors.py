@@ -24,7 +24,17 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")]
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "permission"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EIO, "has failed"),
+        (errno.ESTALE, "file server"),  # of a cluster
+        (errno.EMFILE, "ulimit -n"),
+    ],
 )
 def test_the_disk_says_what_to_do(number, words, capsys):
     def main():
