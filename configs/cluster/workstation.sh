@@ -6,7 +6,10 @@ set -u
 python="${PYTHON:-.venv/bin/python}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" PYTHONUNBUFFERED=1
 strategy=(--config configs/cluster/ddp.yaml)
-case " $*" in
-    *" --trainer.strategy"* | *fsdp.yaml*) strategy=() ;; # the command says another one
-esac
+for word in "$@"; do
+    case "$word" in # the command, or a config of it, says another one, which the last config would replace
+        --trainer.strategy*) strategy=() ;;
+        *.yaml | *.yml) grep -qs '^ *strategy:' "${word#--config=}" && strategy=() ;;
+    esac
+done
 exec "$python" train.py fit "$@" "${strategy[@]}" --trainer.devices "${GPUS:-auto}"

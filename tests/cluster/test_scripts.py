@@ -109,9 +109,13 @@ def test_torchrun_finds_the_code_in_the_run_folder(text, marker, expected, tmp_p
         (["--config", "a.yaml", "--config", "configs/cluster/fsdp.yaml"], False),
         (["--config", "a.yaml", "--trainer.strategy=ddp"], False),
         (["--config", "a.yaml", "--trainer.strategy", "sharded"], False),
+        (["--config", "OWN/own.yaml", "--run", "runs/x"], False),  # a later ddp.yaml would replace its strategy
+        (["--config=OWN/own.yaml"], False),
     ],
 )
 def test_a_workstation_takes_the_strategy_of_the_command_else_ddp(words, ddp, tmp_path):
+    (tmp_path / "own.yaml").write_text("trainer:\n  devices: 2\n  strategy: sharded\n")
+    words = [word.replace("OWN", str(tmp_path)) for word in words]
     env = {**environment(), "PYTHON": fake_python(tmp_path, f'echo "$@" > {tmp_path}/call'), "GPUS": "2"}
     result = subprocess.run(
         ["configs/cluster/workstation.sh", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
