@@ -14,6 +14,8 @@ from metrics.base import Column, DistributionMetric, InFeatures, Metric, MetricB
 from metrics.features import FeatureNetwork
 from metrics.precision_of_samples import RealImages
 
+GIVE_FEATURES = "give 'features', or 'init_args.features' of its own"
+
 
 @dataclass
 class BuiltMetrics:
@@ -101,7 +103,7 @@ def build_metrics(
             given: dict[str, Any] = {}
             if issubclass(found, InFeatures) and "features" not in spec["init_args"]:
                 if features is None:
-                    raise UserError(f"{where} compares features: give 'features', or 'init_args.features' of its own")
+                    raise UserError(f"{where} compares features: {GIVE_FEATURES}")
                 shared = shared or build(features, FeatureNetwork, where="features")
                 given = {"features": shared}
             if "reference" in named_parameters(found):

@@ -15,6 +15,7 @@ from common.build import PROJECT, build, find_class, named_parameters
 from common.errors import UserError
 from common.weight_files import WeightFile
 from datamodules.base import ImageDataModule
+from evaluation.built_metrics import GIVE_FEATURES
 from evaluation.config import Config
 from evaluation.entries import Spec
 from evaluation.generation.config import GenerationConfig
@@ -178,12 +179,17 @@ def _weights(config: Config | GenerationConfig) -> Iterator[tuple[str, WeightFil
     shared: list[tuple[str, Spec]] = []
     for name, spec in config.metrics.items():
         found = find_class(spec["class_path"], MetricBase, where=f"metrics.{name}")
-        for file in found.weight_files(spec["init_args"]):
+        try:
+            files = found.weight_files(spec["init_args"])
+        except ValueError as error:  # as building it would say
+            raise UserError(f"metrics.{name}: {error}") from error
+        for file in files:
             yield f"metrics.{name}", file
         if issubclass(found, InFeatures):
             own = spec["init_args"].get("features") or config.features
-            if own is not None:
-                shared.append((f"metrics.{name}", _as_spec(own)))
+            if own is None:
+                raise UserError(f"metrics.{name} compares features: {GIVE_FEATURES}")
+            shared.append((f"metrics.{name}", _as_spec(own)))
     if isinstance(config, GenerationConfig):
         shared.append(("features", config.features))
     for where, spec in shared:

@@ -8,7 +8,7 @@ from torch import Tensor
 from common.weight_files import WeightFile
 from degradations.measurement import Measurement
 from metrics.base import Metric
-from metrics.published_networks import LPIPS_NETWORKS, ByPublishedNetwork, LPIPSDistance
+from metrics.published_networks import LPIPS_NETWORKS, ByPublishedNetwork, LPIPSDistance, lpips_network
 
 
 class LPIPS(ByPublishedNetwork, Metric):
@@ -34,7 +34,7 @@ class LPIPS(ByPublishedNetwork, Metric):
 
     @classmethod
     def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
-        return (LPIPS_NETWORKS[options.get("net", "alex")][0],)
+        return (lpips_network(options.get("net", "alex"), LPIPS_NETWORKS)[0],)
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         del measurement

@@ -10,7 +10,7 @@ from common.weight_files import WeightFile
 from degradations.measurement import Measurement
 from metrics.base import SetMetric, Shape
 from metrics.ms_ssim import check_scales, ms_ssim
-from metrics.published_networks import LPIPS_NETWORKS, ByPublishedNetwork, LPIPSDistance
+from metrics.published_networks import LPIPS_NETWORKS, ByPublishedNetwork, LPIPSDistance, lpips_network
 from metrics.samples import sample_rows
 
 
@@ -34,7 +34,7 @@ class PairwiseLPIPS(ByPublishedNetwork, SetMetric):
 
     @classmethod
     def weight_files(cls, options: Mapping[str, Any]) -> tuple[WeightFile, ...]:
-        return (LPIPS_NETWORKS[options.get("net", "alex")][0],)
+        return (lpips_network(options.get("net", "alex"), LPIPS_NETWORKS)[0],)
 
     def __call__(self, samples: Tensor, truth: Tensor, measurement: Measurement | None) -> Tensor:
         del measurement

@@ -1,6 +1,7 @@
 """Perceptual distances by published networks: built by their own library from a weight file that is on the machine."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -23,6 +24,13 @@ SQUEEZENET = WeightFile(
 
 #: LPIPS' networks: their file, and the smallest side that they can bear.
 LPIPS_NETWORKS = {"alex": (ALEXNET, 31), "vgg": (VGG16, 16), "squeeze": (SQUEEZENET, 17)}
+
+
+def lpips_network(net: object, networks: Mapping[str, tuple[WeightFile, int]]) -> tuple[WeightFile, int]:
+    """File and smallest side of a network of LPIPS; ValueError for one that it does not have."""
+    if not isinstance(net, str) or net not in networks:
+        raise ValueError(f"net must be {', '.join(networks)}, got '{net}'")
+    return networks[net]
 
 
 class PublishedDistance(ABC):
@@ -102,9 +110,7 @@ class LPIPSDistance(PublishedDistance):
     """By the package lpips, version 0.1 of its heads. ValueError for a network that it does not have."""
 
     def __init__(self, net: str) -> None:
-        if net not in LPIPS_NETWORKS:
-            raise ValueError(f"net must be {', '.join(LPIPS_NETWORKS)}, got '{net}'")
-        file, least = LPIPS_NETWORKS[net]
+        file, least = lpips_network(net, LPIPS_NETWORKS)
         super().__init__(file, least=least, name=f"LPIPS with net '{net}'")
         self.net = net
         self.hint = "" if net == "vgg" else f"; net: vgg takes {LPIPS_NETWORKS['vgg'][1]}"

@@ -47,7 +47,7 @@ class StoredStatistics:
     """
 
     def __init__(self, name: str, *, rows: bool = False) -> None:
-        found = NAME.fullmatch(name)
+        found = NAME.fullmatch(name) if isinstance(name, str) else None
         if found is None:
             raise ValueError(
                 f"statistics '{name}' are not called as clean-fid calls them: write DATA_clean_SPLIT_SIDE, as"

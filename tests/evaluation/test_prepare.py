@@ -146,6 +146,28 @@ def test_from_the_command_line(published, monkeypatch, capsys, tmp_path):
         prepare(broken)
 
 
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        ({"class_path": "metrics.lpips.LPIPS", "init_args": {"net": "resnet"}}, r"net must be .*, got 'resnet'"),
+        (
+            {"class_path": "metrics.pairwise_perceptual.PairwiseLPIPS", "init_args": {"net": ["alex"]}},
+            r"net must be .*, got '\['alex'\]'",
+        ),
+        (
+            {"class_path": "metrics.fid.FID", "init_args": {"statistics": "cifar"}},
+            "'cifar' are not called as clean-fid",
+        ),
+        ({"class_path": "metrics.fid.FID", "init_args": {"statistics": 5}}, "'5' are not called as"),
+        ({"class_path": "metrics.kid.KID", "init_args": {}}, "compares features: give 'features'"),
+    ],
+)
+def test_options_that_no_evaluation_takes_are_one_sentence(metric, message, published):
+    with pytest.raises(UserError, match=rf"^metrics\.a\b.*{message}") as error:
+        prepare(config(metrics={"a": metric}, features=None))
+    assert "\n" not in str(error.value)
+
+
 def test_after_it_the_evaluation_finds_what_was_fetched(published):
     """The places of --prepare are those of the metrics: the published bytes are no network, which is said in words."""
     assert prepare(config()) == 0
