@@ -1,5 +1,5 @@
-"""Real training on two processes through the shipped scripts: stopped, queued again, continued on another number of
-processes, refused.
+"""Real training on two processes, and a real evaluation, through the shipped scripts: stopped, queued again, continued
+on another number of processes, refused.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from cluster.fake_slurm import install, requeued
 from helpers import ROOT, call, environment, one_sentence, tiny_config, write_config
 
@@ -138,6 +139,25 @@ def test_torchrun_ends_all_its_processes_and_one_process_goes_on_where_two_stopp
     assert a["images_seen"] == b["images_seen"]
     for name, value in a["ema"]["weights"].items():
         torch.testing.assert_close(value, b["ema"]["weights"][name], atol=1e-4, rtol=0, msg=name)
+
+
+def test_an_array_evaluates_its_shares_and_its_last_task_joins_them(tmp_path):
+    """configs/cluster/evaluate_array.sh with evaluate.py itself; the array counts from 1."""
+    config, out, slurm = tmp_path / "few.yaml", tmp_path / "out", tmp_path / "slurm"
+    task = {"degradation": "degradations.identity.Identity", "noise": {"sigma": 0.1}}
+    methods = {"back": {"class_path": "restoration.pseudo_inverse.PseudoInverse"}}
+    content = {"data": "datamodules.digits.Digits", "limit": 4, "batch_size": 2, "tasks": {"noise": task}}
+    config.write_text(yaml.safe_dump({**content, "methods": methods}))
+    env = {**install(slurm, job=77), "SLURM_JOB_ID": "77", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"}
+    env |= {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "2"}
+    env["PATH"] = f"{slurm}{os.pathsep}{os.environ['PATH']}"
+    for number, joined in ((2, False), (1, True)):
+        words = ("configs/cluster/evaluate_array.sh", "--config", config, "--output", out)
+        process = start(*words, **env, SLURM_ARRAY_TASK_ID=str(number))
+        output = end(process)
+        assert process.returncode == 0 and f"shard {number - 1}/2: " in output, output[-3000:]
+        assert (out / "table.csv").exists() is joined and requeued(slurm) == []
+    assert len((out / "rows.csv").read_text().splitlines()) == 1 + 4
 
 
 def test_a_stop_before_training_is_a_stop(tmp_path):
