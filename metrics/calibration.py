@@ -11,9 +11,10 @@ from metrics.samples import sample_rows, squared_error_of_mean, variance_of_samp
 class Calibration(SetMetric):
     """V / B of means over images: V = 1/(N-1) sum |x_k - x_mean|^2, B = |x_mean - truth|^2 - V/N, per value.
 
-    1 for a calibrated sampler, below 1 for one that collapsed. V is the variance of the samples, B the squared error of
-    their mean without what chance adds to it, which may be negative for one image: so the ratio is taken of the means.
-    Source: reference 4.10.
+    1 for a calibrated sampler, 0 for one that collapsed, above 1 for one that scatters too much. V is the variance of
+    the samples, B the squared error of their mean without what chance adds to it, which may be negative for one image:
+    so the ratio is taken of the means.
+    Fortin et al. 2014 (J. Hydrometeorology 15, 1708), of ensembles of weather forecasts.
     """
 
     label = "calibration V/B"

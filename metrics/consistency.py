@@ -13,7 +13,8 @@ class Consistency(Metric):
 
     To be read beside the column `sigma`: samples of an exact posterior sampler lie at sigma, below it the noise was
     fitted, above it the measurement was not honoured; so neither end is best. Where the operator keeps pixels (a mask)
-    the missing ones do not count. Rounding x to 8 bits adds up to .0023 in quadrature. Source: reference 4.7.
+    the missing ones do not count. Rounding x to 8 bits adds up to .0023 in quadrature. As a PSNR it is the
+    LR-PSNR of Lugmayr et al. 2021 (NTIRE challenge on the super-resolution space).
     """
 
     label = "RMSE of Ax − y"

@@ -10,7 +10,8 @@ from metrics.precision_recall import NeighbourMetric, coverage
 
 class CoverageOfClasses(NeighbourMetric):
     """mean_i 1[y_j in B(x_i, r_k(x_i)) for some j] over the real x_i that a classifier takes for some classes: the
-    share of them with a generated y nearby, r_k(x_i) the distance to the k-th nearest other one of them.
+    share of them with a generated y nearby, r_k(x_i) the distance to the k-th nearest other one of them; more is
+    better.
 
     It depends on both numbers of images: compare generators of one reference, and read it beside real images, whose
     value is less where a class has fewer images.

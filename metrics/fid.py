@@ -20,8 +20,9 @@ PARTS, SUBSETS, LEAST_IN_A_PART = (8, 4, 2, 1), 2, 10
 
 
 class FID(AgainstStored):
-    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), the Frechet distance of two sets of features; see :func:`fid`
-    and, for restored images and their truths, :func:`fid_of_pairs`. Heusel et al. 2017 (1706.08500), equation 6.
+    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), the Frechet distance of two sets of features: 0 for equal
+    sets, larger is worse; see :func:`fid` and, for restored images and their truths, :func:`fid_of_pairs`. Heusel et
+    al. 2017 (1706.08500), equation 6.
 
     Args:
         features: the network; the published numbers are of Inception's.
@@ -66,7 +67,8 @@ class FID(AgainstStored):
 
 
 class FIDWithoutBias(AgainstStored):
-    """FID for ever more images, the end of a straight line through smaller sets; see :func:`fid_without_bias`.
+    """FID for ever more images, the end of a straight line through smaller sets: about 0 for equal laws, by chance
+    below it; larger is worse. See :func:`fid_without_bias`.
 
     Of generated images against a reference: restored images and their truths are pairs. Chong and Forsyth 2020
     (1911.07023).

@@ -11,8 +11,8 @@ from metrics.jackknife import Estimate, quantile
 
 
 class InceptionScore(DistributionMetric):
-    """exp(E_x KL(p(y | x) || p(y))), between 1 and the number of classes; the reference is not looked at; see
-    :func:`inception_score`. Salimans et al. 2016 (1606.03498), section 4.
+    """exp(E_x KL(p(y | x) || p(y))), between 1 and the number of classes, higher is better; the reference is not looked
+    at; see :func:`inception_score`. Salimans et al. 2016 (1606.03498), section 4.
 
     Args:
         features: a network with probabilities of classes; the published numbers are of Inception's.

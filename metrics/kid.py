@@ -12,7 +12,8 @@ CHUNK = 2048
 
 
 class KID(AgainstStored):
-    """mean k(x, x') + mean k(y, y') - 2 mean k(x, y), k(a, b) = (a.b / d + 1)^3, unbiased; see :func:`kid` and, for
+    """mean k(x, x') + mean k(y, y') - 2 mean k(x, y), k(a, b) = (a.b / d + 1)^3, unbiased: about 0 for equal laws,
+    by chance below it; larger is worse. See :func:`kid` and, for
     restored images and their truths, :func:`kid_of_pairs`. Binkowski et al. 2018 (1801.01401), section 4.
 
     Args:

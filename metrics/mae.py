@@ -8,7 +8,9 @@ from metrics.distortion import mae
 
 
 class MAE(Metric):
-    """Mean absolute error in grey levels 0..255; see :func:`metrics.distortion.mae`."""
+    """mean |x - truth| in grey levels: 0 for equal images .. 255, larger is worse; see
+    :func:`metrics.distortion.mae`.
+    """
 
     label = "MAE"
     unit = "grey levels"

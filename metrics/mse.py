@@ -9,7 +9,8 @@ from metrics.distortion import RANGE, mse
 
 
 class MSE(Metric):
-    """mean (x - truth)^2 over channels and pixels of images in [0, 1]; see :func:`metrics.distortion.mse`.
+    """mean (x - truth)^2 over channels and pixels of images in [0, 1]: 0 for equal images .. 1, larger is worse; see
+    :func:`metrics.distortion.mse`.
 
     Tables show sqrt(mean over images): the RMSE over all pixels of all images at once, as cold diffusion reports it
     (2208.09392; there of outputs that are not clipped, here of the saved 8-bit images). It is not the mean of the

@@ -8,7 +8,7 @@ from metrics.samples import pairs_of_samples, sample_rows
 
 
 class PairwiseRMSE(SetMetric):
-    """Mean over pairs of samples of sqrt(mean (x_i - x_j)^2), in [-1, 1] units.
+    """Mean over pairs of samples of sqrt(mean (x_i - x_j)^2), in [-1, 1] units: 0 for equal samples .. 2.
 
     Of exact posterior samples it is as large as the RMSE of one to the truth; so neither end is best.
     """

@@ -60,7 +60,8 @@ class NeighbourMetric(DistributionMetric):
 
 
 class Precision(NeighbourMetric):
-    """mean_j 1[y_j in B(x_i, r_k(x_i)) for some i]: the share of generated y that lie among the real x.
+    """mean_j 1[y_j in B(x_i, r_k(x_i)) for some i]: the share of generated y that lie among the real x;
+    more is better.
 
     A prior that draws one good image again and again has precision 1: read it beside recall. Kynkaanniemi et al. 2019
     (1904.06991), section 2.
@@ -86,7 +87,8 @@ class Precision(NeighbourMetric):
 
 
 class Recall(NeighbourMetric):
-    """mean_i 1[x_i in B(y_j, r_k(y_j)) for some j]: the share of real x that lie among the generated y.
+    """mean_i 1[x_i in B(y_j, r_k(y_j)) for some j]: the share of real x that lie among the generated y;
+    more is better.
 
     Few or scattered images have large balls: noise can have a recall near 1, read it beside precision. Kynkaanniemi et
     al. 2019 (1904.06991), section 2.
@@ -137,7 +139,8 @@ class Density(NeighbourMetric):
 
 
 class Coverage(NeighbourMetric):
-    """mean_i 1[y_j in B(x_i, r_k(x_i)) for some j]: the share of real x with a generated y nearby.
+    """mean_i 1[y_j in B(x_i, r_k(x_i)) for some j]: the share of real x with a generated y nearby; more
+    is better.
 
     1 - prod_{l < k} (M - 1 - l) / (M + N - 1 - l) is expected of N equal to M real images, 0.97 for k = 5 and N = M.
     Its interval is up to twice too wide.

@@ -8,7 +8,10 @@ from metrics.distortion import psnr
 
 
 class PSNR(Metric):
-    """10 log10(255^2 / mse), capped at 100 dB; see :func:`metrics.distortion.psnr`."""
+    """10 log10(255^2 / mse): 0 dB .. 100, where it is capped, higher is better; see :func:`metrics.distortion.psnr`.
+
+    Only of restorations of the same image does it follow quality: Huynh-Thu and Ghanbari 2008 (Electronics Letters 44).
+    """
 
     label = "PSNR"
     unit = "dB"

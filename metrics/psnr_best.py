@@ -10,7 +10,7 @@ from metrics.samples import sample_rows
 
 
 class PSNRBest(SetMetric):
-    """max_k 10 log10(255^2 / |x_k - truth|^2) in dB over the N samples, capped at 100 dB.
+    """max_k 10 log10(255^2 / |x_k - truth|^2) in dB over the N samples, capped at 100 dB; higher is better.
 
     It is chosen by the truth, so no restoration: whether what is right is among what is shown. It grows with N: compare
     at equal N.

@@ -10,7 +10,7 @@ from metrics.samples import sample_rows, squared_error_of_mean
 
 class PSNRMean(SetMetric):
     """10 log10(255^2 / |x_mean - truth|^2) in dB, with x_mean the mean of the N samples (not rounded again), capped at
-    100 dB.
+    100 dB; higher is better.
 
     Of exact posterior samples it lies 10 log10(2 N / (N + 1)) dB above the PSNR of one.
     """

@@ -9,7 +9,8 @@ from metrics.distortion import pixel_pair, psnr_of_mse
 
 
 class PSNRMissing(Metric):
-    """10 log10(255^2 / mse) over the missing pixels of a mask in all channels, capped at 100 dB: what was made up.
+    """10 log10(255^2 / mse) over the missing pixels of a mask in all channels: what was made up; 0 dB .. 100, where it
+    is capped, higher is better.
 
     Where nothing is missing, or the operator does not keep pixels (blur, sub-sampling), there is no number. Of a known
     image alone it says what PSNR of the whole hides: a mask with a tenth missing adds 10 dB to a guess.
@@ -24,8 +25,9 @@ class PSNRMissing(Metric):
 
 
 class PSNRMeasured(Metric):
-    """10 log10(255^2 / mse) over the measured pixels of a mask in all channels, capped at 100 dB: what was kept, and
-    how much of the noise of y was taken off it. No number where no pixel is measured as it is.
+    """10 log10(255^2 / mse) over the measured pixels of a mask in all channels: what was kept, and how much of the
+    noise of y was taken off it; 0 dB .. 100, where it is capped, higher is better. No number where no pixel is measured
+    as it is.
     """
 
     label = "PSNR, measured pixels"

@@ -8,7 +8,9 @@ from metrics.distortion import rmse
 
 
 class RMSE(Metric):
-    """Root mean squared error in grey levels 0..255; see :func:`metrics.distortion.rmse`."""
+    """sqrt(mean (x - truth)^2) in grey levels: 0 for equal images .. 255, larger is worse; see
+    :func:`metrics.distortion.rmse`.
+    """
 
     label = "RMSE"
     unit = "grey levels"

@@ -10,7 +10,7 @@ from metrics.samples import sample_rows, variance_of_samples
 
 class SampleDeviation(SetMetric):
     """sqrt(mean over images and values of 1/(N-1) sum_k (x_k - x_mean)^2), the posterior standard deviation, in
-    [-1, 1] units; of the mean variance, not a mean of roots.
+    [-1, 1] units: 0 for equal samples. Of the mean variance, not a mean of roots.
 
     Whether it is as large as the error is asked by :class:`metrics.calibration.Calibration`; so neither end is best.
     """

@@ -13,8 +13,9 @@ from metrics.moments import Moments
 
 
 class FeatureDistance(DistributionMetric):
-    """sqrt(mean over pairs of |f(x) - f(y)|^2) of the images of one set; the reference is not looked at. To be read
-    beside the value of real images: below it a generator collapses, so neither end is best. See :func:`set_diversity`.
+    """sqrt(mean over pairs of |f(x) - f(y)|^2) of the images of one set, 0 if all are alike; the reference is not
+    looked at. To be read beside the value of real images: below it a generator collapses, so neither end is
+    best. See :func:`set_diversity`.
 
     Args:
         features: the network; values of one network can be compared.
@@ -30,7 +31,7 @@ class FeatureDistance(DistributionMetric):
 
 class FeatureDimensions(DistributionMetric):
     """(tr S)^2 / tr S^2 of the covariance S of the features: about the number of directions in which the images of one
-    set vary; the reference is not looked at. See :func:`set_diversity`.
+    set vary, 1 .. d, so neither end is best; the reference is not looked at. See :func:`set_diversity`.
 
     Args:
         features: the network; compare sets of one size in one network.

@@ -8,8 +8,8 @@ from metrics.distortion import SSIM_WINDOW, ssim
 
 
 class SSIM(Metric):
-    """Structural similarity, Gaussian window of 11 pixels; NaN for a side under 11; see
-    :func:`metrics.distortion.ssim`.
+    """Structural similarity: -1 .. 1 for equal images, higher is better; Gaussian window of 11 pixels, no number for a
+    side under 11; see :func:`metrics.distortion.ssim`. Wang et al. 2004 (IEEE Trans. Image Processing 13), equation 13.
     """
 
     label = "SSIM"

@@ -9,7 +9,7 @@ from metrics.jackknife import Estimate, blocks_of, jackknife
 
 
 class TopProbability(DistributionMetric):
-    """mean_j max_c p(c | y_j), between 1 / classes and 1; the reference is not looked at.
+    """mean_j max_c p(c | y_j), between 1 / classes and 1, higher is better; the reference is not looked at.
 
     Comparable with the row of real images and by one classifier alone: one that was trained with smoothed labels never
     reaches 1. It says nothing of variety, and a picture far from all that the classifier knows can have a high one:

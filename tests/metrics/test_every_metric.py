@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from typing import Any
 
 import docstring_parser
@@ -139,6 +140,10 @@ def test_the_catalogue_is_complete():
 def test_it_says_what_it_shows(cls):
     metric = make(cls)
     assert isinstance(cls.label, str) and cls.label, "the class itself has a label, for tables in which it is missing"
+    told = " ".join((inspect.getdoc(cls) or "").split())
+    assert not re.search(r"reference \d", told), "sources are papers, not notes that readers do not have"
+    if metric.higher_is_better is not None:
+        assert re.search(r"is (better|worse)|\b[01] for equal|[Ss]mallest", told), "which end is best"
     assert isinstance(metric.unit, str) and metric.higher_is_better in (True, False, None)
     columns = metric.columns("given")
     assert len({c.name for c in columns}) == len(columns) and any(c.shown for c in columns)
