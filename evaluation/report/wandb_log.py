@@ -1,5 +1,6 @@
 """The table of a restoration in Weights & Biases, where the configuration asks for it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import torch
 from evaluation.image_files import restored_path, write_png
 from evaluation.plan import Plan
 from evaluation.report.sheets import pixels_of
+from evaluation.report.standings import main_column
 from evaluation.report.tables import Results
-from evaluation.report.wandb_run import log_run
+from evaluation.report.wandb_run import Chart, log_run
 
 #: Rows of the table with pictures, of all tasks and methods together.
 PICTURES = 1000
@@ -19,7 +21,7 @@ PICTURES = 1000
 
 def log_to_wandb(plan: Plan, results: Results, sheets: Mapping[str, Path], folder: Path) -> None:
     """A table with a row for each task and method, one with a row for each of the first images, task and method, with
-    their pictures and numbers, the sheets as pictures; in the summary the means of a single cell, else
+    their pictures and numbers, the sheets as pictures, charts; in the summary the means of a single cell, else
     <task>/<method>/<metric>.
     """
     if plan.config.wandb.mode == "disabled":
@@ -42,9 +44,32 @@ def log_to_wandb(plan: Plan, results: Results, sheets: Mapping[str, Path], folde
         "restoration": (columns, rows),
         "per_image": _per_image(plan, results, folder),
         **{f"images/{name}": path for name, path in sheets.items()},
+        **_charts(results),
     }
     priors = {name: prior.path for name, prior in plan.config.priors.items()}
     log_run(plan.config.wandb, folder, config=plan.config.plain(), logged=logged, summary=summary, priors=priors)
+
+
+def _charts(results: Results) -> dict[str, Chart]:
+    """The first metric whose best end is the highest: bars of the methods of each task, and over network calls."""
+    column = main_column(results)
+    if column is None:
+        return {}
+    label = f"{column.label}, {column.unit}" if column.unit else column.label
+    lines = [
+        [task, results.shown(method), float(results.nfe[task, method]), metrics[column.name].mean * column.factor]
+        for (task, method), metrics in results.table.items()
+        if column.name in metrics and math.isfinite(metrics[column.name].mean)
+    ]
+    columns = ["task", "method", "nfe", column.name]
+    found = {}
+    for task in dict.fromkeys(line[0] for line in lines):
+        of_task = [line for line in lines if line[0] == task]
+        found[f"plots/{task}"] = Chart("bar", f"{label}: {task}", ("method", column.name), columns, of_task)
+    if len({line[2] for line in lines}) > 1:
+        title = f"{label}, over network calls"
+        found["quality_over_calls"] = Chart("scatter", title, ("nfe", column.name), columns, lines)
+    return found
 
 
 def _per_image(plan: Plan, results: Results, folder: Path) -> tuple[list[str], list[list[Any]]]:

@@ -1,8 +1,9 @@
 """One evaluation as one run of Weights & Biases, where the configuration asks for it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from common.run_folder import RunFolder
 from common.wandb_options import WandbOptions
@@ -16,6 +17,17 @@ FILES = (
     *("rows.csv", "sets.csv", "distribution.csv", "bias.csv"),
     "config.yaml",
 )
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plot of W&B's own over the rows of a table: kind "bar" (axes: a name, a number) or "scatter" (two numbers)."""
+
+    kind: Literal["bar", "scatter"]
+    title: str
+    axes: tuple[str, str]
+    columns: list[str]
+    rows: list[list[Any]]
 
 
 def log_run(
@@ -35,7 +47,7 @@ def log_run(
         entry: where it is logged.
         folder: of the results.
         config: of the evaluation.
-        logged: tables as (columns, rows), pictures as paths, also in cells of tables.
+        logged: tables as (columns, rows), charts, pictures as paths, also in cells of tables.
         summary: single numbers and names.
         priors: paths of the checkpoints by name; of one in a run folder that W&B knows, its run is named in the config
             of this one, priors_trained_in.
@@ -74,7 +86,13 @@ def log_run(
     def table(columns: list[Any], rows: list[list[Any]]) -> Any:
         return wandb.Table(columns=columns, data=[[shown(cell) for cell in row] for row in rows])
 
-    run.log({name: shown(v) if isinstance(v, Path) else table(*v) for name, v in logged.items()})
+    def given(value: Any) -> Any:
+        if isinstance(value, Chart):
+            plot = wandb.plot.bar if value.kind == "bar" else wandb.plot.scatter
+            return plot(table(value.columns, value.rows), *value.axes, title=value.title)
+        return shown(value) if isinstance(value, Path) else table(*value)
+
+    run.log({name: given(value) for name, value in logged.items()})
     run.summary.update(summary)
     kept = wandb.Artifact(f"evaluation-{run.id}", type="evaluation", description="report, tables and rows")
     for name in FILES:

@@ -31,15 +31,23 @@ def records(file) -> list[dict]:
     return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
 
 
+def contents(artifact: dict) -> list[dict]:
+    return artifact["artifact"]["manifest"]["contents"]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Evaluated, then again with one more image."""
     found = tmp_path_factory.mktemp("logged")
+    run = found / "runs" / "mine"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "wandb_id").write_text("abcd1234\n")
+    priors = {"mine": str(run / "checkpoints" / "last.ckpt")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(found / "cache"))
         patch.setenv("WANDB_DATA_DIR", str(found / "data"))
         for limit in (2, 3):
-            evaluate(config(limit=limit), Options(output=found))
+            evaluate(config(limit=limit, priors=priors), Options(output=found))
     return found
 
 
@@ -57,7 +65,7 @@ def test_what_the_run_holds(folder):
     assert {"denoise/back/psnr", "denoise/dither/psnr"} <= summary
     kept = {
         r["artifact"]["type"] + "/" + r["artifact"]["name"].rpartition("-")[2]: {
-            file["path"]: file["local_path"] for file in r["artifact"]["manifest"]["contents"]
+            file["path"]: file["local_path"] for file in contents(r)
         }
         for r in found
         if r["type"] == "artifact"
@@ -74,8 +82,32 @@ def test_what_the_run_holds(folder):
         for name in ("truth", "measurement", "restored"):
             assert row[place[name]]["path"] in files and row[place[name]]["width"] == 8
         assert 5 < row[place["psnr"]] < 60
+    (begun,) = (r["run"]["config"]["update"] for r in found if r["type"] == "run")
+    assert begun["priors_trained_in"] == {"mine": "abcd1234"}
+    rows = {name for r in found if r["type"] == "history" for name in r["history"]["item"]}
+    assert "images/denoise.path" in rows
     means = json.loads(Path(kept["run_table/restoration"]["restoration.table.json"]).read_text())
     assert [row[:2] for row in means["data"]] == [["denoise", "back"], ["denoise", "dither"]]
+
+
+def test_its_charts(folder):
+    found = records(sorted((folder / "wandb").glob("offline-run-*/*.wandb"))[-1])
+    charts = {
+        name.removeprefix("_wandb.visualize."): chart["panel_config"]
+        for r in found
+        if r["type"] == "config"
+        for name, chart in r["config"]["update"].items()
+        if name.startswith("_wandb.visualize.")
+    }
+    kinds = {name: (chart["panelDefId"], chart["fieldSettings"]) for name, chart in charts.items()}
+    assert kinds == {
+        "plots/denoise": ("wandb/bar/v0", {"label": "method", "value": "psnr"}),
+        "quality_over_calls": ("wandb/scatter/v0", {"x": "nfe", "y": "psnr"}),
+    }
+    files = {f["path"]: f["local_path"] for r in found if r["type"] == "artifact" for f in contents(r)}
+    table = json.loads(Path(files["quality_over_calls_table.table.json"]).read_text())
+    assert table["columns"] == ["task", "method", "nfe", "psnr"]
+    assert [row[:3] for row in table["data"]] == [["denoise", "back", 0], ["denoise", "dither", 2]]
 
 
 def test_the_run_that_trained_a_prior_is_named(tmp_path):
