@@ -18,7 +18,10 @@ Curves = dict[tuple[str, str, str, str, int], list[tuple[int, float]]]
 def read_bias(folder: Path) -> Curves:
     """What is there; a damaged line counts as absent."""
     found: Curves = {}
-    with contextlib.suppress(FileNotFoundError), open(folder / FILE, newline="", encoding="utf-8") as file:
+    with (
+        contextlib.suppress(FileNotFoundError),
+        open(folder / FILE, newline="", encoding="utf-8", errors="replace") as file,
+    ):
         for line in csv.reader(file):
             with contextlib.suppress(ValueError):
                 task, method, metric, features, of, images, value = line

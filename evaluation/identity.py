@@ -59,8 +59,9 @@ def _identity(plan: Plan, row: int) -> tuple[str, str]:
 
 
 def read_identities(path: Path) -> dict[str, tuple[str, str]]:
-    """(index, hash) by name of what :func:`same_images` wrote; {} where it wrote nothing."""
+    """(index, hash) by name of what :func:`same_images` wrote; {} where it wrote nothing; without damaged lines."""
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row["image"]: (row["index"], row["sha256"]) for row in csv.DictReader(file)}
+    with open(path, newline="", encoding="utf-8", errors="replace") as file:
+        lines = [line for line in csv.reader(file) if len(line) == len(COLUMNS) and tuple(line) != COLUMNS]
+    return {image: (index, digest) for image, index, digest in lines}

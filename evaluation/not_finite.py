@@ -34,11 +34,11 @@ def note_not_finite(folder: Path, found: Iterable[NotFinite]) -> None:
 
 
 def read_not_finite(folders: Sequence[Path]) -> list[NotFinite]:
-    """Of these folders, each once; a line that a kill tore is left out."""
+    """Of these folders, each once; a line that a kill tore or a disk damaged is left out."""
     found: dict[NotFinite, None] = {}
     for folder in folders:
         if (folder / FILE).is_file():
-            with open(folder / FILE, newline="", encoding="utf-8") as file:
+            with open(folder / FILE, newline="", encoding="utf-8", errors="replace") as file:
                 found |= {(a, b, c, d): None for line in csv.reader(file) if len(line) == 4 for a, b, c, d in [line]}
     return list(found)
 

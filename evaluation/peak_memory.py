@@ -84,16 +84,17 @@ class MemoryFile:
 
 def read_memory(folders: Sequence[Path]) -> dict[Key, tuple[int, float, str]]:
     """The most of each cell, over the files of these folders: samples at once, MB, what was counted. A line that a kill
-    tore is left out.
+    tore or a disk damaged is left out.
     """
     found: dict[Key, tuple[int, float, str]] = {}
-    for folder in folders:
-        with contextlib.suppress(FileNotFoundError), open(folder / MEMORY, newline="", encoding="utf-8") as file:
+    for path in (folder / MEMORY for folder in folders):
+        with contextlib.suppress(FileNotFoundError), open(path, newline="", encoding="utf-8", errors="replace") as file:
             for line in csv.reader(file):
                 if len(line) == 5 and line[4] in (TENSORS, PROCESS):
-                    key, entry = (line[0], line[1]), (int(line[2]), float(line[3]), line[4])
-                    if key not in found or entry[1] > found[key][1]:
-                        found[key] = entry
+                    with contextlib.suppress(ValueError):
+                        key, entry = (line[0], line[1]), (int(line[2]), float(line[3]), line[4])
+                        if key not in found or entry[1] > found[key][1]:
+                            found[key] = entry
     return found
 
 

@@ -70,12 +70,16 @@ def _values(plan: Plan, task: str, row: int, samples: Tensor) -> dict[str, float
 
 
 def _read(path: Path, header: tuple[str, ...]) -> dict[tuple[str, str, str], dict[str, str]]:
-    """What is there already; a file of other columns counts as absent, because it is only a cache of the images."""
+    """What is there already; a file of other columns, or one that is damaged, counts as absent, because it is only a
+    cache of the images.
+    """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != header:
                 return {}
-            return {(r["task"], r["method"], r["image"]): r for r in reader}
-    except FileNotFoundError:
+            lines = {(r["task"], r["method"], r["image"]): r for r in reader}
+            [float(r[name]) for r in lines.values() for name in header[4:-1] if r[name]]
+            return lines
+    except (FileNotFoundError, ValueError, csv.Error):
         return {}

@@ -246,6 +246,21 @@ def test_not_finite_is_counted_and_named_and_the_others_go_on(tmp_path, capsys):
     assert joined is not None and joined.missing == results.missing
 
 
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"\0\0\0\n", b"a,b\n1,2\n"])
+def test_what_only_helps_the_folder_may_be_damaged(damage, tmp_path):
+    """By a disk or a kill: what can be computed is computed again; images that have no name any more are a sentence."""
+    dither = {"class_path": TOYS + "Dither", "num_samples": 2}
+    asked = config(methods={"dither": dither, "back": {"class_path": TOYS + "Back"}}, limit=2)
+    first = evaluate(asked, Options(output=tmp_path))
+    for name in ("bias.csv", "memory.csv", "metrics.json", "not_finite.csv", "sets.csv", "distribution.csv"):
+        (tmp_path / name).write_bytes(damage)
+    again = evaluate(asked, Options(output=tmp_path))
+    assert again.table == first.table and again.missing == first.missing
+    (tmp_path / "images.csv").write_bytes(damage)
+    with pytest.raises(UserError, match=r"which has no entry in images\.csv now"):
+        evaluate(asked, Options(output=tmp_path))
+
+
 def test_where_nothing_is_finite_it_is_an_error(tmp_path):
     asked = config(methods={"bad": {"class_path": TOYS + "NotFinite", "tasks": ["denoise"]}}, limit=2)
     plan = make_plan(asked)
