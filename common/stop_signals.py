@@ -86,6 +86,27 @@ def stopped_afterwards() -> Iterator[None]:
         signal.raise_signal(number)
 
 
+def leave_stop_signals_to_parent(number: int = 0) -> None:
+    """The first thing in a process that works for another one: SLURM tells every process of a job step to stop, and the
+    parent decides. A TERM of the parent itself ends the process as ever.
+
+    Args:
+        number: of the process; not needed, but a loader gives it.
+    """
+    del number
+    if not hasattr(signal, "sigwaitinfo"):  # a system without it has no SLURM either
+        return
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_for, args=(os.getppid(),), daemon=True, name="stop signals").start()
+
+
+def _end_for(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
+
+
 def asked_to_stop() -> int | None:
     """The signal that the handler has answered already: whoever runs on has lost the exit that it raised to a library
     that catches everything.

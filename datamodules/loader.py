@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.batch import Batch
 from common.errors import UserError
 from common.random_streams import RandomStreams
+from common.stop_signals import leave_stop_signals_to_parent
 from datamodules.reweighting import drawn_rows
 from datamodules.store import ImageSet, MemoryStore
 
@@ -217,9 +218,8 @@ def _batches(images: ImageSet, rows: list[Tensor], epoch: int | None, workers: i
     # An own generator: DataLoader draws the seed of its workers from the global one otherwise, which would change the
     # training noise.
     generator = torch.Generator().manual_seed(0)
-    return _raising(
-        DataLoader(_Reader(images, epoch), sampler=rows, batch_size=None, num_workers=workers, generator=generator)
-    )
+    reader, how = _Reader(images, epoch), {"batch_size": None, "num_workers": workers, "generator": generator}
+    return _raising(DataLoader(reader, sampler=rows, worker_init_fn=leave_stop_signals_to_parent, **how))
 
 
 def _raising(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:

@@ -1,5 +1,8 @@
 """A folder of one's own pictures."""
 
+import multiprocessing
+import signal
+import subprocess
 import warnings
 
 import numpy as np
@@ -140,6 +143,28 @@ def test_a_broken_file_decoded_by_a_worker_stops_a_strict_run_in_one_sentence(tm
     with pytest.raises(UserError) as error:
         list(data(tmp_path, test_images=0, memory_limit_mb=0, strict=True, workers=1).train_dataloader())
     assert "\n" not in str(error.value) and "0.png" in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system has no sigwaitinfo")
+def test_workers_that_are_told_to_stop_leave_it_to_the_training(tmp_path):
+    """SLURM tells every process of a job step: before, torch ended the training when a worker was gone, in the middle
+    of a step and with nothing saved. What ends workers at the end of an epoch still does.
+    """
+    loader = data(fill(tmp_path), test_images=0, memory_limit_mb=0, workers=2).train_dataloader()
+    batches = iter(loader)
+    seen = [next(batches)]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for number in ("TERM", "USR1"):  # of another process
+        subprocess.run(["kill", f"-{number}", *(str(w.pid) for w in workers)], check=True)
+    seen += batches
+    assert len(seen) == 5
+    batches = iter(loader)
+    next(batches)
+    (worker, *_) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0
 
 
 def test_evaluation_of_broken_files_drops_them_and_plain_access_names_them(tmp_path):
