@@ -24,6 +24,7 @@ from evaluation.built_metrics import BuiltMetrics, build_metrics
 from evaluation.config import Config, MethodEntry
 from evaluation.fingerprint import cell_fingerprint
 from evaluation.generation.reference import TrainingImages
+from evaluation.trainings import refuse_untrained
 from restoration.base import Method
 
 Key = tuple[str, str]
@@ -179,6 +180,8 @@ def _methods(config: Config, precision: str, device: torch.device) -> tuple[dict
                     "device": device,
                     "precision": precision,
                 }
+                for path in (prior.path, *(adapter.path for adapter in prior.adapters)):
+                    refuse_untrained(entry.prior, path, prior.trained_by)
                 loaded[key] = prior_for(found, prior.path, **options, where=where)
             injected["prior"], fingerprints[name] = loaded[key].model, loaded[key].fingerprint
         methods[name] = _built(name, entry, injected)

@@ -101,6 +101,16 @@ def training_of(path: str, trained_by: str | None = None) -> Training | None:
     return Training(run, tuple(words), tuple(dict.fromkeys(o for o in others if o != run)))
 
 
+def refuse_untrained(name: str, path: str, trained_by: str | None) -> None:
+    """UserError for a checkpoint or adapter that is not there and that a training makes: which one, and all of them."""
+    training = None if Path(path).exists() else training_of(path, trained_by)
+    if training is not None:
+        raise UserError(
+            f"priors.{name}: there is no '{path}' yet: {training.command} makes it, and python -m studies.chain with"
+            " the options of this command all that is missing, and then evaluates"
+        )
+
+
 def _run_folder(path: str) -> Path | None:
     """RUN of RUN/checkpoints/FILE and RUN/adapter."""
     if len(path) > 1000 or "\n" in path:

@@ -24,6 +24,7 @@ from diffusion.levels import spaced_sigmas
 from diffusion.samplers.base import Sampler
 from evaluation.generation.config import GenerationConfig
 from evaluation.generation.measures import metrics_of
+from evaluation.trainings import refuse_untrained
 from metrics.base import DistributionMetric, Missing
 from metrics.features import FeatureNetwork
 
@@ -85,6 +86,9 @@ def make_plan(config: GenerationConfig, *, precision: str, device: torch.device,
     data = build(config.data, ImageDataModule, where="data")
     features = build(config.features, FeatureNetwork, where="features").to(device)
     metrics = metrics_of(features, config.metrics)
+    for name, prior in config.priors.items():
+        for path in (prior.path, *(adapter.path for adapter in prior.adapters)):
+            refuse_untrained(name, path, prior.trained_by)
     loaded = {
         name: load_prior(prior.path, weights=prior.weights, device=device, preset=prior.preset)
         for name, prior in config.priors.items()

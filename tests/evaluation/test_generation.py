@@ -227,6 +227,7 @@ def test_mistakes_are_one_sentence(world):
         ("samplers.ddim.steps", "[5000]"): "1 .. 1000",
         ("samplers.heun.steps", "[3]"): "samplers.heun, 3 steps: the first step of Heun's method",
         ("samplers.ddim.prior", "other"): "needs the prior 'other'",
+        ("priors.default.path", "runs/flow_cifar10/checkpoints/gone.ckpt"): "configs/train/flow_cifar10.yaml makes it",
         ("samplers.ddim.stepz", "3"): "did you mean",
         ("num_image", "3"): "did you mean",
         ("reference", "validation"): "train or test",

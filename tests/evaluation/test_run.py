@@ -276,6 +276,12 @@ def test_prior_is_missing(tmp_path):
         evaluate(config(methods=methods), Options(output=tmp_path))
     with pytest.raises(UserError, match=r"there is no prior at 'no\.ckpt'"):
         evaluate(config(methods=methods, priors={"default": {"path": "no.ckpt"}}), Options(output=tmp_path))
+    path = f"{tmp_path}/runs/flow_cifar10/checkpoints/last.ckpt"
+    untrained = {"path": path, "trained_by": "configs/train/flow_cifar10.yaml --data.limit 5"}
+    with pytest.raises(
+        UserError, match=r"priors\.default: there is no '.*/last\.ckpt' yet: python train\.py fit .*chain"
+    ):
+        evaluate(config(methods=methods, priors={"default": untrained}), Options(output=tmp_path))
 
 
 def test_full_disk_leaves_only_whole_rows_and_goes_on(done, tmp_path, monkeypatch):
