@@ -3,6 +3,7 @@ configuration.
 """
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 import yaml
 from helpers import ROOT, call, one_sentence, tiny_denoiser, write_tiny_prior
 from PIL import Image
+from wandb_reader import contents, records
 
 from checkpoints.classifier import describe_classifier
 from checkpoints.features import ClassifierFeatures
@@ -273,7 +275,17 @@ def test_as_a_command(world):
         "cpu",
     )
     assert done.returncode == 0 and "FID" in done.stdout, done.stderr
-    assert list((world / "cli/wandb").glob("offline-run-*")), "the table was logged"
+    (file,) = (world / "cli/wandb").glob("offline-run-*/*.wandb")
+    found = records(file)
+    summary = {name for r in found if r["type"] == "summary" for name in r["summary"].get("update", {})}
+    assert {"quality/fid", "quality/kid", "quality/best", "images/ddim-2.path"} <= summary
+    files = {name: place for r in found if r["type"] == "artifact" for name, place in contents(r).items()}
+    assert {"report.html", "table.csv", "config.yaml"} <= set(files)
+    table = json.loads(Path(files["generation.table.json"]).read_text())
+    with (world / "cli/table.csv").open(newline="") as lines:
+        rows = {(row["sampler"], row["steps"]): row["value"] for row in csv.DictReader(lines) if row["metric"] == "fid"}
+    logged = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert {(row["sampler"], str(row["steps"] or "")): f"{row['fid']:.8g}" for row in logged} == rows
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)

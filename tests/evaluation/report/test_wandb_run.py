@@ -1,11 +1,10 @@
 """One folder of results is one run of W&B, read back by W&B's own reader."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from wandb_reader import contents, records
 
 from evaluation.config import parse_config
 from evaluation.report.wandb_run import runs_of
@@ -23,16 +22,6 @@ def config(**changes):
         "wandb": {"mode": "offline", "project": "a_test", "group": "g"},
     }
     return parse_config(raw | changes, "test")
-
-
-def records(file) -> list[dict]:
-    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    result = subprocess.run(reader, capture_output=True, text=True, timeout=120)
-    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
-
-
-def contents(artifact: dict) -> list[dict]:
-    return artifact["artifact"]["manifest"]["contents"]
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +53,7 @@ def test_what_the_run_holds(folder):
     summary = {name for r in found if r["type"] == "summary" for name in r["summary"].get("update", {})}
     assert {"denoise/back/psnr", "denoise/dither/psnr"} <= summary
     kept = {
-        r["artifact"]["type"] + "/" + r["artifact"]["name"].rpartition("-")[2]: {
-            file["path"]: file["local_path"] for file in contents(r)
-        }
+        r["artifact"]["type"] + "/" + r["artifact"]["name"].rpartition("-")[2]: contents(r)
         for r in found
         if r["type"] == "artifact"
     }
@@ -104,7 +91,7 @@ def test_its_charts(folder):
         "plots/denoise": ("wandb/bar/v0", {"label": "method", "value": "psnr"}),
         "quality_over_calls": ("wandb/scatter/v0", {"x": "nfe", "y": "psnr"}),
     }
-    files = {f["path"]: f["local_path"] for r in found if r["type"] == "artifact" for f in contents(r)}
+    files = {name: place for r in found if r["type"] == "artifact" for name, place in contents(r).items()}
     table = json.loads(Path(files["quality_over_calls_table.table.json"]).read_text())
     assert table["columns"] == ["task", "method", "nfe", "psnr"]
     assert [row[:3] for row in table["data"]] == [["denoise", "back", 0], ["denoise", "dither", 2]]
