@@ -57,7 +57,7 @@ def array_script(
                 f"# {len(sweep.combinations)} runs of {sweep.path}, one a task. Submit from the repository: sbatch"
                 " THIS_FILE"
             ),
-            *(f"#SBATCH --{name}={value}" for name, value in options.items()),
+            *(f"#SBATCH --{name}={shlex.quote(str(value))}" for name, value in options.items()),
             "#SBATCH --requeue",
             "set -u",
             'cd "${SLURM_SUBMIT_DIR:-.}" || exit 1',
@@ -66,7 +66,8 @@ def array_script(
                 "# 300 s before the time limit SLURM sends USR1: the run saves between two steps, and 75 says that it"
                 " can go on."
             ),
-            f'srun "$python" {run} --number "$SLURM_ARRAY_TASK_ID"',
+            # since 22.05 srun does not take the number of cores from sbatch: the task would have one
+            f'srun --cpus-per-task={cpus} "$python" {run} --number "$SLURM_ARRAY_TASK_ID"',
             "code=$?",
             'if [ "$code" -eq 75 ]; then',
             '    scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"',

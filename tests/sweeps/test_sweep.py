@@ -130,6 +130,9 @@ def test_a_job_array_has_a_task_for_every_combination(script, tmp_path, call):
         assert result.returncode == 0, result.stdout
     _, other = call("slurm", script[1], "--output", tmp_path / "out", "--gpus", 0, "--partition", "cpu")
     assert "--array=0-2\n" in other and "gpus" not in other and "--partition=cpu\n" in other
+    _, spaced = call("slurm", script[1], "--output", tmp_path / "my runs", "--cpus", 3)
+    assert f"#SBATCH --output='{tmp_path}/my runs/.sweep/slurm-%A_%a.out'\n" in spaced
+    assert "#SBATCH --cpus-per-task=3\n" in spaced and 'srun --cpus-per-task=3 "$python"' in spaced
 
 
 @pytest.mark.parametrize("code", [0, 1, 75])
@@ -153,9 +156,10 @@ def test_a_task_runs_its_combination_and_is_queued_again_on_75_alone(script, tmp
         text=True,
     )
     assert result.returncode == code, result.stderr
-    called = shlex.split((tmp_path / "srun.called").read_text())
+    cores, *called = shlex.split((tmp_path / "srun.called").read_text())
     assert (
-        called[:4] == ["python3", "sweep.py", "run", str(script[1])]
+        cores.startswith("--cpus-per-task=")
+        and called[:4] == ["python3", "sweep.py", "run", str(script[1])]
         and called[-2:] == ["--number", "2"]
         and "--fingerprint" in called
     )
