@@ -29,6 +29,7 @@ def job(tmp_path) -> tuple[Path, dict[str, str], Path]:
     """(config, environment, the file that ends the slowness) of a run of a second a step."""
     config = tiny_config(max_steps=STEPS, val_check_interval=20)
     config |= {"health": {"enabled": False}, "checkpoint": {"every_n_steps": STEPS}}
+    config["wandb"] = {"mode": "offline"}  # SLURM signals every process of a step, W&B's own too
     go = tmp_path / "go"
     config["trainer"]["callbacks"] = [{"class_path": "cluster.slow_until.SlowUntil", "init_args": {"file": str(go)}}]
     paths = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
