@@ -155,4 +155,6 @@ def _why(plan: Plan, cells: Sequence[Cell], shard: Shard) -> str:
     batches = max(-(-cell.total // images_per_batch(plan, cell.num_samples)) for cell in cells)
     if batches > shard.rank:
         return ", all of it is there"
+    if batches == 1:
+        return ": there is one batch, so one shard has work; a smaller batch_size makes more"
     return f": there are {batches} batches, so at most {batches} shards have work; a smaller batch_size makes more"
