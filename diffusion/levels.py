@@ -59,6 +59,20 @@ def spaced_sigmas(denoiser: Denoiser, steps: int, spacing: str = "trailing") -> 
     return _ending_in_zero(denoiser.level_at(time))
 
 
+def within(denoiser: Denoiser, start: float, end: float) -> tuple[float, float]:
+    """The first and the last level of a chain from `start` down to `end`, held to those that the denoiser knows;
+    ValueError where none of its levels lies between them.
+    """
+    low, high = denoiser.sigma_min, denoiser.sigma_max
+    first, last = min(start, high), max(end, low)
+    if not last < first:
+        raise ValueError(
+            f"sigma_start must lie above sigma_end, and both must leave some of {low:.4g} .. {high:.4g} between them,"
+            f" the levels that the prior knows, got {start:.4g} and {end:.4g}"
+        )
+    return first, last
+
+
 def below(sigmas: Tensor, start: float) -> Tensor:
     """The list restarted at `start`: [start, those of `sigmas` below it]; ValueError unless 0 < start <= sigmas[0]."""
     if not 0 < start <= float(sigmas[0]) * (1 + 1e-6):

@@ -1,12 +1,13 @@
 """DAPS: decoupled annealing posterior sampling, a new x0 drawn at every level and noised again from scratch."""
 
+import math
 from typing import Literal
 
 from torch import Tensor
 
 from common.random_streams import NoiseSequence
 from diffusion.denoiser import Denoiser, Prediction
-from diffusion.levels import karras_sigmas
+from diffusion.levels import karras_sigmas, within
 from diffusion.samplers.base import Predict
 from restoration.base import Bias, Cost
 from restoration.likelihood_draw import draw_by_langevin, draw_exactly
@@ -44,7 +45,7 @@ class DAPS(PosteriorSampler):
         inner: how x0 is drawn: "exact", for a linear A, or "langevin" as in the paper, for any A with a gradient.
         langevin_steps: of "langevin", at least 1.
         step_size: of "langevin", as a fraction of tau^2 / |A|^2, in (0, 1]; falls to a hundredth of that along the
-            levels.
+            levels. No step is longer than half the variance of x0 about m, beyond which they diverge.
         least_sigma_255: tau where the measurement has less noise, in 0..255 units, positive; the paper takes 1.275.
         sigma_start: first level, at most the prior's.
         sigma_end: last level, at least the prior's.
@@ -86,13 +87,14 @@ class DAPS(PosteriorSampler):
         if min(steps, flow_steps, langevin_steps) < 1:
             given = (steps, flow_steps, langevin_steps)
             raise ValueError(f"steps, flow_steps and langevin_steps must be at least 1, got {given}")
-        if not (0 < step_size <= 1 and least_sigma_255 > 0 and 0 < sigma_end < sigma_start):
+        if not (0 < step_size <= 1 and 0 < least_sigma_255 < math.inf and 0 < sigma_end < sigma_start):
             raise ValueError(
-                "step_size must lie in (0, 1], least_sigma_255 be positive and sigma_end lie between 0 and sigma_start,"
-                f" got {step_size}, {least_sigma_255}, {sigma_end} and {sigma_start}"
+                "step_size must lie in (0, 1], least_sigma_255 be positive and finite and sigma_end lie between 0 and"
+                f" sigma_start, got {step_size}, {least_sigma_255}, {sigma_end} and {sigma_start}"
             )
         super().__init__(prior=prior, steps=1, spacing=spacing, clip=clip)
-        self.sigmas = karras_sigmas(steps, max(sigma_end, prior.sigma_min), min(sigma_start, prior.sigma_max))
+        first, last = within(prior, sigma_start, sigma_end)
+        self.sigmas = karras_sigmas(steps, last, first)
         self.flow_steps, self.inner, self.langevin_steps, self.step_size = flow_steps, inner, langevin_steps, step_size
         self.spread, self.least = spread, least_sigma_255 / 127.5
         if spread == "denoiser" and flow_steps == 1:

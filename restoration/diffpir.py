@@ -50,9 +50,9 @@ class DiffPIR(PosteriorSampler):
         least_sigma_255: float = 0.255,
         clip: bool = True,
     ) -> None:
-        if not (weight > 0 and 0 <= zeta <= 1 and least_sigma_255 > 0):
+        if not (0 < weight < math.inf and 0 <= zeta <= 1 and 0 < least_sigma_255 < math.inf):
             raise ValueError(
-                f"weight and least_sigma_255 must be positive and zeta lie in 0 .. 1, got {weight},"
+                f"weight and least_sigma_255 must be positive and finite and zeta lie in 0 .. 1, got {weight},"
                 f" {least_sigma_255} and {zeta}"
             )
         super().__init__(prior=prior, steps=steps, spacing=spacing, clip=clip)

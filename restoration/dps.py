@@ -70,8 +70,8 @@ class DPS(PosteriorSampler):
         clip: bool = True,
         sampler: Sampler | None = None,
     ) -> None:
-        if any(value is not None and not value > 0 for value in (scale, relative_scale)):
-            raise ValueError(f"scale and relative_scale must be positive, got {scale} and {relative_scale}")
+        if any(value is not None and not 0 < value < math.inf for value in (scale, relative_scale)):
+            raise ValueError(f"scale and relative_scale must be positive and finite, got {scale} and {relative_scale}")
         super().__init__(prior=prior, steps=steps, spacing=spacing, clip=clip)
         self.scale, self.relative_scale = scale, relative_scale
         self.follows_noise = scale is None and relative_scale is None

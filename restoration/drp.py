@@ -1,5 +1,7 @@
 """DRP: deep restoration priors, a network that undoes one degradation as the regulariser for undoing another."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -52,8 +54,8 @@ class DRP(DRPLoop):
                 f"drp needs a restorer of a linear family that draws nothing, and this one undoes"
                 f" {prior.family.description}: take one of blur or pixelation"
             )
-        if ridge <= 0:
-            raise ValueError(f"ridge must be positive, got {ridge}")
+        if not 0 < ridge < math.inf:
+            raise ValueError(f"ridge must be positive and finite, got {ridge}")
         self.prior, self.severity, self.ridge = prior, severity, ridge
 
     def prepare(self, measurement: Measurement) -> Operator:

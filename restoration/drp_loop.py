@@ -1,5 +1,6 @@
 """The loop of deep restoration priors: the prior pulls by what it would change, then the data have their say."""
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -21,9 +22,9 @@ class DRPLoop(Method):
     needs = frozenset({"proximal"})
 
     def __init__(self, *, iterations: int, step: float, weight: float) -> None:
-        if iterations < 1 or not 0 < step <= 1 or weight <= 0:
+        if iterations < 1 or not (0 < step <= 1 and 0 < weight < math.inf):
             raise ValueError(
-                "iterations must be at least 1, step lie in (0, 1] and weight be positive, got"
+                "iterations must be at least 1, step lie in (0, 1] and weight be positive and finite, got"
                 f" {iterations}, {step} and {weight}"
             )
         self.iterations, self.move, self.weight = iterations, step, weight

@@ -2,8 +2,6 @@
 for any A with a gradient.
 """
 
-import math
-
 from torch import Tensor
 
 from common.random_streams import NoiseSequence
@@ -41,8 +39,10 @@ def draw_by_langevin(
     mean, h = step_size tau^2 / |A|^2, |A| a bound of the derivative where A is not linear; A needs a gradient alone.
     """
     operator, x, variance = problem.operator, mean, sigma.view(-1, 1, 1, 1).square()
-    h = step_size * tau**2 / operator.norm() ** 2
+    # Steps diverge from 2 / (|A|^2 / tau^2 + 1 / sigma^2) on: where y is noisier than x0 about its mean, sigma decides.
+    h = (0.5 * variance.double()).clamp(max=step_size * tau**2 / operator.norm() ** 2)
+    length, width = h.to(x), (2 * h).sqrt().to(x)
     for _ in range(steps):
         drift = data_gradient(operator, x, problem.y) / tau**2 + (x - mean) / variance
-        x = x - h * drift + math.sqrt(2 * h) * noise.next().to(x)
+        x = x - length * drift + width * noise.next().to(x)
     return x

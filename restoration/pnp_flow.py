@@ -1,5 +1,7 @@
 """PnP-Flow: gradient steps on the data, each followed by noise that the prior takes away again."""
 
+import math
+
 import torch
 
 from common.random_streams import RandomStreams
@@ -48,8 +50,10 @@ class PnPFlow(Method):
     ) -> None:
         if steps < 2 or draws < 1:
             raise ValueError(f"steps must be at least 2 and draws at least 1, got {steps} and {draws}")
-        if not 0 < step_size < 2 or power < 0:
-            raise ValueError(f"step_size must lie in (0, 2) and power be at least 0, got {step_size} and {power}")
+        if not (0 < step_size < 2 and 0 <= power < math.inf):
+            raise ValueError(
+                f"step_size must lie in (0, 2) and power be at least 0 and finite, got {step_size} and {power}"
+            )
         self.prior, self.clip, self.draws = prior, clip, draws
         self.steps, self.step_size, self.power = steps, step_size, power
 

@@ -1,5 +1,7 @@
 """RED-diff: one image that explains y and whose noised versions the denoiser leaves alone, found by optimisation."""
 
+import math
+
 import torch
 
 from common.random_streams import RandomStreams
@@ -47,8 +49,8 @@ class REDDiff(Method):
         learning_rate: float = 0.1,
         clip: bool = True,
     ) -> None:
-        if weight <= 0 or learning_rate <= 0:
-            raise ValueError(f"weight and learning_rate must be positive, got {weight} and {learning_rate}")
+        if not (0 < weight < math.inf and 0 < learning_rate < math.inf):
+            raise ValueError(f"weight and learning_rate must be positive and finite, got {weight} and {learning_rate}")
         self.prior, self.clip, self.weight, self.learning_rate = prior, clip, weight, learning_rate
         self.sigmas = spaced_sigmas(prior, prior.num_timesteps if steps is None else steps, spacing)
 
@@ -69,7 +71,9 @@ class REDDiff(Method):
         values = operator.input_shape[0] * operator.input_shape[1] * operator.input_shape[2]
         mask = operator.mask
         shape = (-1, *[1] * (mu.ndim - 1))
-        measured = y[0].numel() if mask is None else (mask.flatten(1).sum(1) * y.shape[1]).view(shape).to(mu)
+        measured = y[0].numel()
+        if mask is not None:  # min: where nothing was measured the gradient is 0, and no mean of nothing
+            measured = (mask.flatten(1).sum(1) * y.shape[1]).clamp(min=1).view(shape).to(mu)
         first, second = torch.zeros_like(mu), torch.zeros_like(mu)
         residual = []
         with problem.sequence("reddiff") as noise:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from common.random_streams import NoiseSequence
 from diffusion.denoiser import Denoiser
+from diffusion.levels import within
 from diffusion.samplers.base import Predict
 from diffusion.samplers.ddpm import AncestralDDPM
 from restoration.base import Bias, Cost
@@ -43,6 +44,7 @@ class ScoreALD(PosteriorSampler):
 
     # A residual of an image with noise of 50 means nothing to an operator that is not linear.
     needs = frozenset({"linear", "white_noise"})
+    reasons = {"likelihood": "gamma above 0 at both ends, or noise to divide by"}
     bias = Bias(
         "asks the noisy image in place of the clean one, so that the measured part pulls the rest too little",
         mean=0.7,
@@ -65,25 +67,24 @@ class ScoreALD(PosteriorSampler):
     ) -> None:
         if rule not in ("langevin", "ancestral"):
             raise ValueError(f"rule must be 'langevin' or 'ancestral', got '{rule}'")
-        if not (0 < step_size <= 1 and repeats >= 1 and 0 < sigma_end < sigma_start):
+        if not (0 < step_size <= 1 and repeats >= 1 and (steps is None or steps >= 1) and 0 < sigma_end < sigma_start):
             raise ValueError(
-                "step_size must lie in (0, 1], repeats be at least 1 and sigma_end lie between 0 and sigma_start, got"
-                f" {step_size}, {repeats}, {sigma_end} and {sigma_start}"
+                "step_size must lie in (0, 1], repeats and steps be at least 1 and sigma_end lie between 0 and"
+                f" sigma_start, got {step_size}, {repeats}, {steps}, {sigma_end} and {sigma_start}"
             )
+        gamma = (15.0, 10.0) if gamma is None and rule == "ancestral" else gamma
         ends = gamma if isinstance(gamma, (tuple, list)) else (gamma, gamma)
         if gamma is not None and not (len(ends) == 2 and all(g is not None and 0 <= g < math.inf for g in ends)):
             raise ValueError(f"gamma must be one number or two, at least 0 and finite, got {gamma}")
-        if rule == "langevin" and steps is not None and steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
         super().__init__(prior=prior, steps=steps if rule == "ancestral" else 1, spacing=spacing, clip=clip)
         self.rule, self.step_size, self.repeats = rule, step_size, repeats
         if rule == "langevin":
-            first, last = min(sigma_start, prior.sigma_max), max(sigma_end, prior.sigma_min)
+            first, last = within(prior, sigma_start, sigma_end)
             ramp = torch.linspace(math.log(first), math.log(last), steps or 500, dtype=torch.float64).exp()
             self.sigmas = torch.cat([ramp, ramp.new_zeros(1)])
-        elif gamma is None:
-            ends = (15.0, 10.0)
         self.ends = None if ends[0] is None else (float(ends[0]), float(ends[1] or 0))
+        if self.ends is not None and min(self.ends) == 0:
+            self.needs = self.needs | {"likelihood"}
 
     def calls(self) -> Cost:
         return Cost(nfe=(len(self.sigmas) - 1) * (self.repeats if self.rule == "langevin" else 1))

@@ -169,7 +169,7 @@ class FlowPrior(FlowDenoiser):
         super().__init__(
             network=ExactVelocity(exact),
             levels=UniformTimes(**dict(zip(("t_min", "t_max"), ends, strict=True))),
-            data_shape=SHAPE,
+            data_shape=exact.data_shape,
         )
         self._exact = None if own_times else exact
 

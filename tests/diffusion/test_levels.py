@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffusion.levels import SPACINGS, below, down_from, karras_sigmas, spaced_sigmas
+from diffusion.levels import SPACINGS, below, down_from, karras_sigmas, spaced_sigmas, within
 from diffusion.schedules import Cosine
 from tests.diffusion.tools import gaussian
 
@@ -62,6 +62,16 @@ def test_refusals():
     for low, high in ((0, 80), (1, 1), (1, float("inf"))):
         with pytest.raises(ValueError, match="sigma_min < sigma_max"):
             karras_sigmas(10, low, high)
+
+
+def test_within_holds_both_ends_to_what_the_prior_knows():
+    denoiser = gaussian()
+    low, high = denoiser.sigma_min, denoiser.sigma_max
+    assert within(denoiser, 1e6, 1e-6) == (high, low)
+    assert within(denoiser, 2.0, 1.0) == (2.0, 1.0)
+    for start, end in ((low / 2, low / 4), (2 * high, high), (1.0, 1.0)):
+        with pytest.raises(ValueError, match=r"leave some of 0\.01 \.\. 157\.4 between them"):
+            within(denoiser, start, end)
 
 
 def test_below():

@@ -46,6 +46,17 @@ def test_moments_for_a_linear_operator(how):
     assert float(deviations.min()) > 0.9 and float(deviations.max()) < 1.1
 
 
+def test_steps_of_langevin_are_no_longer_than_the_mean_bears():
+    """Noise of the measurement far above the spread about the mean: x0 stays at the mean, with that spread."""
+    m = measured(AveragePool(factor=2))
+    problem = Problem(m, SAMPLES, RandomStreams(1))
+    mean, about = torch.full((SAMPLES, 1, 4, 4), 0.1), torch.full((SAMPLES,), 0.1)
+    with problem.sequence("draw") as noise:
+        x = draw_by_langevin(problem, mean, about, 2.0, noise, steps=60, step_size=0.5)
+    assert float(x.mean()) == pytest.approx(0.1, abs=0.01)
+    assert 0.09 < float(x.std()) < 0.13  # a step of half the variance adds a seventh
+
+
 @pytest.mark.parametrize("degradation", [HighDynamicRange(factor=2), PhaseRetrieval()], ids=["clipped", "phase"])
 def test_langevin_goes_where_a_nonlinear_operator_pulls(degradation):
     """With a small tau the residual falls to at most about that, from a mean that does not explain y."""

@@ -3,6 +3,7 @@
 steps, 20,000 samples there, fewer here.
 """
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -17,13 +18,17 @@ from restoration.daps import DAPS
 from restoration.ddnm import DDNM
 from restoration.ddrm import DDRM
 from restoration.diffpir import DiffPIR
+from restoration.dps import DPS
+from restoration.drp_denoiser import DenoisingDRP
 from restoration.pigdm import PiGDM
+from restoration.pnp_flow import PnPFlow
 from restoration.red_diff import REDDiff
 from restoration.repaint import RePaint
 from restoration.score_ald import ScoreALD
+from studies.oracle.worlds import FlowPrior
 
 PRIOR = correlated_pair()
-OPTIONS = {"prior": PRIOR, "clip": False}
+OPTIONS = {"clip": False}
 SKIPPED = {**OPTIONS, "spacing": "leading"}
 
 
@@ -46,22 +51,38 @@ def row(method: Method, sigma: float, samples: int = 4000) -> list[float]:
 
 
 ROWS = {
-    "ddrm-20": (lambda: DDRM(steps=20, **SKIPPED), [1.432, 0.74, 0.132, 0.577, 0.149]),
-    "ddrm-100": (lambda: DDRM(steps=100, **SKIPPED), [1.478, 1.01, 0.065, 0.55, 0.069]),
-    "ddnm_plus-20": (lambda: DDNM(steps=20, **SKIPPED), [1.432, 0.74, 0.132, 0.577, 0.149]),
-    "pigdm": (lambda: PiGDM(steps=1000, **SKIPPED), [1.477, 1.129, 0.1, 0.616, 0.102]),
-    "diffpir-smooth": (lambda: DiffPIR(weight=7, zeta=0.3, **SKIPPED), [1.386, 0.817, 0.228, 0.689, 0.255]),
-    "diffpir": (lambda: DiffPIR(weight=1, zeta=1, **SKIPPED), [1.482, 1.068, 0.062, 0.44, 0.064]),
-    "daps-slow": (lambda: DAPS(inner="langevin", step_size=0.01, **OPTIONS), [1.059, 0.719, 0.442, 0.688, 0.625]),
-    "daps": (lambda: DAPS(inner="langevin", step_size=0.1, **OPTIONS), [1.452, 1.082, 0.179, 0.658, 0.185]),
-    "daps-fast": (lambda: DAPS(inner="langevin", step_size=0.5, **OPTIONS), [1.487, 1.113, 0.114, 0.771, 0.115]),
-    "score_ald": (lambda: ScoreALD(**OPTIONS), [1.475, 0.978, 0.106, 0.692, 0.109]),
-    "score_ald-ancestral": (lambda: ScoreALD(rule="ancestral", **OPTIONS), [1.292, 0.652, 0.254, 0.798, 0.328]),
+    "ddrm-20": (lambda prior: DDRM(prior=prior, steps=20, **SKIPPED), [1.432, 0.74, 0.132, 0.577, 0.149]),
+    "ddrm-100": (lambda prior: DDRM(prior=prior, steps=100, **SKIPPED), [1.478, 1.01, 0.065, 0.55, 0.069]),
+    "ddrm-1000": (lambda prior: DDRM(prior=prior, steps=1000, **SKIPPED), [1.49, 1.155, 0.044, 0.53, 0.045]),
+    "ddnm_plus-20": (lambda prior: DDNM(prior=prior, steps=20, **SKIPPED), [1.432, 0.74, 0.132, 0.577, 0.149]),
+    "pigdm": (lambda prior: PiGDM(prior=prior, steps=1000, **SKIPPED), [1.477, 1.129, 0.1, 0.616, 0.102]),
+    "diffpir-smooth": (
+        lambda prior: DiffPIR(prior=prior, weight=7, zeta=0.3, **SKIPPED),
+        [1.386, 0.817, 0.228, 0.689, 0.255],
+    ),
+    "diffpir": (lambda prior: DiffPIR(prior=prior, weight=1, zeta=1, **SKIPPED), [1.482, 1.068, 0.062, 0.44, 0.064]),
+    "daps-slow": (
+        lambda prior: DAPS(prior=prior, inner="langevin", step_size=0.01, **OPTIONS),
+        [1.059, 0.719, 0.442, 0.688, 0.625],
+    ),
+    "daps": (
+        lambda prior: DAPS(prior=prior, inner="langevin", step_size=0.1, **OPTIONS),
+        [1.452, 1.082, 0.179, 0.658, 0.185],
+    ),
+    "daps-fast": (
+        lambda prior: DAPS(prior=prior, inner="langevin", step_size=0.5, **OPTIONS),
+        [1.487, 1.113, 0.114, 0.771, 0.115],
+    ),
+    "score_ald": (lambda prior: ScoreALD(prior=prior, **OPTIONS), [1.475, 0.978, 0.106, 0.692, 0.109]),
+    "score_ald-ancestral": (
+        lambda prior: ScoreALD(prior=prior, rule="ancestral", **OPTIONS),
+        [1.292, 0.652, 0.254, 0.798, 0.328],
+    ),
     "score_ald-rising": (
-        lambda: ScoreALD(rule="ancestral", gamma=(10, 15), **OPTIONS),
+        lambda prior: ScoreALD(prior=prior, rule="ancestral", gamma=(10, 15), **OPTIONS),
         [1.093, 0.564, 0.424, 0.837, 0.588],
     ),
-    "red_diff": (lambda: REDDiff(learning_rate=0.02, **OPTIONS), [1.5, 0.992, 0.003, 0.104, 0.003]),
+    "red_diff": (lambda prior: REDDiff(prior=prior, learning_rate=0.02, **OPTIONS), [1.5, 0.992, 0.003, 0.104, 0.003]),
 }
 
 
@@ -71,25 +92,33 @@ def test_with_noise(name):
     make, expected = ROWS[name]
     # Daps's many inner steps are dear: fewer samples, with three standard errors of their mean on top.
     samples = 1500 if name.startswith("daps") else 4000
-    found = row(make(), 0.1, samples)
+    found = row(make(PRIOR), 0.1, samples)
     assert found == pytest.approx(expected, abs=0.03 + 1.2 / samples**0.5), found
 
 
 CLEAN = {
-    "ddnm": (lambda: DDNM(steps=100, **SKIPPED), [1.5, 1.107, 0.0, 0.532, 0.0]),
-    "ddnm-travel": (lambda: DDNM(steps=100, travel_repeats=10, **SKIPPED), [1.5, 1.184, 0.0, 0.494, 0.0]),
-    "repaint-1": (lambda: RePaint(jump_repeats=1, **SKIPPED), [1.5, 0.749, 0.01, 0.694, 0.01]),
-    "repaint-2": (lambda: RePaint(jump_repeats=2, **SKIPPED), [1.5, 0.940, 0.01, 0.635, 0.01]),
-    "repaint-5": (lambda: RePaint(jump_repeats=5, **SKIPPED), [1.5, 1.091, 0.01, 0.6, 0.01]),
-    "repaint-10": (lambda: RePaint(jump_repeats=10, **SKIPPED), [1.5, 1.154, 0.01, 0.575, 0.01]),
+    "ddnm": (lambda prior: DDNM(prior=prior, steps=100, **SKIPPED), [1.5, 1.107, 0.0, 0.532, 0.0]),
+    "ddnm-1000": (lambda prior: DDNM(prior=prior, steps=1000, **SKIPPED), [1.5, 1.179, 0.0, 0.527, 0.0]),
+    "ddnm-travel": (
+        lambda prior: DDNM(prior=prior, steps=100, travel_repeats=10, **SKIPPED),
+        [1.5, 1.184, 0.0, 0.494, 0.0],
+    ),
+    "repaint-1": (lambda prior: RePaint(prior=prior, jump_repeats=1, **SKIPPED), [1.5, 0.749, 0.01, 0.694, 0.01]),
+    "repaint-2": (lambda prior: RePaint(prior=prior, jump_repeats=2, **SKIPPED), [1.5, 0.940, 0.01, 0.635, 0.01]),
+    "repaint-5": (lambda prior: RePaint(prior=prior, jump_repeats=5, **SKIPPED), [1.5, 1.091, 0.01, 0.6, 0.01]),
+    "repaint-10": (lambda prior: RePaint(prior=prior, jump_repeats=10, **SKIPPED), [1.5, 1.154, 0.01, 0.575, 0.01]),
 }
+
+
+#: Rows whose method and step stand in a shorter one too.
+LONG = {"daps-slow", "daps-fast", "ddnm-1000", "ddnm-travel", "repaint-2", "repaint-5", "repaint-10"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLEAN)
 def test_without_noise(name):
     make, expected = CLEAN[name]
-    found = row(make(), 0.0)
+    found = row(make(PRIOR), 0.0)
     assert found == pytest.approx(expected, abs=0.03), found
 
 
@@ -105,8 +134,20 @@ class InformedPiGDM(PiGDM):
 @pytest.mark.slow
 def test_pigdm_with_the_true_covariance_draws_from_the_posterior():
     """Mean (1.485, 1.188) and standard deviations (.100, .605), at 1000 steps .096 and .602."""
-    found = row(InformedPiGDM(steps=1000, **SKIPPED), 0.1)
+    found = row(InformedPiGDM(prior=PRIOR, steps=1000, **SKIPPED), 0.1)
     assert found == pytest.approx([1.485, 1.188, 0.096, 0.602, 0.097], abs=0.03), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in (*ROWS, *CLEAN) if name not in LONG])
+def test_a_flow_prior_draws_the_same_samples(name):
+    """At the same levels and with the same noise, so that the rows are those of a flow too."""
+    make, sigma = (ROWS[name][0], 0.1) if name in ROWS else (CLEAN[name][0], 0.0)
+    drawn = [
+        make(prior).restore(measured(sigma), num_samples=8, random=OneStream(1)).samples
+        for prior in (PRIOR, FlowPrior(PRIOR, own_times=False))
+    ]
+    torch.testing.assert_close(drawn[0], drawn[1], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +185,43 @@ def test_what_they_refuse():
         (lambda: DAPS(prior=PRIOR, step_size=2), "step_size"),
         (lambda: DAPS(prior=PRIOR, inner="other"), "inner"),
         (lambda: REDDiff(prior=PRIOR, weight=-1), "weight"),
+        (lambda: ScoreALD(prior=PRIOR, steps=0), "steps be at least 1"),
+        (lambda: ScoreALD(prior=PRIOR, sigma_start=900, sigma_end=500), r"157\.4 between them, .* got 900 and 500"),
+        (lambda: DAPS(prior=PRIOR, sigma_start=0.001, sigma_end=0.0005), r"leave some of 0\.01 \.\. "),
+        *(
+            (lambda cls=cls, option=option, value=value: cls(prior=PRIOR, **{option: value}), option)
+            for cls, option in (
+                (DPS, "scale"),
+                (DPS, "relative_scale"),
+                (DiffPIR, "weight"),
+                (DiffPIR, "least_sigma_255"),
+                (DAPS, "least_sigma_255"),
+                (PnPFlow, "power"),
+                (REDDiff, "weight"),
+                (REDDiff, "learning_rate"),
+                (DenoisingDRP, "weight"),
+            )
+            for value in (math.inf, math.nan)
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize("rule", ["langevin", "ancestral"])
+def test_score_ald_does_not_divide_by_nothing(rule):
+    method = ScoreALD(prior=PRIOR, rule=rule, gamma=(15, 0), steps=3)
+    noisy, clean = measured(0.1), measured(0.0)
+    method.check(noisy.operator, noisy.noise)
+    with pytest.raises(Unsupported, match="score_ald needs gamma above 0 at both ends, or noise to divide by, and"):
+        method.check(clean.operator, clean.noise)
+
+
+def test_red_diff_without_a_measured_pixel_is_finite():
+    nothing = Measurement(
+        y=torch.zeros(1, 1, 1, 2, dtype=torch.float64),
+        operator=Mask(torch.zeros(1, 2), channels=1),
+        noise=GaussianNoise(sigma=0.1),
+        index=(0,),
+    )
+    assert REDDiff(prior=PRIOR, steps=3).restore(nothing, random=OneStream(1)).samples.isfinite().all()
