@@ -1,6 +1,8 @@
 """Importance weights of groups of training images, so that rare ones are shown more often."""
 
 import math
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -47,19 +49,24 @@ class Reweighting:
             raise UserError(f"there is no file of groups '{path}': make it with python -m studies.clusters")
         try:
             with np.load(path) as file:
-                index, group = (torch.from_numpy(file[name].astype(np.int64)) for name in ("index", "group"))
-        except (KeyError, ValueError, OSError) as error:
+                index, group = (file[name].astype(np.int64) for name in ("index", "group"))
+            if index.ndim != 1 or index.shape != group.shape:
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(
-                f"'{path}' is no file of groups, which has the arrays index and group: make it with python -m"
-                " studies.clusters"
+                f"'{path}' is no file of groups, which has the arrays index and group of equally many numbers: make it"
+                " with python -m studies.clusters"
             ) from error
         group_of = dict(zip(index.tolist(), group.tolist(), strict=True))
         own = images.store.index[images.positions].tolist()
         lacking = [i for i in own if i not in group_of]
-        if lacking or min(group_of.values(), default=0) < 0:
+        if lacking:
+            raise UserError(f"'{path}' has no group of image {lacking[0]}: make it again of this training set")
+        # As many groups as images at most: one array of weights has all of them.
+        if len(group) and (int(group.min()) < 0 or int(group.max()) >= len(group)):
             raise UserError(
-                f"'{path}' has no group 0, 1, ... of image {lacking[0] if lacking else 'with a negative group'}: make"
-                " it again of this training set"
+                f"groups of '{path}' must lie in 0 .. {len(group) - 1}, got {int(group.min())} .. {int(group.max())}:"
+                " make it again of this training set"
             )
         return torch.tensor([group_of[i] for i in own])
 

@@ -67,6 +67,8 @@ def read_masks(path: str) -> tuple[Tensor, Tensor]:
         with np.load(path) as file:
             index, packed = file["index"].astype(np.int64), file["known"]
             height, width = (int(side) for side in file["shape"])
+        if packed.shape[1:] != (-(-height * width // 8),):  # of fewer the rest would read as missing
+            raise ValueError
         known = np.unpackbits(packed, axis=1, count=height * width).astype(bool).reshape(-1, height, width)
         if not len(index) or len(index) != len(known) or len(set(index.tolist())) < len(index):
             raise ValueError

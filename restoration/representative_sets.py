@@ -17,19 +17,23 @@ def choose(
     """The rows to keep, ascending, each once.
 
     Args:
-        features: [M, d], finite.
+        features: [M, d]; of d = 0, where no pixel is missing, all rows are alike.
         keep: how many, 1 .. M.
         rule: a name of :data:`RULES`.
         dimensions: how many principal components of these rows are looked at; None: the features themselves.
         generator: draws what a rule draws.
 
     Raises:
-        ValueError: unknown rules, more rows to keep than there are.
+        ValueError: unknown rules, more rows to keep than there are, features that are not finite.
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got '{rule}'")
     if not 1 <= keep <= len(features):
         raise ValueError(f"keep must lie in 1 .. {len(features)}, the number of samples, got {keep}")
+    if not np.isfinite(features).all():
+        raise ValueError("features of samples must be finite: the method that draws them has diverged")
+    if not features.shape[1]:
+        features = np.zeros((len(features), 1))
     if dimensions is not None:
         features = principal_components(features, dimensions)
     return np.sort(RULES[rule](features, keep, generator))

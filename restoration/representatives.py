@@ -105,8 +105,13 @@ class Representatives(Method):
                 part, num_samples=total, random=random, on_step=None if on_step is None else report
             )
             cost = found.cost
-            features = self._features(found.samples, part.operator)
+            features = self._features(found.samples.nan_to_num(), part.operator)
             for samples, values, index in zip(found.samples, features, part.index, strict=True):
+                diverged = ~samples.flatten(1).isfinite().all(1)
+                if bool(diverged.any()):  # nothing to compare; they are shown, so that the evaluation says so
+                    chosen = diverged.logical_not().long().argsort(stable=True)[:num_samples].sort().values
+                    kept.append(samples[chosen])
+                    continue
                 chosen = choose(
                     values,
                     num_samples,

@@ -5,8 +5,9 @@ where labels are not what is rare.
         --config configs/sweeps/fragments/long_tail_by_clusters_mnist.yaml \\
         --features assets/classifier_mnist.safetensors
 
-The data are those of a training configuration; several are merged. The file is the one that data.reweighting.by names
-there, unless --output names another one: .npz with the arrays `index` and `group`. Prints the size of every group.
+The data are those of a training configuration; several are merged. The file is the one that `by` of data.reweighting
+names there, unless --output names another one: .npz with the arrays `index` and `group`. Prints the size of every
+group.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)
@@ -14,6 +15,7 @@ import argparse
 import functools
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +57,22 @@ def write_clusters(path: Path, index: Tensor, group: Tensor) -> None:
     write_atomically(path, content.getvalue())
 
 
+def data_and_file(data: Any, where: str) -> tuple[dict[str, Any], str | None]:
+    """The data of a configuration without their reweighting, whose file need not exist yet, and the path that this
+    names, if any.
+    """
+    spec = {"class_path": data} if isinstance(data, str) else data
+    if not isinstance(spec, dict) or "class_path" not in spec:
+        raise UserError(f"{where} names no data: give a training configuration, configs/train/NAME.yaml")
+    options = spec.get("init_args") or {}
+    if not isinstance(options, dict):
+        raise UserError(f"{where}: data.init_args must be a mapping, got {options}")
+    reweighting = options.get("reweighting")
+    own = reweighting.get("init_args") if isinstance(reweighting, dict) else None
+    rest = {name: value for name, value in options.items() if name != "reweighting"}
+    return {**spec, "init_args": rest}, own.get("by") if isinstance(own, dict) else None
+
+
 def main() -> None:
     parser = Parser(
         prog="python -m studies.clusters", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,18 +86,18 @@ def main() -> None:
     parser.add_argument("--features", required=True, help="path of a classifier of assets/")
     parser.add_argument("--count", type=int, default=20, help="number of groups, 10 to 50")
     parser.add_argument("--seed", type=int, default=0, help="of K-means")
-    parser.add_argument("--output", help="the file; the one that data.reweighting.by names where it is not given")
+    parser.add_argument("--output", help="the file; where it is not given, the one that `by` of data.reweighting names")
     given = parser.parse_args()
+    if not 0 <= given.seed < 2**32:
+        raise UserError(f"--seed must lie in 0 .. 2^32 - 1, got {given.seed}")
     config = functools.reduce(merge, (read_yaml(path) for path in given.config))
     where = " + ".join(f"'{path}'" for path in given.config)
-    if "class_path" not in config.get("data", {}):
-        raise UserError(f"{where} names no data: give a training configuration, configs/train/NAME.yaml")
-    options = dict(config["data"].get("init_args") or {})
-    reweighting = options.pop("reweighting", None) or {}
-    output = given.output or reweighting.get("by")
+    spec, by = data_and_file(config.get("data"), where)
+    output = given.output or by
     if output in (None, "label"):
-        raise UserError(f"{where} names no file of groups in data.init_args.reweighting.by: give --output")
-    spec = {"class_path": config["data"]["class_path"], "init_args": options}
+        raise UserError(
+            f"{where} names no file of groups in data.init_args.reweighting.init_args.by: give --output FILE"
+        )
     data = build(spec, ImageDataModule, where=f"{where}, data")
     data.prepare_data()
     network, images = ClassifierFeatures(path=given.features), data.images("train")

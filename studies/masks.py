@@ -78,13 +78,20 @@ def _spec(family: str) -> Any:
     """The degradation that is named; None for what is seen in the images."""
     if family in SEEN:
         return None
-    given = yaml.safe_load(family)
-    if isinstance(given, str) and "." not in given:
+    given = _yaml(family, "--family")
+    if given is None or (isinstance(given, str) and "." not in given):
         raise UserError(
-            f"there is no family of masks '{given}'{nearest(given, SEEN)}: there are {', '.join(SEEN)}, and class paths"
-            " such as degradations.stroke_mask.StrokeMask"
+            f"there is no family of masks '{family}'{nearest(family, SEEN)}: there are {', '.join(SEEN)}, and class"
+            " paths such as degradations.stroke_mask.StrokeMask"
         )
     return given
+
+
+def _yaml(text: str, option: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{option} must be a class path, or {{class_path, init_args}} as YAML, got '{text}'") from error
 
 
 def main() -> None:
@@ -97,7 +104,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of masks that are drawn (default: 0)")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="the file, .npz")
     given = parser.parse_args()
-    data = build(yaml.safe_load(given.data), ImageDataModule, where="--data")
+    data = build(_yaml(given.data, "--data"), ImageDataModule, where="--data")
     data.prepare_data()
     images = data.images(cast(Split, given.split))
     if not len(images) or not images.one_shape:

@@ -65,7 +65,7 @@ def main() -> None:
             f"--gamma must lie in 0 .. 1 and --above in 0 .. 255, without 255, got {given.gamma} and {given.above}"
         )
     config = read_yaml(given.config)
-    if "data" not in config:
+    if not config.get("data"):
         raise UserError(f"'{given.config}' names no data: give a training configuration, configs/train/NAME.yaml")
     data = build(config["data"], ImageDataModule, where=f"{given.config}, data")
     data.prepare_data()

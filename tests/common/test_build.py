@@ -32,6 +32,8 @@ def test_builds_what_the_config_names():
         ({"class_path": "degradations.noise.Noise"}, ["not a usable Noise"]),
         ({"class_path": "diffusion.schedules.Linear"}, ["not a usable Noise"]),
         ("noise", ["package.module.Class"]),
+        (None, ["expected a class path", "None"]),
+        ([1], ["expected a class path", "[1]"]),
     ],
 )
 def test_mistakes_are_named_with_their_place(spec, words):

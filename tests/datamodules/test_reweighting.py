@@ -99,6 +99,20 @@ def test_groups_from_a_file(tmp_path):
     np.savez(path, index=np.array([3, 2, 1]))
     with pytest.raises(UserError, match="no file of groups, which has the arrays"):
         Reweighting(by=str(path)).groups(images)
+    for group in ([0, 0, 0, -1], [0, 0, 0, 10**12]):  # one weight for each group up to the largest
+        np.savez(path, index=np.arange(4), group=np.array(group))
+        with pytest.raises(UserError, match=r"must lie in 0 \.\. 3, got"):
+            Reweighting(by=str(path)).groups(images)
+    np.savez(path, index=np.arange(4), group=np.array([0, 0, 1, 1]))
+    whole = path.read_bytes()
+    for damaged in (b"", b"words", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="no file of groups"):
+            Reweighting(by=str(path)).groups(images)
+    for index, group in ((np.arange(4), np.zeros(3)), (np.zeros((4, 2)), np.zeros(4)), (np.array(3), np.array(0))):
+        np.savez(path, index=index, group=group)
+        with pytest.raises(UserError, match="equally many numbers"):
+            Reweighting(by=str(path)).groups(images)
     with pytest.raises(UserError, match=r"studies\.clusters"):
         Reweighting(by=str(tmp_path / "none.npz")).groups(images)
     with pytest.raises(UserError, match="the images have none"):

@@ -85,6 +85,14 @@ def test_stored_masks_are_those_of_the_index(tmp_path):
             degradation.operator_for(shape, [wanted], RandomStreams(0))
 
 
+def test_a_file_of_too_few_bytes_is_no_file_of_masks(tmp_path):
+    """Its last rows would read as missing."""
+    path = tmp_path / "short.npz"
+    np.savez(path, index=np.arange(2), shape=np.array([9, 5]), known=np.zeros((2, 5), dtype=np.uint8))
+    with pytest.raises(UserError, match="is no file of masks"):
+        StoredMasks(path=str(path))
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn"])
 def test_a_torn_file_of_masks_is_named(content, tmp_path):
     (tmp_path / "torn.npz").write_bytes(content)

@@ -10,6 +10,7 @@ from common.random_streams import RandomStreams
 from degradations.box_mask import BoxMask
 from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
+from degradations.random_mask import RandomMask
 from metrics.features import FeatureNetwork, Features
 from restoration.base import Cost, Unsupported
 from restoration.ddrm import DDRM
@@ -72,6 +73,32 @@ def test_an_image_is_the_same_in_any_batch():
     whole = method.restore(measured(), num_samples=2, random=RandomStreams(5)).samples
     one = method.restore(measured().pick([1]), num_samples=2, random=RandomStreams(5)).samples
     torch.testing.assert_close(one, whole[[1]], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("features", [None, Corner()])
+@pytest.mark.parametrize("kept", [1, 2])
+def test_a_sample_that_diverged_is_kept(features, kept, monkeypatch):
+    """The evaluation counts it, where a choice among the others would hide it."""
+    method = Representatives(prior=PRIOR, inner=INNER, draws=2, features=features)
+    draw = method.inner.restore
+
+    def with_nan(*arguments, **options):
+        found = draw(*arguments, **options)
+        found.samples[0, 1, 0, 0, 0] = torch.nan
+        return found
+
+    monkeypatch.setattr(method.inner, "restore", with_nan)
+    samples = method.restore(measured(2), num_samples=kept, random=RandomStreams(5)).samples
+    assert samples.shape[1] == kept and samples.isnan().flatten(1).sum(1).tolist() == [1, 1]
+
+
+def test_where_nothing_is_missing_any_are_kept():
+    x = torch.zeros(1, 1, 8, 8)
+    noise, random = GaussianNoise(sigma=0.1), RandomStreams(3)
+    whole = measure(x, degradation=RandomMask(removed=0), noise=noise, index=[0], random=random)
+    for rule in ("kmeans", "uniform", "farthest"):
+        method = Representatives(prior=PRIOR, inner=INNER, draws=2, rule=rule)
+        assert method.restore(whole, num_samples=2, random=RandomStreams(5)).samples.shape == (1, 2, 1, 8, 8)
 
 
 @pytest.mark.parametrize(

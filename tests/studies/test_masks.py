@@ -54,6 +54,9 @@ def test_as_a_command(tmp_path, monkeypatch, capsys):
         ("degradations.average_pool.AveragePool", "needs the option 'factor'"),
         ("degradations.grey.Grey", r"grey|channels"),
         ("{class_path: degradations.average_pool.AveragePool, init_args: {factor: 2}}", "keeps no single pixels"),
+        ("", "no family of masks ''"),
+        ("{class_path: degradations", "--family must be a class path"),
+        ("[boundary]", "--family: expected a class path"),
     ],
 )
 def test_what_is_no_mask(family, words):
