@@ -1,17 +1,23 @@
 """SDEdit: its rows of reference 2.14, and what start, steps and repeats mean."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from helpers import tiny_denoiser
 from restoration_worlds import Cubed, OneStream, correlated_pair, observed_first
 
+from checkpoints.load import load_prior
 from common.random_streams import RandomStreams
+from common.yaml_files import read_yaml
 from degradations.average_pool import AveragePool
 from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
 from diffusion.samplers.dpm_solver_pp import DPMSolverPP2M
 from restoration.base import Unsupported
 from restoration.sdedit import SDEdit
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +47,17 @@ def test_levels_and_cost():
     for spacing in ("trailing", "leading", "karras"):
         levels = SDEdit(prior=prior, start=1.0, steps=10, spacing=spacing).sigmas
         assert (levels.diff() < 0).all() and levels[-1] == 0
+
+
+@pytest.mark.parametrize("data", ["mnist", "faces"])
+def test_the_posters_comparison_begins_at_the_levels_that_it_names(data):
+    """Those of t = 200, 500, 800 of the linear schedule, reference 0.3, with about t calls, of whatever prior."""
+    read = read_yaml(ROOT / f"configs/evaluate/poster_comparison_{data}.yaml")
+    prior = load_prior(ROOT / read["priors"]["default"]).denoiser
+    for t, level in ((200, 0.7193), (500, 3.4241), (800, 25.53)):
+        method = SDEdit(prior=prior, **read["methods"][f"sdedit_t{t}"]["init_args"])
+        assert method.highest == pytest.approx(level, rel=0.01)
+        assert method.calls().nfe == pytest.approx(t, abs=2)
 
 
 def test_a_small_start_keeps_the_guide():
