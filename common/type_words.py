@@ -20,4 +20,11 @@ def type_words(text: str, given: str | None) -> str | None:
         return None
     if "a number" in kinds and "a whole number" in kinds:
         kinds.remove("a whole number")
-    return f"must be {' or '.join(dict.fromkeys(kinds))}{'' if given is None else f', got {given}'}"
+    # An object or null: the parser's complaint about the object does not begin with "Expected".
+    problem = re.search(r"Errors: - (?:Problem with given class_path '[^']*': )?(.*?)(?= - Expected)", text)
+    subtypes = re.search(r"Subtypes: \[(.*?)\] Errors:", text)
+    objects = re.findall(r"<class '(?:\w+\.)+(\w+)'>", subtypes[1]) if subtypes else []
+    objects = [name for name in objects if name not in kinds]
+    kinds = [*(f"a {name} (its class_path and init_args)" for name in objects), *kinds]
+    words = f"must be {' or '.join(dict.fromkeys(kinds))}{'' if given is None else f', got {given}'}"
+    return f"{words}: {problem[1]}" if objects and problem and " - " not in problem[1] else words
