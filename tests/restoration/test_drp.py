@@ -1,5 +1,8 @@
 """Fixed points of DRP satisfy the equation that defines them, on priors that are formulas."""
 
+import math
+
+import pytest
 import torch
 from posterior_worlds import WORLDS, gaussian_prior
 from torch import Tensor, nn
@@ -9,6 +12,7 @@ from degradations.identity import Identity
 from degradations.measurement import measure
 from degradations.noise import GaussianNoise
 from degradations.severity.gaussian_blur import GaussianBlur
+from degradations.severity.gaussian_mask import GaussianMask
 from diffusion.cold_restorer import ColdRestorer
 from restoration.drp import DRP
 from restoration.drp_denoiser import DenoisingDRP
@@ -48,3 +52,26 @@ def test_a_restorer_is_at_rest_where_its_pull_is_that_of_the_data():
     away = 0.5 * (found - prior.predict(blur(found), 2))
     pull = 0.4 * (blur.adjoint(blur(away)) + 0.05 * away)
     assert float((found - measurement.y + pull).abs().max()) < 1e-5 < float(pull.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"severity": 0}, r"severity must lie in 1\.\.4, got 0"),
+        ({"severity": 5}, r"severity must lie in 1\.\.4, got 5"),
+        ({"ridge": 0.0}, "ridge must be positive and finite, got 0"),
+        ({"ridge": math.inf}, "ridge must be positive and finite, got inf"),
+        ({"weight": math.nan}, "weight be positive and finite, got"),
+        ({"iterations": 0}, "iterations must be at least 1"),
+    ],
+)
+def test_options_out_of_range_are_named(options, message):
+    prior = ColdRestorer(network=Halved(), family=GaussianBlur(steps=4, taps=5, std=0.6), data_shape=(1, 8, 8))
+    with pytest.raises(ValueError, match=message):
+        DRP(prior=prior, **options)
+
+
+def test_a_family_that_draws_its_parameters_is_refused():
+    prior = ColdRestorer(network=Halved(), family=GaussianMask(data="mnist"), data_shape=(1, 28, 28))
+    with pytest.raises(ValueError, match=r"drp needs a restorer of a linear family .*: take one of blur or pixelation"):
+        DRP(prior=prior)

@@ -13,6 +13,7 @@ from restoration_worlds import OneStream, correlated_pair
 from degradations.mask import Mask
 from degradations.measurement import Measurement
 from degradations.noise import GaussianNoise
+from diffusion.closed_form import GaussianDenoiser
 from restoration.base import Cost, Method, Unsupported
 from restoration.daps import DAPS
 from restoration.ddnm import DDNM
@@ -25,6 +26,7 @@ from restoration.pnp_flow import PnPFlow
 from restoration.red_diff import REDDiff
 from restoration.repaint import RePaint
 from restoration.score_ald import ScoreALD
+from restoration.sdedit import SDEdit
 from studies.oracle.worlds import FlowPrior
 
 PRIOR = correlated_pair()
@@ -135,6 +137,36 @@ class InformedPiGDM(PiGDM):
 def test_pigdm_with_the_true_covariance_draws_from_the_posterior():
     """Mean (1.485, 1.188) and standard deviations (.100, .605), at 1000 steps .096 and .602."""
     found = row(InformedPiGDM(prior=PRIOR, steps=1000, **SKIPPED), 0.1)
+    assert found == pytest.approx([1.485, 1.188, 0.096, 0.602, 0.097], abs=0.03), found
+
+
+class PlainlyWeighted(DPS):
+    """x' - (sigma^2 - sigma'^2) grad |y - A x0|^2 / (2 sigma_y^2): the likelihood as it stands, as if x0 were certain;
+    beta / sqrt(alpha) of its gradient in variance preserving units.
+    """
+
+    def step(self, problem, prepared, predict, x, sigma, sigma_next, noise):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            outcome = self.sampler.step(predict, x, sigma, sigma_next, prepared.memory, noise)
+            misfit = (problem.y - problem.operator(outcome.prediction.x0)).square().sum() / (2 * problem.sigma**2)
+            (gradient,) = torch.autograd.grad(misfit, x)
+        return outcome.x - (sigma**2 - sigma_next**2) * gradient, outcome.prediction.x0
+
+
+@pytest.mark.slow
+def test_dps_with_the_plain_likelihood_weight_is_too_sure():
+    found = row(PlainlyWeighted(prior=PRIOR, **OPTIONS), 0.1)
+    assert found == pytest.approx([1.501, 1.468, 0.066, 0.546, 0.066], abs=0.03), found
+
+
+@pytest.mark.slow
+def test_the_exact_conditional_score_draws_from_the_posterior():
+    """Ancestral steps from pure noise with the denoiser of the posterior N(m, C) itself."""
+    s = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
+    gain = s[:, 0] / (s[0, 0] + 0.01)
+    exact = GaussianDenoiser(mean=1.5 * gain, covariance=s - torch.outer(gain, s[0]), data_shape=(1, 1, 2))
+    found = row(SDEdit(prior=exact, start=1.0, **OPTIONS), 0.1)
     assert found == pytest.approx([1.485, 1.188, 0.096, 0.602, 0.097], abs=0.03), found
 
 
