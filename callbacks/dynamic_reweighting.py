@@ -11,7 +11,7 @@ from checkpoints.features import ClassifierFeatures
 from common.errors import UserError
 from common.image_range import to_uint8
 from datamodules.base import ImageDataModule
-from datamodules.reweighting import Reweighting
+from datamodules.reweighting import Reweighting, effective_images
 from lightning_modules.prior import PriorModule
 
 
@@ -21,7 +21,8 @@ class DynamicReweighting(StepEnd):
     gives the weights of the beginning, by label.
 
     New weights hold from the next epoch on. In the last part of the training they stay, so that the average of the
-    weights of the network is of one distribution. Logged: reweighting/share_<c>, reweighting/weight_<c>.
+    weights of the network is of one distribution. Logged: reweighting/share_<c>, reweighting/weight_<c>, and
+    reweighting/effective_images, (sum w)^2 / sum w^2 of the weights of all images.
 
     Args:
         features: path of a classifier, such as assets/classifier_mnist.safetensors.
@@ -90,6 +91,7 @@ class DynamicReweighting(StepEnd):
             bounded = loader.reweight(rule.renewed(loader.newest_weights, loader.groups, times=answer))
             logged = {f"reweighting/share_{c}": float(q) for c, q in enumerate(share)}
             logged |= {f"reweighting/weight_{c}": float(w) for c, w in enumerate(bounded)}
+            logged["reweighting/effective_images"] = effective_images(bounded[loader.groups])
             for logger in trainer.loggers:
                 logger.log_metrics(logged, step=step)
 

@@ -47,6 +47,9 @@ def test_a_class_that_is_drawn_too_often_is_shown_less(tmp_path, classifier):
     answer = begun * (10 * shares.clamp(min=0.5 / 12)) ** -0.5
     assert (weights / weights[0]).tolist() == pytest.approx((answer / answer[0]).tolist(), rel=1e-3)
     assert trainer.train_dataloader.state_dict()["next_weights"] == pytest.approx(weights.tolist(), rel=1e-5)
+    images = weights[trainer.train_dataloader.groups].double()
+    effective = float(looked[0]["reweighting/effective_images"])
+    assert effective == pytest.approx(float(images.sum() ** 2 / images.square().sum()), rel=1e-4) and effective > 1
 
 
 def weights_by_label() -> torch.Tensor:

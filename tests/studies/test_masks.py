@@ -1,5 +1,6 @@
 """Masks of a split in a file, and weights of regions: what is missing, and what a config makes of them."""
 
+import functools
 import sys
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 import torch
 from helpers import ROOT
 
+from common.build import build
 from common.errors import UserError
+from common.yaml_files import merge, read_yaml
 from datamodules.digits import Digits
 from datamodules.store import MemoryStore, everything
 from degradations.stored_masks import StoredMasks, read_masks, write_masks
+from diffusion.masked_training import MaskedLoss, MaskedTraining
 from evaluation.cells import make_cells
 from evaluation.config import read_config
 from evaluation.plan import make_plan
@@ -78,6 +82,19 @@ def test_regions_where_there_seldom_is_something(tmp_path, monkeypatch):
     regions.main()
     with np.load(tmp_path / "sub/r.npz") as file:
         assert file["weight"].shape == (8, 8) and file["weight"].mean() == pytest.approx(1)
+
+
+def test_the_shipped_config_of_regions(tmp_path, monkeypatch):
+    """As its header has the two commands."""
+    names = ("train/masked_mnist_m1.yaml", "sweeps/fragments/masks_by_regions.yaml")
+    model = functools.reduce(merge, (read_yaml(ROOT / "configs" / path) for path in names))["model"]["init_args"]
+    assert len(model["masks"]) == 4
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no file of regions 'regions/mnist\.npz'"):
+        build(model["variant"], MaskedTraining, where="model.variant")
+    (tmp_path / "regions").mkdir()
+    np.savez("regions/mnist.npz", weight=np.ones((28, 28)))
+    assert isinstance(build(model["variant"], MaskedTraining, where="model.variant"), MaskedLoss)
 
 
 def test_the_shipped_tasks_of_what_is_in_the_images(tmp_path):
