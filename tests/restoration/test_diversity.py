@@ -1,8 +1,11 @@
 """Diversity: what it adds to a step, by hand, and what it leaves alone."""
 
+import importlib
+from inspect import isabstract
+
 import pytest
 import torch
-from helpers import tiny_denoiser
+from helpers import ROOT, tiny_denoiser
 from restoration_worlds import OneStream, correlated_pair
 
 from common.build import build
@@ -17,7 +20,7 @@ from diffusion.denoiser import Prediction
 from restoration.base import Method, Restoration
 from restoration.ddrm import DDRM
 from restoration.diversity import Diversity, nearest_of_the_others
-from restoration.posterior import Problem
+from restoration.posterior import PosteriorSampler, Problem
 
 SHAPE = (1, 8, 8)
 PRIOR = tiny_denoiser(SHAPE).requires_grad_(False)
@@ -33,9 +36,10 @@ INNER = {
     "daps": (BOX, {"steps": 3, "flow_steps": 2}),
     "score_ald": (BOX, {"steps": 4, "repeats": 2}),
     "sdedit": (BOX, {"steps": 4}),
+    "level_map": (BOX, {"steps": 4}),
 }
 CLASSES = {"dps": "DPS", "ddrm": "DDRM", "ddnm": "DDNM", "repaint": "RePaint", "pigdm": "PiGDM", "diffpir": "DiffPIR"}
-CLASSES |= {"daps": "DAPS", "score_ald": "ScoreALD", "sdedit": "SDEdit"}
+CLASSES |= {"daps": "DAPS", "score_ald": "ScoreALD", "sdedit": "SDEdit", "level_map": "LevelMap"}
 
 
 def spec(name: str) -> dict:
@@ -50,6 +54,14 @@ def measured(degradation, sigma: float = 0.1, rows: int = 2) -> Measurement:
 
 def restored(method: Method, measurement: Measurement, num_samples: int = 3) -> Restoration:
     return method.restore(measurement, num_samples=num_samples, random=RandomStreams(5))
+
+
+def test_no_posterior_sampler_is_left_out():
+    for file in (ROOT / "restoration").glob("*.py"):
+        found = vars(importlib.import_module(f"restoration.{file.stem}")).values()
+        own = [c for c in found if isinstance(c, type) and issubclass(c, PosteriorSampler) and not isabstract(c)]
+        for cls in own:
+            assert cls.__module__.rpartition(".")[2] in INNER, cls
 
 
 @pytest.mark.parametrize("name", INNER)
