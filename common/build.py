@@ -76,9 +76,9 @@ def build(spec: dict[str, Any] | str, base: type[T], *, where: str, project_only
     unknown option (with the nearest name), a missing or a mistyped one, and for whatever UserError or ValueError the
     constructor raises, with `where` before it.
     """
-    spec = {"class_path": spec} if isinstance(spec, str) else spec
-    if not isinstance(spec, dict):  # what a person wrote, whatever the annotation says
+    if not isinstance(spec, str) and not hasattr(spec, "keys"):  # what a person wrote, whatever the annotation says
         raise UserError(f"{where}: expected a class path, or class_path and init_args, got {spec}")
+    spec = {"class_path": spec} if isinstance(spec, str) else dict(spec)
     unknown = set(spec) - {"class_path", "init_args"}
     if unknown or "class_path" not in spec:
         extra = f"unknown key '{sorted(unknown)[0]}'" if unknown else "class_path is missing"
