@@ -67,6 +67,11 @@ class PlugAndPlay(Method):
         for name, value in given.items():
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive and finite, got {value}")
+        if first_sigma_255 is not None and last_sigma_255 is not None and first_sigma_255 < last_sigma_255:
+            raise ValueError(
+                f"first_sigma_255 must be at least last_sigma_255, as levels fall, got {first_sigma_255} and"
+                f" {last_sigma_255}"
+            )
         self.prior, self.steps, self.weight, self.clip = prior, steps, weight, clip
         self.first_sigma_255, self.last_sigma_255 = first_sigma_255, last_sigma_255
         self.turns = prior.any_size if turns is None else turns

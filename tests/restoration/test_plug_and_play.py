@@ -154,7 +154,16 @@ def test_the_first_guess_has_the_size_and_colours_of_the_picture():
         assert found.shape == x.shape and float((found - x).square().mean().sqrt()) < 0.1
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"weight": 0.0}, {"last_sigma_255": -1.0}, {"weight": math.inf}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 0},
+        {"weight": 0.0},
+        {"last_sigma_255": -1.0},
+        {"weight": math.inf},
+        {"first_sigma_255": 2.0, "last_sigma_255": 50.0},
+    ],
+)
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         PlugAndPlay(prior=gaussian_prior(), **options)
