@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError, run_cli
+from common.plain_warnings import plain_warnings
 from common.private_names import option_strings
 from common.stop_signals import answer_stop_signals
 from inference.command_line import make_parser, refuse_at_once, split_options
@@ -87,9 +88,12 @@ def main() -> int:
     given.update(method=method, degradation=name, prior=prior, adapters=adapters_of(args.adapter))
     request = Request(**given, method_options=options["method"], degradation_options=chosen)
     if args.picture.is_dir():
-        print(*restore_folder(request, degraded, mask=args.mask), sep="\n")
+        with plain_warnings():
+            lines = restore_folder(request, degraded, mask=args.mask)
+        print(*lines, sep="\n")
         return 0
-    outcome = restore_picture(request, tools_for(request))
+    with plain_warnings():
+        outcome = restore_picture(request, tools_for(request))
     print(*outcome.lines(), sep="\n")
     return outcome.interrupted
 

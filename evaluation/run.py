@@ -1,8 +1,6 @@
 """One evaluation from beginning to end: what evaluate.py and notebooks call."""
 
-import contextlib
-import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 
 from common.errors import UserError
 from common.files import remove_parts, require_writable_folder
+from common.plain_warnings import plain_warnings
 from degradations.given_mask import masks_in
 from evaluation.cell_tables import all_calls, cost_table, refusal_table
 from evaluation.cells import Cell, make_cells, other_sizes, refuse, remarks_on_priors
@@ -224,22 +223,3 @@ def _say_what_is_missing(plan: Plan) -> None:
     for task in plan.tasks.values():
         for mask in masks_in(task.degradation):
             say(f"{task.name}: {100 * mask.missing:.1f} % of the pixels are missing in the mask '{mask.path}'")
-
-
-@contextlib.contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Warnings as one line each, the same one once."""
-    seen: set[str] = set()
-
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        text = " ".join(str(message).split())
-        if text not in seen:
-            seen.add(text)
-            say(f"warning: {text}")
-
-    before = warnings.showwarning
-    warnings.showwarning = show
-    try:
-        yield
-    finally:
-        warnings.showwarning = before

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.files import remove_parts, require_writable_folder
+from common.plain_warnings import plain_warnings
 from evaluation.cells import Cell, images_per_batch, make_cells, other_sizes, refuse
 from evaluation.config import Config
 from evaluation.engine import Engine, Share
@@ -20,7 +21,7 @@ from evaluation.plan import Plan, make_plan
 from evaluation.progress import Display, say
 from evaluation.report.tables import Results, console, terminal_table
 from evaluation.rows import RowFile, RowKey, gather, only_one
-from evaluation.run import Options, in_order, plain_warnings, remove_own_parts, write_results
+from evaluation.run import Options, in_order, remove_own_parts, write_results
 from evaluation.shard import FOLDER as SHARDS
 from evaluation.shard import Shard, folders_of, shard_folder
 from evaluation.workers import device_of

@@ -31,6 +31,7 @@ from common.command_line import Parser
 from common.errors import UserError, run_cli
 from common.files import require_writable_folder, write_atomically
 from common.image_range import sigma_to_255, to_float, to_uint8
+from common.plain_warnings import plain_warnings
 from common.picture_files import read_8_bits
 from common.picture_formats import PictureError
 from common.pictures import grid, png_bytes
@@ -328,7 +329,8 @@ def make_parser() -> Parser:
 
 def main() -> None:
     args = make_parser().parse_args()
-    study = read_study(args.config, args.set)
+    with plain_warnings():
+        study = read_study(args.config, args.set)
     require_writable_folder(args.output, "--output")
     if not args.table:
         number, _, of = args.share.partition("/")

@@ -37,6 +37,7 @@ from diffusion.edm import EDMDenoiser, LogNormal
 from inference.iterates import Iterates
 from networks.denoising_unet import DenoisingUNet
 from networks.unet import UNet
+from restoration.pseudo_inverse import PseudoInverse
 from restoration.total_variation import TotalVariation
 
 
@@ -748,6 +749,20 @@ def test_a_restoration_that_is_not_finite(cli, tmp_path, grey_prior):
         )
     assert code == 2 and "not finite" in err, err
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_warning_is_a_line_without_a_place_in_the_code(cli, tmp_path, monkeypatch):
+    restored = PseudoInverse.restore
+
+    def warns(self, *args, **kwargs):
+        warnings.warn("it is dark", stacklevel=1)
+        return restored(self, *args, **kwargs)
+
+    monkeypatch.setattr(PseudoInverse, "restore", warns)
+    save(tmp_path / "in.png", pixels(8, 8))
+    method = ("--degradation=identity", "--method=pseudo_inverse")
+    code, _, err = cli(tmp_path / "in.png", *method, "--output", tmp_path / "out")
+    assert code == 0 and "warning: it is dark\n" in err and "UserWarning" not in err
 
 
 @pytest.mark.slow
