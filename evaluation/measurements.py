@@ -78,7 +78,6 @@ def write_measurements(plan: Plan, folder: Path, *, block: int = BLOCK) -> list[
         plan: of the evaluation.
         folder: to write to.
         block: images of one file.
-
     """
     entries: list[Entry] = []
     tasks: dict[str, dict[str, Any]] = {}
