@@ -8,7 +8,7 @@ import torch
 
 from common.build import build, find_class, named_parameters
 from common.errors import UserError
-from evaluation.entries import Spec
+from evaluation.entries import Spec, spec_of
 from evaluation.rows import AFTER, BEFORE
 from metrics.base import Column, DistributionMetric, InFeatures, Metric, MetricBase, Missing, SetMetric, Shape
 from metrics.features import FeatureNetwork
@@ -88,7 +88,7 @@ def build_metrics(
     """
     shapes = list(shapes)
     built = BuiltMetrics()
-    shared: FeatureNetwork | None = None
+    of_config = _OfConfig(features)
     for name, spec in specs.items():
         where = f"metrics.{name}"
         found = find_class(spec["class_path"], MetricBase, where=where)
@@ -100,17 +100,7 @@ def build_metrics(
         elif issubclass(found, SetMetric):
             built.sample_columns += found.part_names(name)
         try:
-            given: dict[str, Any] = {}
-            if issubclass(found, InFeatures) and "features" not in spec["init_args"]:
-                if features is None:
-                    raise UserError(f"{where} compares features: {GIVE_FEATURES}")
-                shared = shared or build(features, FeatureNetwork, where="features")
-                given = {"features": shared}
-            if "reference" in named_parameters(found):
-                if reference is None:
-                    raise Missing("compares with real images, and there are none here")
-                given["reference"] = reference
-            metric = build(spec, MetricBase, where=where, **given)
+            metric = _built(spec, MetricBase, where, of_config, reference)
             if isinstance(metric, DistributionMetric) and not metric.of_pairs:
                 raise Missing("is of generated images against a reference set, not of restored images and their truths")
             reasons = _reasons(metric, shapes)
@@ -127,6 +117,41 @@ def build_metrics(
             {"image": built.image, "samples": built.samples, "set": built.sets}[metric.kind()][name] = metric
     _refuse_doubles(built)
     return built
+
+
+class _OfConfig:
+    """The feature network of a config, built when the first metric asks for it."""
+
+    def __init__(self, spec: Spec | None) -> None:
+        self._spec = spec
+        self._network: FeatureNetwork | None = None
+
+    def network(self, where: str) -> FeatureNetwork:
+        if self._spec is None:
+            raise UserError(f"{where} compares features: {GIVE_FEATURES}")
+        self._network = self._network or build(self._spec, FeatureNetwork, where="features")
+        return self._network
+
+
+def _built(
+    spec: Spec, base: type[MetricBase], where: str, of_config: _OfConfig, reference: RealImages | None
+) -> MetricBase:
+    """A metric with what an evaluation gives it, and so the metric inside of it."""
+    found = find_class(spec["class_path"], base, where=where)
+    parameters = named_parameters(found)
+    options, given = dict(spec["init_args"]), dict[str, Any]()
+    if issubclass(found, InFeatures) and "features" not in options:
+        given["features"] = of_config.network(where)
+    if "reference" in parameters:
+        if reference is None:
+            raise Missing("compares with real images, and there are none here")
+        given["reference"] = reference
+    if "metric" in parameters and "metric" in options:
+        inner = f"{where}.metric"
+        given["metric"] = _built(
+            spec_of(options.pop("metric"), inner), parameters["metric"].annotation, inner, of_config, reference
+        )
+    return build(spec | {"init_args": options}, MetricBase, where=where, **given)
 
 
 def _reasons(metric: MetricBase, shapes: list[Shape]) -> dict[Shape, Missing]:

@@ -17,7 +17,7 @@ from common.weight_files import WeightFile
 from datamodules.base import ImageDataModule
 from evaluation.built_metrics import GIVE_FEATURES
 from evaluation.config import Config
-from evaluation.entries import Spec
+from evaluation.entries import Spec, spec_of
 from evaluation.generation.config import GenerationConfig
 from evaluation.trainings import Training, training_of, trainings_of
 from metrics.base import InFeatures, MetricBase
@@ -177,25 +177,35 @@ def _published(where: str, file: WeightFile) -> Need:
 def _weights(config: Config | GenerationConfig) -> Iterator[tuple[str, WeightFile | str]]:
     """(what asks, file) of metrics and of their feature networks."""
     shared: list[tuple[str, Spec]] = []
-    for name, spec in config.metrics.items():
-        found = find_class(spec["class_path"], MetricBase, where=f"metrics.{name}")
+    for asks, spec in _metrics(config):
+        found = find_class(spec["class_path"], MetricBase, where=asks)
         try:
             files = found.weight_files(spec["init_args"])
         except ValueError as error:  # as building it would say
-            raise UserError(f"metrics.{name}: {error}") from error
+            raise UserError(f"{asks}: {error}") from error
         for file in files:
-            yield f"metrics.{name}", file
+            yield asks, file
         if issubclass(found, InFeatures):
             own = spec["init_args"].get("features") or config.features
             if own is None:
-                raise UserError(f"metrics.{name} compares features: {GIVE_FEATURES}")
-            shared.append((f"metrics.{name}", _as_spec(own)))
+                raise UserError(f"{asks} compares features: {GIVE_FEATURES}")
+            shared.append((asks, _as_spec(own)))
     if isinstance(config, GenerationConfig):
         shared.append(("features", config.features))
     for where, spec in shared:
         network = find_class(spec["class_path"], FeatureNetwork, where=where)
         for file in (*network.weight_files(spec["init_args"]), *_files_in(spec["init_args"])):
             yield where if isinstance(file, WeightFile) else "feature network", file
+
+
+def _metrics(config: Config | GenerationConfig) -> Iterator[tuple[str, Spec]]:
+    """(where, what) of all metrics, those inside of others too."""
+    for name, spec in config.metrics.items():
+        where, inner = f"metrics.{name}", spec
+        while inner is not None:
+            yield where, inner
+            where, held = f"{where}.metric", inner["init_args"].get("metric")
+            inner = None if held is None else spec_of(held, where)
 
 
 def _as_spec(value: Any) -> Spec:

@@ -430,3 +430,15 @@ def test_where_a_table_is_logged():
     assert parse_config({**raw, "wandb": {"mode": "offline", "group": "g"}}, "c").wandb.group == "g"
     with pytest.raises(UserError, match=r"wandb\.mode must be auto, online, offline or disabled, got 'on'"):
         parse_config({**raw, "wandb": {"mode": "on"}}, "c")
+
+
+@pytest.mark.parametrize("name", ["diversity_mnist", "diversity_faces", "masked_mnist"])
+def test_metrics_by_region_are_added_to_evaluations_of_masks(name, tmp_path):
+    """Each in both regions, of the same metric, with a label of its own; none is missing."""
+    path = ROOT / "configs" / "evaluate" / f"{name}.yaml"
+    config = read_config([path, FRAGMENTS / "by_region.yaml"])
+    metrics = make_plan(stand_in(config, tmp_path)).metrics
+    names = set(config.metrics) - set(read_config([path]).metrics)
+    assert {"ssim_missing", "ssim_measured", "vendi_missing", "precision_measured"} <= names <= set(metrics.every)
+    labels = [column.label for column in metrics.columns()]
+    assert len(set(labels)) == len(labels) and sum("measured pixels" in label for label in labels) >= 6

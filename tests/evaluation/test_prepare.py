@@ -113,6 +113,13 @@ def test_each_file_once_with_all_that_name_files(published):
     assert "alexnet" not in words
 
 
+def test_weights_of_a_metric_inside_of_another(published, capsys):
+    inside = {"class_path": "metrics.of_region.OfRegion", "init_args": {"metric": "metrics.lpips.LPIPS"}}
+    assert prepare(config(metrics={"lpips_missing": inside})) == 0
+    assert "of metrics.lpips_missing.metric" in capsys.readouterr().out
+    assert (published / "weights" / "alexnet-owt-7be5be79.pth").exists()
+
+
 def test_a_data_set_that_cannot_be_had(published, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("datamodules.mnist.MNIST._download", lambda self: (_ for _ in ()).throw(OSError("no network")))
     plain = {"features": None, "metrics": {}}
@@ -160,6 +167,13 @@ def test_from_the_command_line(published, monkeypatch, capsys, tmp_path):
         ),
         ({"class_path": "metrics.fid.FID", "init_args": {"statistics": 5}}, "'5' are not called as"),
         ({"class_path": "metrics.kid.KID", "init_args": {}}, "compares features: give 'features'"),
+        (
+            {
+                "class_path": "metrics.of_region.SamplesOfRegion",
+                "init_args": {"metric": "metrics.vendi.VendiOfSamples"},
+            },
+            r"\.metric compares features: give 'features'",
+        ),
     ],
 )
 def test_options_that_no_evaluation_takes_are_one_sentence(metric, message, published):

@@ -22,6 +22,8 @@ from metrics import published_networks
 from metrics.base import DistributionMetric, InFeatures, Metric, MetricBase, Missing, SetMetric
 from metrics.features import FeatureNetwork
 from metrics.precision_of_samples import RealImages
+from metrics.psnr_best import PSNRBest
+from metrics.ssim import SSIM
 
 CLASSES = catalogue("metrics", MetricBase)
 CLASS_NAMES = {cls: name for name, cls in CLASSES.items()}
@@ -31,13 +33,20 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "coverage_of_classes": {"classes": [1, 3]},
     "ms_ssim": {"scales": 2},
     "pairwise_perceptual.PairwiseMSSSIM": {"scales": 2},
+    "of_region.OfRegion": {"metric": SSIM()},
+    "of_region.SamplesOfRegion": {"metric": PSNRBest()},
 }
 
 #: Another value of options that twice the default and two more is not one of.
 OTHER = {"scales": 3, "threshold": 0.5, "share": 0.01}
 
 #: Metrics of the pixels of a mask: NaN where there is none.
-OF_MASKS = {"psnr_of_mask.PSNRMissing", "psnr_of_mask.PSNRMeasured"}
+OF_MASKS = {
+    "psnr_of_mask.PSNRMissing",
+    "psnr_of_mask.PSNRMeasured",
+    "of_region.OfRegion",
+    "of_region.SamplesOfRegion",
+}
 
 SAMPLES = 4
 DEGRADATIONS = [Identity(), RandomMask(removed=0.4), AveragePool(factor=2)]
@@ -252,7 +261,7 @@ def samples_of(truth: Tensor, amount: float, count: int = SAMPLES) -> Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_one_number_per_measurement(cls, channels):
     metric, truth = make(cls), images(channels=channels)
-    samples, m = samples_of(truth, 0.2), measured(truth)
+    samples, m = samples_of(truth, 0.2), measured(truth, task_of(cls))
     given = m if metric.needs_measurement else None
     state = torch.random.get_rng_state()
     whole = metric(samples, truth, given)
@@ -287,7 +296,7 @@ def test_samples_have_a_number_that_its_columns_allow(cls):
 @of_kind(SetMetric)
 def test_samples_at_the_truth_are_best(cls):
     metric, truth = make(cls), images()
-    m = measured(truth)
+    m = measured(truth, task_of(cls))
     amounts = (0.0, 0.1, 0.5)
     best, near, far = (numbers(metric, metric(samples_of(truth, a), truth, m)) for a in amounts)
     for name in best:
