@@ -5,6 +5,7 @@ Both know the number of processes themselves: the trainer runs with ``use_distri
 """
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -64,7 +65,7 @@ class ResumableLoader:
             )
         self.images, self.batch_size, self.seed, self.rank, self.world_size = images, batch_size, seed, rank, world_size
         self.workers, self.pin, self.groups, self.weights = workers, pin, groups, weights
-        self._next_weights = weights
+        self._first_weights = self._next_weights = weights
         self.in_flight: Callable[[], bool] = lambda: False
         self.epoch_batches: int | None = None
         self._epoch, self._given = 0, 0
@@ -109,23 +110,35 @@ class ResumableLoader:
 
     def state_dict(self) -> dict[str, Any]:
         """The position: epoch, images given in it by all processes, number of images in the set; the weights of the
-        groups in this epoch and from the next one on, where there are any.
+        groups in the first epoch, in this one and from the next one on, where there are any.
         """
         given = self._given - (self.global_batch if self._given and self.in_flight() else 0)
         state: dict[str, Any] = {"epoch": self._epoch, "given": given, "images": len(self.images)}
-        if self.weights is not None and self._next_weights is not None:
-            state |= {"weights": self.weights.tolist(), "next_weights": self._next_weights.tolist()}
+        names = ("first_weights", "weights", "next_weights")
+        for name, found in zip(names, (self._first_weights, self.weights, self._next_weights), strict=True):
+            if found is not None:
+                state[name] = found.tolist()
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on at a saved position; where the set has another number of images now, with the next epoch, and a
-        warning.
+        """Go on at a saved position, with the weights of groups that were saved with it; where the set has another
+        number of images or other weights to begin with now, with the next epoch and its own weights, and a warning.
         """
         self._epoch, self._given, self._begun = int(state["epoch"]), int(state["given"]), False
-        if self.weights is not None and len(state.get("weights", ())) == len(self.weights):
-            self.weights, self._next_weights = (
-                torch.tensor(state[name], dtype=torch.float64) for name in ("weights", "next_weights")
+        own = None if self._first_weights is None else self._first_weights.tolist()
+        # Checkpoints of before have no first ones; those of a run without weights have none at all.
+        if _alike(own, state.get("first_weights", own if "weights" in state else None)):
+            if own is not None and len(state["weights"]) == len(own):
+                self.weights, self._next_weights = (
+                    torch.tensor(state[name], dtype=torch.float64) for name in ("weights", "next_weights")
+                )
+        elif self._given:
+            warnings.warn(
+                "the run began with other weights of groups of images (data.reweighting): beginning a new epoch with"
+                " those of the configuration",
+                stacklevel=2,
             )
+            self._epoch, self._given = self._epoch + 1, 0
         if state["images"] != len(self.images) and self._given:
             now, then = len(self.images), state["images"]
             warnings.warn(
@@ -151,6 +164,13 @@ class ResumableLoader:
         for rows, batch in zip(mine, _batches(self.images, mine, epoch, self.workers), strict=True):
             self._given += size
             yield _pinned(_filled(batch, len(rows)), self.pin)
+
+
+def _alike(one: list[float] | None, other: list[float] | None) -> bool:
+    """Equal but for the rounding of another machine's powers; or None both."""
+    if one is None or other is None:
+        return one is other
+    return len(one) == len(other) and all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(one, other, strict=True))
 
 
 def warn_of_repeats(images: int, batch: int) -> None:

@@ -88,6 +88,36 @@ def test_an_epoch_that_was_stopped_goes_on_and_new_weights_hold_from_the_next_on
         plain.reweight(torch.ones(3))
 
 
+@pytest.mark.parametrize("before", ["others", "none"])
+def test_weights_that_a_configuration_changed_hold_from_a_new_epoch_on(before):
+    """They were passed over in silence, or held in the middle of an epoch whose order was another one."""
+    old = loader(weights=Reweighting(gamma=0.5).weights(GROUPS)) if before == "others" else loader(weights=None)
+    begun = iter(old)
+    for _ in range(3):
+        next(begun)
+    new = loader()
+    with pytest.warns(UserWarning, match="began with other weights of groups"):
+        new.load_state_dict(old.state_dict())
+    expected = loader()
+    assert given(expected) and given(new) == given(expected), "epoch 1, its own weights"
+    assert new.epoch == 1
+    # and the other way round
+    with pytest.warns(UserWarning, match="began with other weights"):
+        old.load_state_dict(new.state_dict() | {"given": 30})
+    assert old.epoch == 2
+
+
+def test_weights_of_a_checkpoint_of_before_go_on():
+    first = loader()
+    begun = iter(first)
+    next(begun)
+    first.reweight(torch.tensor([1.0, 0, 0]))
+    state = {k: v for k, v in first.state_dict().items() if k != "first_weights"}
+    again = loader()
+    again.load_state_dict(state)
+    assert given(again) == [i for batch in begun for i in batch.index.tolist()] and max(given(again)) < 80
+
+
 def test_groups_from_a_file(tmp_path):
     images = everything(MemoryStore(torch.zeros(4, 1, 1, 1, dtype=torch.uint8)))
     path = tmp_path / "groups.npz"
