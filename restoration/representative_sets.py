@@ -1,5 +1,6 @@
 """A few samples out of many, chosen by where they lie in a feature space: three rules, on rows of numbers."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -49,17 +50,22 @@ def principal_components(features: np.ndarray, dimensions: int) -> np.ndarray:
 def nearest_to_centres(features: np.ndarray, keep: int, generator: np.random.Generator) -> np.ndarray:
     """K-means of `keep` clusters (k-means++, 10 starts, 300 iterations); of each the row nearest to its centre."""
     from sklearn.cluster import KMeans  # a second to import, for one rule
+    from sklearn.exceptions import ConvergenceWarning
 
     distinct = len(np.unique(features, axis=0))
     seed = int(generator.integers(2**31))
     # The library's stubs know n_init as a word alone.
-    found = KMeans(min(keep, distinct), n_init=10, max_iter=300, random_state=seed).fit(features)  # pyright: ignore[reportArgumentType]
+    model = KMeans(min(keep, distinct), n_init=10, max_iter=300, random_state=seed)  # pyright: ignore[reportArgumentType]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of rows that are equal but for rounding
+        found = model.fit(features)
     rows = []
     for cluster, centre in enumerate(found.cluster_centers_):
         members = np.flatnonzero(found.labels_ == cluster)
-        rows.append(members[np.linalg.norm(features[members] - centre, axis=1).argmin()])
+        if len(members):  # none in a cluster whose centre is another's but for rounding
+            rows.append(members[np.linalg.norm(features[members] - centre, axis=1).argmin()])
     rest = np.setdiff1d(np.arange(len(features)), rows)  # of samples that are equal some are kept as well
-    return np.concatenate([rows, rest[: keep - len(rows)]]).astype(np.int64)
+    return np.array([*rows, *rest[: keep - len(rows)]], dtype=np.int64)
 
 
 def uniformised(features: np.ndarray, keep: int, generator: np.random.Generator) -> np.ndarray:

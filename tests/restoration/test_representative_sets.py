@@ -62,6 +62,21 @@ def test_every_row_once_also_of_equal_ones(rule):
     assert len(set(choose(np.zeros((8, 0)), 5, rule=rule, dimensions=25, generator=generator()).tolist())) == 5
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dimensions", [None, 25])
+def test_rows_that_are_equal_but_for_rounding(rule, dimensions):
+    """Samples that a measurement leaves no doubt about: two places, or one, with the last digits of a float."""
+    rounding = generator(5).normal(size=(12, 40))
+    places = np.repeat(generator(6).normal(size=(2, 40)), 6, 0)
+    for rows in (places + 1e-15 * rounding, 1 + 1e-16 * rounding, 1e-300 * rounding, 1e8 + 1e-8 * rounding):
+        for keep in (1, 2, 5, 12):
+            found = choose(rows, keep, rule=rule, dimensions=dimensions, generator=generator())
+            assert len(set(found.tolist())) == keep == len(found)
+            if rule != "uniform" and keep == 2 and np.abs(rows[0] - rows[-1]).max() > 0.1:
+                assert found[0] < 6 <= found[1]
+
+
 def test_principal_components_keep_distances():
     rows = generator(3).normal(size=(20, 4)) @ generator(4).normal(size=(4, 50))
     found = principal_components(rows, 25)
