@@ -1,5 +1,6 @@
 """Weights of classes that follow what the prior draws: classes that come out too rarely are shown more often."""
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -28,7 +29,7 @@ class DynamicReweighting(StepEnd):
         features: path of a classifier, such as assets/classifier_mnist.safetensors.
         num_images: drawn each time, at least 1; a class without one counts as half an image.
         every_n_steps: optimiser steps between two looks, at least 1.
-        gamma: how strongly weights answer, positive.
+        gamma: how strongly weights answer, positive and finite.
         smoothing: s, 0 .. 1, below 1.
         frozen: share of the training at whose end weights stay, 0 .. 1.
         batch_size: images drawn at once.
@@ -53,10 +54,10 @@ class DynamicReweighting(StepEnd):
                 f"num_images, every_n_steps and batch_size must be at least 1, got {num_images}, {every_n_steps} and"
                 f" {batch_size}"
             )
-        if not gamma > 0 or not 0 <= smoothing < 1 or not 0 <= frozen <= 1:
+        if not 0 < gamma < math.inf or not 0 <= smoothing < 1 or not 0 <= frozen <= 1:
             raise UserError(
-                f"gamma must be positive, smoothing lie in [0, 1) and frozen in 0 .. 1, got {gamma}, {smoothing} and"
-                f" {frozen}"
+                f"gamma must be positive and finite, smoothing lie in [0, 1) and frozen in 0 .. 1, got {gamma},"
+                f" {smoothing} and {frozen}"
             )
         self.features, self.num_images, self.every_n_steps, self.batch_size = (
             features,
@@ -80,6 +81,9 @@ class DynamicReweighting(StepEnd):
             raise UserError(f"weights follow what is drawn, and a {type(pl_module).__name__} draws nothing")
         self._network = ClassifierFeatures(path=self.features)
         self._network.check(pl_module.data_shape)
+        begin = data.reweighting.of(data.images("train"))
+        alike = torch.ones(self._network.network.num_classes)
+        data.reweighting.renewed(begin["weights"], begin["groups"], times=alike)  # refuses another number of classes
 
     def on_step_end(self, trainer: pl.Trainer, pl_module: PriorModule) -> None:
         step, last = trainer.global_step, trainer.estimated_stepping_batches

@@ -16,9 +16,12 @@ from networks.resnet import ResNet
 
 @pytest.fixture
 def classifier(tmp_path) -> str:
+    return written(tmp_path / "tiny.safetensors")
+
+
+def written(path, num_classes: int = 10) -> str:
     torch.manual_seed(0)
-    network = ResNet(in_channels=1, channels=[8, 6], groups=2)
-    path = tmp_path / "tiny.safetensors"
+    network = ResNet(in_channels=1, channels=[8, 6], groups=2, num_classes=num_classes)
     description = describe_classifier(network, shape=(1, 8, 8), data="Digits")
     write_safetensors(path, network, description, dtype=torch.float32, key="classifier")
     return str(path)
@@ -64,11 +67,22 @@ def test_it_needs_labels_that_are_weighted(tmp_path, classifier):
             tiny_trainer(tmp_path, DynamicReweighting(features=classifier)).fit(tiny_module(), datamodule=data)
 
 
+@pytest.mark.parametrize(("num_classes", "limit"), [(7, None), (12, None), (10, 1)])
+def test_other_classes_than_those_of_the_labels_are_refused_before_training(tmp_path, num_classes, limit):
+    path = written(tmp_path / "other.safetensors", num_classes)
+    data = tiny_digits(reweighting=Reweighting(), limit=limit, batch_size=1)
+    trainer = tiny_trainer(tmp_path, EMA(half_life_images=100), DynamicReweighting(features=path, every_n_steps=2))
+    with pytest.raises(UserError, match=rf"weights of {num_classes}: labels must be the classes of the features"):
+        trainer.fit(tiny_module(), datamodule=data)
+    assert trainer.global_step == 0
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"num_images": 0}, "num_images, every_n_steps and batch_size must be at least 1"),
         ({"gamma": 0}, "gamma must be positive"),
+        ({"gamma": float("inf")}, "gamma must be positive and finite"),
         ({"smoothing": 1}, "smoothing lie"),
         ({"frozen": 2}, "frozen in"),
     ],
