@@ -86,6 +86,8 @@ def build(spec: dict[str, Any] | str, base: type[T], *, where: str, project_only
     found = find_class(spec["class_path"], base, where=where, project_only=project_only)
     if project_only:
         _refuse_foreign(spec.get("init_args"), where)
+    if not hasattr(spec.get("init_args") or {}, "keys"):
+        raise UserError(f"{where}: init_args must be a mapping, 'option: value' each, got {spec['init_args']}")
     try:
         options = check_options(found, spec.get("init_args") or {}, where=where, skip=injected)
         return found(**options, **injected)

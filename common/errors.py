@@ -32,6 +32,7 @@ _DISK = {
     errno.EACCES: "permission is denied: choose a folder that you may read and write",
     errno.EPERM: "the operation is not permitted: choose a folder that you may read and write",
     errno.ENOTDIR: "a part of this path is a file, not a folder: choose another path",
+    errno.EEXIST: "this is a file where a folder is needed: choose another path",
     errno.EISDIR: "this is a folder where a file is needed: give the path of a file",
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError, nearest, run_cli
+from common.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +35,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
         (errno.EIO, "has failed"),
         (errno.ESTALE, "file server"),  # of a cluster
         (errno.EMFILE, "ulimit -n"),
+        (errno.EEXIST, "choose another path"),
     ],
 )
 def test_the_disk_says_what_to_do(number, words, capsys):
@@ -42,6 +44,15 @@ def test_the_disk_says_what_to_do(number, words, capsys):
 
     code, text = ended(main, capsys)
     assert code == 2 and words in text and "results/rows.csv" in text and text.count("\n") == 1
+
+
+def test_a_file_in_the_way_of_a_folder(tmp_path, capsys):
+    """Whatever depth the file lies at, and whoever makes the folders."""
+    (tmp_path / "file").touch()
+
+    for beyond in ("file/x.npz", "file/folder/x.npz"):
+        code, text = ended(lambda beyond=beyond: write_atomically(tmp_path / beyond, "x"), capsys)
+        assert code == 2 and "choose another path" in text and str(tmp_path / "file") in text and text.count("\n") == 1
 
 
 def test_a_bug_keeps_its_trace():
