@@ -19,6 +19,7 @@ from typing import Any
 
 from common.config_place import with_place
 from common.errors import UserError, run_cli
+from common.plain_warnings import plain_warnings
 from common.private_names import option_strings
 from common.stop_signals import answer_stop_signals
 from common.wandb_options import agent_part
@@ -84,7 +85,8 @@ def main() -> int | None:
             partial(evaluate_merged, parts=args.merge or ()) if shard is None else partial(evaluate_shard, shard=shard)
         )
     try:
-        run(config, options)
+        with plain_warnings():  # of a dry run, and of what is drawn, too
+            run(config, options)
     except UserError as error:
         raise UserError(with_place(str(error), sys.argv[1:])) from error
     return None

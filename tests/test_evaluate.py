@@ -156,6 +156,16 @@ def test_mistakes_are_one_sentence(config, tmp_path, arguments, message, monkeyp
     assert len(lines) == 1 and lines[0].startswith("error: ")
 
 
+@pytest.mark.parametrize("how", [[], ["--dry_run"]])
+def test_a_warning_is_one_line_of_words(how, config, tmp_path):
+    """Without the place in the source, whether something is restored or only timed."""
+    words = ["--config", config, "--limit", "2", "--methods.dither=null", "--output", tmp_path / "out"]
+    result = call("evaluate.py", *words, "--methods.back=tests.evaluation.toys.Wordy", *how)
+    assert result.returncode == 0, result.stderr
+    assert [line for line in result.stderr.splitlines() if "a word" in line] == ["warning: a word to say"]
+    assert ".py:" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("word", "value", "where"),
     [

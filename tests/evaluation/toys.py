@@ -5,6 +5,7 @@ real ones.
 import os
 import signal
 import time
+import warnings
 
 import torch
 
@@ -89,6 +90,14 @@ class NotFinite(Back):
         x = measurement.y.clone()
         x[1] = torch.nan
         return Restoration(samples=x[:, None])
+
+
+class Wordy(Back):
+    """Has a word to say each time."""
+
+    def restore(self, measurement: Measurement, *, num_samples=1, random, on_step=None) -> Restoration:
+        warnings.warn("a word\nto say", stacklevel=2)
+        return super().restore(measurement, num_samples=num_samples, random=random, on_step=on_step)
 
 
 class Refusing(Back):
