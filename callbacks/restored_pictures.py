@@ -17,9 +17,10 @@ from torch import Tensor
 from common.files import write_atomically
 from common.image_range import to_uint8
 from common.pictures import as_picture, png_bytes
-from inference.iterates import Iterates, curves, strip, table, with_iterations
+from inference.iterates import Iterates, curves, in_a_row, strip, table, with_iterations
 from lightning_modules.deep_image_prior import DeepImagePrior, Group
 from metrics.distortion import psnr, ssim
+from restoration.stopping.staged import StagedWatch
 
 SHOWN = 8  # pictures in W&B
 # iterations that Iterates keeps
@@ -27,9 +28,33 @@ DUE = frozenset(accumulate(range(40), lambda k, _: max(k + 1, round(k * 2**0.5))
 SMALLEST_SSIM = 11  # pixels: the side of its window
 
 
+class Stages:
+    """The best iterate of each target that a criterion of several stages fitted before the picture itself.
+
+    present: the stage that the picture is in. kept: (stage, its iteration, 8-bit pixels) of those that have ended.
+    """
+
+    def __init__(self) -> None:
+        self.present = 0
+        self.kept: list[tuple[int, int, Tensor]] = []
+
+    def __call__(self, present: int, best: Tensor, answer: Tensor) -> None:
+        """Keep the answer [C, H, W] where a stage has ended: it is that one's best until the next one has a best.
+
+        best: the best iteration of every stage, counted from its beginning.
+        """
+        if present > self.present:
+            self.kept.append((self.present, int(best[self.present]), to_uint8(answer.float()).cpu()))
+            self.present = present
+
+    def shown(self) -> list[tuple[str, Tensor]]:
+        return [(f"fit {stage + 1}, iteration {iteration}", pixels) for stage, iteration, pixels in self.kept]
+
+
 class RestoredPictures(pl.Callback):
     """With every checkpoint and at the end, into <run>/restored/: NAME.png, NAME_iterates.png, NAME_curve.png and .csv,
-    and pictures.csv for all of them.
+    NAME_stages.png where the criterion fits several targets (the best iterate of each), and pictures.csv for all of
+    them.
 
     Args:
         enabled: false writes and logs none of it. Does nothing for a model that is trained. Logged every
@@ -41,6 +66,7 @@ class RestoredPictures(pl.Callback):
     def __init__(self, *, enabled: bool = True) -> None:
         self.enabled = enabled
         self._iterates: dict[int, Iterates] = {}
+        self._stages: dict[int, Stages] = {}
         self._written: tuple[int, bool] = (-1, False)
 
     def on_train_batch_end(
@@ -49,6 +75,7 @@ class RestoredPictures(pl.Callback):
         if not self._works(pl_module):
             return
         for group in pl_module.active:
+            self._keep_stages(group)
             if group.fit.iteration not in DUE:  # to ask whether one has stopped waits for the device
                 continue
             for k, stopped in enumerate(group.fit.stopped.tolist()):
@@ -63,12 +90,16 @@ class RestoredPictures(pl.Callback):
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: DeepImagePrior, checkpoint: dict[str, Any]) -> None:
         if self._works(pl_module):
             checkpoint["iterates"] = pl_module.gathered({row: dict(vars(kept)) for row, kept in self._iterates.items()})
+            checkpoint["stages"] = pl_module.gathered({row: dict(vars(kept)) for row, kept in self._stages.items()})
             self._write(trainer, pl_module)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: DeepImagePrior, checkpoint: dict[str, Any]) -> None:
         for row, state in checkpoint.get("iterates", {}).items():
             self._iterates[row] = Iterates()
             vars(self._iterates[row]).update(state)
+        for row, state in checkpoint.get("stages", {}).items():
+            self._stages[row] = Stages()
+            vars(self._stages[row]).update(state)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: DeepImagePrior) -> None:
         if not self._works(pl_module):
@@ -83,6 +114,13 @@ class RestoredPictures(pl.Callback):
 
     def _kept(self, group: Group, k: int) -> Iterates:
         return self._iterates.setdefault(group.rows[k], Iterates())
+
+    def _keep_stages(self, group: Group) -> None:
+        watch = group.fit.watch
+        if isinstance(watch, StagedWatch):
+            for k, present in enumerate(watch.stage.tolist()):
+                stages = self._stages.setdefault(group.rows[k], Stages())
+                stages(present, watch.best[k], group.fit.answer[k])
 
     def _write(self, trainer: pl.Trainer, pl_module: DeepImagePrior) -> None:
         now = (trainer.global_step, pl_module.complete)
@@ -102,6 +140,9 @@ class RestoredPictures(pl.Callback):
             if len(self._kept(group, k).kept) > 1:
                 strips.append((strip(self._kept(group, k), answer, truth), f"{name}: {_state(group, k)}"))
                 write_atomically(folder / f"{name}_iterates.png", png_bytes(strips[-1][0]))
+            if (stages := self._stages.get(group.rows[k])) is not None and stages.kept:
+                shown = [*stages.shown(), ("answer", to_uint8(answer))]
+                write_atomically(folder / f"{name}_stages.png", png_bytes(in_a_row(shown, truth)))
             self._write_curves(folder, name, group, k)
             rows[group.rows[k]] = {
                 "picture": name,

@@ -57,9 +57,14 @@ def strip(iterates: Iterates, answer: Tensor, truth: Tensor | None = None) -> np
     """The iterates and the answer [C, H, W] in [-1, 1] side by side as uint8 [H', W', 3], each with its iteration, and
     its PSNR where there is a truth.
     """
-    shown = [(f"iteration {i}", iterates.kept[i]) for i in iterates.chosen()] + [
-        ("answer", to_uint8(answer.float().cpu()))
-    ]
+    shown = [(f"iteration {i}", iterates.kept[i]) for i in iterates.chosen()]
+    return in_a_row([*shown, ("answer", to_uint8(answer.float().cpu()))], truth)
+
+
+def in_a_row(shown: Sequence[tuple[str, Tensor]], truth: Tensor | None = None) -> np.ndarray:
+    """Pictures uint8 [C, H, W] of one size side by side as uint8 [H', W', 3], each with its words, and with its PSNR
+    where there is a truth [C, H, W] in [-1, 1].
+    """
     font, gap, line = ImageFont.load_default(13), 8, 17
     tiles = [(name, pixels, _tile(pixels)) for name, pixels in shown]
     width, height = tiles[0][2].size
