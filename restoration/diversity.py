@@ -65,8 +65,8 @@ class Diversity(Method):
             raise ValueError(
                 f"strength must be at least 0 and finite, got {strength}: a negative one would pull samples together"
             )
-        if clamp_255 is not None and not clamp_255 > 0:
-            raise ValueError(f"clamp_255 must be positive, or null for none, got {clamp_255}")
+        if clamp_255 is not None and not 0 < clamp_255 < math.inf:
+            raise ValueError(f"clamp_255 must be positive and finite, or null for none, got {clamp_255}")
         if where not in ("unknown", "image"):
             raise ValueError(f"where must be 'unknown' or 'image', got '{where}'")
         self.prior, self.strength, self.where = prior, strength, where
@@ -108,13 +108,14 @@ class Diversity(Method):
         return pushed
 
     def push(self, problem: Problem, x0: Tensor) -> Tensor:
-        """[d <= clamp] P (x0 - x0_nn) of all chains, [B N, C, H, W]; the gradient goes through both samples."""
+        """[d <= clamp] P (x0 - x0_nn) of all chains, [B N, C, H, W]; the gradient goes through both samples. Of and by
+        a sample that has diverged nothing.
+        """
         operator, masked = problem.operator, problem.operator.mask if problem.operator.keeps_pixels else None
         unknown = None if masked is None else (1 - masked).to(x0).expand_as(x0)
         nearest, distance = nearest_of_the_others(x0.detach(), problem.num_samples, unknown)
-        difference = x0 - x0[nearest]
-        if self.clamp is not None:
-            difference = difference * (distance <= self.clamp).to(x0).view(-1, 1, 1, 1)
+        near = distance.isfinite() if self.clamp is None else distance <= self.clamp
+        difference = torch.where(near.view(-1, 1, 1, 1), x0 - x0[nearest], 0.0)
         if self.where == "image":
             return difference
         if unknown is not None:
@@ -132,7 +133,7 @@ def nearest_of_the_others(x: Tensor, num_samples: int, weight: Tensor | None = N
         x: [B N, C, H, W], image-major.
         num_samples: N, at least 2.
         weight: 1 for values that count, 0 for others, like x; null: all do. An image in which none counts has distances
-            of 0.
+            of 0. A sample that is not finite is infinitely far from all others, and so is one that has no finite one.
     """
     rows = x if weight is None else x * weight
     rows = rows.flatten(1).unflatten(0, (-1, num_samples))
@@ -140,6 +141,6 @@ def nearest_of_the_others(x: Tensor, num_samples: int, weight: Tensor | None = N
     # Not by products, which lose the digits of samples that are close to each other.
     distance = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     own = torch.eye(num_samples, dtype=torch.bool, device=x.device)
-    least, place = distance.masked_fill(own, math.inf).min(2)
+    least, place = distance.masked_fill(own | distance.isnan(), math.inf).min(2)
     first = torch.arange(len(rows), device=x.device)[:, None] * num_samples
     return (place + first).flatten(), least.flatten() / values.clamp(min=1).sqrt()

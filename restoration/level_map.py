@@ -1,5 +1,6 @@
 """Level map: known pixels are shown to the prior at the level at which they are known, missing ones at the chain's."""
 
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -48,8 +49,8 @@ class LevelMap(PosteriorSampler):
         least_sigma_255: float = 0.255,
         clip: bool = True,
     ) -> None:
-        if not least_sigma_255 > 0:
-            raise ValueError(f"least_sigma_255 must be positive, got {least_sigma_255}")
+        if not 0 < least_sigma_255 < math.inf:
+            raise ValueError(f"least_sigma_255 must be positive and finite, got {least_sigma_255}")
         super().__init__(prior=prior, steps=steps, spacing=spacing, clip=clip)
         self.least = sigma_from(sigma_255=least_sigma_255)
 

@@ -116,6 +116,22 @@ def test_nearest_of_the_others():
     assert nearest_of_the_others(x, 3, weight * 0)[1].tolist() == [0] * 6
 
 
+@pytest.mark.parametrize("options", [{}, {"clamp_255": 200}, {"where": "image"}])
+def test_a_sample_that_has_diverged_is_nobodys_neighbour(options):
+    """The others keep away from each other as without it, or from nobody; nor does its gradient reach them."""
+    problem = Problem(measured(BOX), 3, RandomStreams(0))
+    x0 = RandomStreams(1).normal("x0", 0, 0, (6, *SHAPE)) / 4
+    method = Diversity(prior=PRIOR, strength=1.0, **options)
+    pair = method.push(Problem(measured(BOX), 2, RandomStreams(0)), x0[[0, 2, 3, 5]])
+    assert float(pair[:2].abs().max()) > 0.1
+    x0[1], x0[3], x0[4] = torch.nan, torch.inf, -torch.inf
+    push = method.push(problem, x0.requires_grad_(True))
+    torch.testing.assert_close(push[[0, 2]], pair[:2], atol=1e-6, rtol=0)
+    assert not push[5].any()
+    (x0 + push).square().sum().backward()
+    assert x0.grad is not None and bool(x0.grad[[0, 2, 5]].isfinite().all())
+
+
 @pytest.mark.parametrize("degradation", [BOX, POOL])
 def test_only_what_is_not_measured_moves(degradation):
     """A P d = 0, for a mask and for averages of blocks."""
@@ -170,6 +186,7 @@ def test_one_sample_is_the_inner_method_with_a_word():
     [
         ({"strength": -0.1}, "strength must be at least 0"),
         ({"clamp_255": 0}, "clamp_255 must be positive"),
+        ({"clamp_255": float("inf")}, "clamp_255 must be positive and finite"),
         ({"where": "hole"}, "where must be"),
         ({"inner": "restoration.red_diff.REDDiff"}, "inner: .*not a usable PosteriorSampler"),
         ({"inner": "restoration.diversity.Diversity"}, "not a usable PosteriorSampler"),

@@ -85,5 +85,6 @@ def test_a_prior_of_one_level_an_image_is_refused():
     m = measured(0.1)
     with pytest.raises(Unsupported, match="a level for every pixel"):
         LevelMap(prior=prior).check(m.operator, m.noise)
-    with pytest.raises(ValueError, match="least_sigma_255 must be positive"):
-        LevelMap(prior=PRIOR, least_sigma_255=0)
+    for least in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="least_sigma_255 must be positive and finite"):
+            LevelMap(prior=PRIOR, least_sigma_255=least)
