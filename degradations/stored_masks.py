@@ -40,6 +40,10 @@ class StoredMasks(Degradation):
         """The index of an image that has a mask."""
         return next(iter(self._row))
 
+    def lacking(self, index: list[int]) -> list[int]:
+        """Those of the images with these indices that have no mask."""
+        return [number for number in index if number not in self._row]
+
     def draw(self, random: RandomStreams, index: int, shape: Shape) -> Params:
         del random
         height, width = self._known.shape[1:]

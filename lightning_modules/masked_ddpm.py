@@ -29,7 +29,9 @@ class MaskedDDPM(DDPM):
     Args:
         variant: what a step asks.
         masks: degradations that keep or dim single pixels; each image gets one of them, all equally often. Dimmed ones
-            (degradations.spot_mask.SpotMask with soft) are missing by halves, which not every variant takes.
+            (degradations.spot_mask.SpotMask with soft) are missing by halves, which not every variant takes. Those of a
+            file (degradations.stored_masks.StoredMasks) must be there for the images of training and of validation,
+            which are not mirrored then.
         unmasked: share of the images of which everything is missing, so that one network stays an unconditional prior
             too, in [0, 1].
         redraw: whether every step draws another mask for an image (true, default), or one is drawn for each image from
@@ -39,7 +41,8 @@ class MaskedDDPM(DDPM):
             equally often throughout.
 
     Raises:
-        UserError: no masks, one that is none, a variant that does not suit the network or the masks.
+        UserError: no masks, one that is none, a variant that does not suit the network or the masks; before training
+            where masks of a file do not suit the data.
     """
 
     def __init__(
@@ -83,6 +86,27 @@ class MaskedDDPM(DDPM):
                     f"model.masks: {type(mask).__name__} dims pixels, and {type(variant).__name__} knows only missing"
                     " and known ones: take MaskedLoss or PixelSeverity, or soft: false"
                 )
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        stored = [mask for mask in self.masks if isinstance(mask, StoredMasks)]
+        if data is None or stage != "fit" or not stored:
+            return
+        if data.horizontal_flip:
+            raise UserError(
+                f"model.masks: those of '{stored[0].path}' are of images as they are, and half of these are mirrored:"
+                " set data.horizontal_flip to false"
+            )
+        for mask in stored:
+            for split in ("train", "validation"):
+                images = data.images(split)
+                lacking = mask.lacking(images.store.index[images.positions].tolist())
+                if lacking:
+                    raise UserError(
+                        f"model.masks: '{mask.path}' has no mask of image {lacking[0]}, one of the {split} images: make"
+                        " it of all of them, python -m studies.masks --split train, with validation: 0 in --data"
+                    )
 
     def on_train_start(self) -> None:
         super().on_train_start()

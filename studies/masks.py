@@ -7,7 +7,8 @@ is in the images themselves.
 "centre": the foreground is missing, what Otsu's threshold (1979) takes for bright. "boundary": its edge is missing, the
 morphological gradient, dilated by 1/16 of the shorter side. Or the class path of a mask of degradations/, with options
 as YAML: '{class_path: ..., init_args: {...}}'. Prints the share of missing pixels and a hash of the file, which rows of
-evaluations carry too; the same options give the same file.
+evaluations carry too; the same options give the same file. For training, which asks for those of the validation too:
+--split train, and validation: 0 in --data.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001  (before whatever imports torchvision)

@@ -11,6 +11,7 @@ from degradations.box_mask import BoxMask
 from degradations.half_mask import HalfMask
 from degradations.random_mask import RandomMask
 from degradations.spot_mask import SpotMask
+from degradations.stored_masks import StoredMasks, write_masks
 from diffusion.masked_training import ExactPosterior, MaskedLoss, PixelSeverity
 from diffusion.samplers.ddim import DDIM
 from diffusion.schedules import Cosine
@@ -102,6 +103,30 @@ def test_in_turn_needs_an_end(tmp_path):
     trainer = tiny_trainer(tmp_path, max_steps=-1, max_time={"seconds": 20})
     with pytest.raises(UserError, match=r"give trainer\.max_steps"):
         trainer.fit(module(in_turn=True), datamodule=tiny_digits())
+
+
+def test_masks_of_a_file_suit_all_images_or_are_refused_before_training(tmp_path):
+    """Those that are trained on, and those of the validation, which comes later; and images are not mirrored."""
+    data = tiny_digits()
+    train, validation = (data.images(split) for split in ("train", "validation"))
+    index = torch.cat([images.store.index[images.positions] for images in (train, validation)])
+    known = torch.rand(len(index), 8, 8, generator=generator(0)) < 0.5
+    for rows, options, words in (
+        (slice(None), {}, None),
+        (slice(len(train)), {}, rf"no mask of image {index[len(train)]}, one of the validation images.*validation: 0"),
+        (slice(1, None), {}, rf"no mask of image {index[0]}, one of the train images"),
+        (slice(None), {"horizontal_flip": True}, "data.horizontal_flip to false"),
+    ):
+        write_masks(tmp_path / "masks.npz", index[rows], known[rows])
+        model = module(masks=[HalfMask(), StoredMasks(path=str(tmp_path / "masks.npz"))], redraw=False)
+        trainer = tiny_trainer(tmp_path, max_steps=2)
+        if words is None:
+            trainer.fit(model, datamodule=tiny_digits(**options))
+            assert trainer.global_step == 2
+            continue
+        with pytest.raises(UserError, match=words):
+            trainer.fit(model, datamodule=tiny_digits(**options))
+        assert trainer.global_step == 0
 
 
 def test_soft_masks_are_missing_by_halves():
