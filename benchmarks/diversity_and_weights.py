@@ -1,4 +1,5 @@
-"""What guidance and weights cost: ``python -m benchmarks.diversity_and_weights [--quick] [--rounds N]``.
+"""What guidance and weights cost: ``python -m benchmarks.diversity_and_weights [--quick] [--rounds N] [--images N]
+[--steps N]``.
 
 Both sides take turns in every round, and the ratio second / first is the median over the rounds, with the smallest and
 the largest. With OMP_NUM_THREADS=1 on a CPU the seconds are those of the process, else those of the wall:
@@ -43,6 +44,7 @@ from restoration.posterior import Problem
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = 8
+TIMES = 1000  # of the prior's training
 TASKS: dict[str, Degradation] = {"box": BoxMask(size=14), "super-resolution x4": AveragePool(factor=4)}
 
 
@@ -84,10 +86,15 @@ def guiding(method: Diversity, measurement: Measurement) -> Callable[[], object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of little: whether it runs")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="in which all take turns")
     parser.add_argument("--images", type=int, default=4, help="sets of 8 samples at once")
     parser.add_argument("--steps", type=int, default=4, help="of each restoration; the last is never guided")
     args = parser.parse_args()
+    if min(args.rounds, args.images) < 1 or not 1 <= args.steps <= TIMES:
+        parser.error(
+            f"--rounds and --images must be at least 1 and --steps lie in 1 .. {TIMES}, got {args.rounds},"
+            f" {args.images} and {args.steps}"
+        )
     count = 60_000
     if args.quick:
         args.rounds, args.images, args.steps, count = 1, 1, 2, 1000
