@@ -147,7 +147,7 @@ class ExactPosterior(MaskedTraining):
 
 
 def read_regions(path: str) -> Tensor:
-    """Weights of pixels, float32 [H, W], at least 0; ValueError where the file has none."""
+    """Weights of pixels, float32 [H, W], finite and at least 0; ValueError where the file has none."""
     if not Path(path).is_file():
         raise ValueError(f"there is no file of regions '{path}': make it with python -m studies.regions")
     try:
@@ -156,7 +156,11 @@ def read_regions(path: str) -> Tensor:
     except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"'{path}' is no file of regions: make it with python -m studies.regions") from error
     if weight.ndim != 2 or not bool(((weight >= 0) & weight.isfinite()).all()) or not float(weight.sum()) > 0:
-        raise ValueError(f"weights in '{path}' must be [H, W], at least 0 and not all 0, got {list(weight.shape)}")
+        lowest = f" with the lowest {float(weight.min()):.4g}" if weight.numel() else ""
+        raise ValueError(
+            f"weights in '{path}' must be [H, W], finite, at least 0 and not all 0, got {list(weight.shape)}{lowest}: make"
+            " them with python -m studies.regions"
+        )
     return weight
 
 

@@ -84,8 +84,8 @@ def main() -> None:
         help="a training configuration: whose data; may be given several times, later ones over earlier ones",
     )
     parser.add_argument("--features", required=True, help="path of a classifier of assets/")
-    parser.add_argument("--count", type=int, default=20, help="number of groups, 10 to 50")
-    parser.add_argument("--seed", type=int, default=0, help="of K-means")
+    parser.add_argument("--count", type=int, default=20, help="number of groups, 1 to that of the images (default: 20)")
+    parser.add_argument("--seed", type=int, default=0, help="of K-means (default: 0)")
     parser.add_argument("--output", help="the file; where it is not given, the one that `by` of data.reweighting names")
     given = parser.parse_args()
     if not 0 <= given.seed < 2**32:

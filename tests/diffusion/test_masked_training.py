@@ -135,6 +135,10 @@ def test_regions_multiply_the_weight(tmp_path):
     assert float(weight[0].mean()) == pytest.approx(1) and weight[1].unique().tolist() == pytest.approx([2 / 3, 4 / 3])
     for content, words in (
         ({"weight": np.zeros((8, 8))}, "not all 0"),
+        ({"weight": np.full((8, 8), np.nan)}, "finite, .*lowest nan"),
+        ({"weight": np.full((8, 8), -2.0)}, r"at least 0 .*lowest -2: make them with"),
+        ({"weight": np.ones(8)}, r"\[H, W\], .* got \[8\]"),
+        ({"weight": np.ones((0, 8))}, r"got \[0, 8\]: make"),
         ({"wait": np.ones((8, 8))}, "no file of regions"),
     ):
         np.savez(path, **content)
