@@ -158,8 +158,8 @@ def read_regions(path: str) -> Tensor:
     if weight.ndim != 2 or not bool(((weight >= 0) & weight.isfinite()).all()) or not float(weight.sum()) > 0:
         lowest = f" with the lowest {float(weight.min()):.4g}" if weight.numel() else ""
         raise ValueError(
-            f"weights in '{path}' must be [H, W], finite, at least 0 and not all 0, got {list(weight.shape)}{lowest}: make"
-            " them with python -m studies.regions"
+            f"weights in '{path}' must be [H, W], finite, at least 0 and not all 0, got {list(weight.shape)}{lowest}:"
+            " make them with python -m studies.regions"
         )
     return weight
 
