@@ -189,7 +189,8 @@ class ImageDataModule(RunData):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits that a stage needs. UserError, before a run folder is made, where nothing is left to train
-        on, where images differ in size, or where a batch is larger than the set and the set cannot be shared.
+        on, where images differ in size, where a batch is larger than the set and the set cannot be shared, or where
+        their reweighting does not suit them.
         """
         if stage in ("fit", "validate", None):
             training = self.images("train")
@@ -199,6 +200,8 @@ class ImageDataModule(RunData):
                 if not training.one_shape and self.batch_size > 1:
                     _ = self.shape  # says how to make them equal
                 self._fit_batch(len(training))
+                if self.reweighting is not None:
+                    self.reweighting.of(training)
         if stage in ("test", None):
             self.images("test")
 

@@ -12,6 +12,7 @@ from checkpoints.files import write_safetensors
 from common.errors import UserError
 from datamodules.reweighting import Reweighting
 from networks.resnet import ResNet
+from studies.clusters import write_clusters
 
 
 @pytest.fixture
@@ -62,7 +63,9 @@ def weights_by_label() -> torch.Tensor:
 
 
 def test_it_needs_labels_that_are_weighted(tmp_path, classifier):
-    for data in (tiny_digits(), tiny_digits(reweighting=Reweighting(by="groups.npz"))):
+    index = torch.arange(1797)
+    write_clusters(tmp_path / "groups.npz", index, index % 10)
+    for data in (tiny_digits(), tiny_digits(reweighting=Reweighting(by=str(tmp_path / "groups.npz")))):
         with pytest.raises(UserError, match=r"data\.reweighting with by: label"):
             tiny_trainer(tmp_path, DynamicReweighting(features=classifier)).fit(tiny_module(), datamodule=data)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from common.errors import UserError
+from datamodules.digits import Digits
 from datamodules.loader import ResumableLoader
 from datamodules.reweighting import Reweighting, drawn_rows, effective_images
 from datamodules.store import MemoryStore, everything
@@ -147,6 +148,17 @@ def test_groups_from_a_file(tmp_path):
         Reweighting(by=str(tmp_path / "none.npz")).groups(images)
     with pytest.raises(UserError, match="the images have none"):
         Reweighting().groups(images)
+
+
+@pytest.mark.parametrize("by", ["none.npz", "label"])
+def test_what_does_not_suit_the_images_is_refused_when_they_are_read(by, monkeypatch):
+    """Which comes before a run folder is made, and before the first batch."""
+    data = Digits(limit=20, reweighting=Reweighting(by=by))
+    images = data.images("train")
+    monkeypatch.setattr(images.store, "label", torch.full_like(images.store.label, -1))
+    with pytest.raises(UserError, match=r"no file of groups 'none\.npz'|the images have none: give a file of groups"):
+        data.setup("fit")
+    data.setup("test")
 
 
 @pytest.mark.parametrize(
