@@ -37,12 +37,13 @@ class UntrainedNetwork(nn.Module, ABC):
 
 class Architecture(Recorded, ABC):
     """An immutable recipe. multiple: H and W of the input must be multiples of it. least: the smallest H and W. inputs:
-    channels of the input z.
+    channels of the input z. jitter: of z, where its paper has another one than the task.
     """
 
     multiple: int
     least: int
     inputs: int
+    jitter: float | None = None
 
     @abstractmethod
     def build(self, *, outputs: int, copies: int = 1) -> UntrainedNetwork:

@@ -11,9 +11,9 @@ class DeepDecoderArchitecture(Architecture):
     """B_{i+1} = cn(relu(U (C_i B_i))), i = 0 .. s, u = sigmoid(C B_{s+1}): 1x1 convolutions C_i, bilinear upsampling U
     (none at i = s), normed channels cn.
 
-    No spatial convolution but the upsampling, no bias. B_0 = every 2^s-th value of z along H and W, so that the
-    published constant input is that of a fit without jitter. Heckel and Hand 2018 (1810.03982): 128 channels, s = 5
-    for 512 x 512 pixels, 100 224 parameters.
+    No spatial convolution but the upsampling, no bias. B_0 = every 2^s-th value of z along H and W. The input is
+    constant as published: where a fit names no jitter it has none. Heckel and Hand 2018 (1810.03982): 128 channels,
+    s = 5 for 512 x 512 pixels, 100 224 parameters.
 
     Args:
         channels: of all layers.
@@ -23,6 +23,8 @@ class DeepDecoderArchitecture(Architecture):
     Raises:
         ValueError: where one is below 1.
     """
+
+    jitter = 0.0
 
     def __init__(self, *, channels: int = 128, scales: int = 5, inputs: int | None = None) -> None:
         if min(channels, scales, 1 if inputs is None else inputs) < 1:

@@ -109,8 +109,8 @@ def task_of(operator: Operator) -> str:
 def settings_for(
     operator: Operator, task: str | None = None, architecture: Architecture | None = None, **changes: object
 ) -> DIPSettings:
-    """The published settings of a task (null: the one nearest to the operator), those in `changes` that are not None
-    replaced.
+    """The published settings of a task (null: the one nearest to the operator), replaced by those that the architecture
+    has of its own, and all by those in `changes` that are not None.
 
     Pictures with a side below 96 pixels get the preset "small" and half of the iterations, unless an architecture is
     given.
@@ -120,6 +120,8 @@ def settings_for(
     preset, numbers = TASKS[task or task_of(operator)]
     if architecture is None and min(operator.input_shape[1:]) < _LARGE:
         preset, numbers = "small", {**numbers, "iterations": min(3000, numbers["iterations"]) // 2, "input": "uniform"}
+    if architecture is not None and architecture.jitter is not None:
+        numbers = {**numbers, "jitter": architecture.jitter}
     numbers = {**numbers, **{name: value for name, value in changes.items() if value is not None}}
     if architecture is None:
         architecture = SkipArchitecture(preset=preset, inputs=2 if numbers.get("input") == "meshgrid" else None)

@@ -13,6 +13,7 @@ from degradations.identity import Identity
 from degradations.measurement import Measurement, measure
 from degradations.noise import GaussianNoise
 from degradations.random_mask import RandomMask
+from networks.untrained.deep_decoder import DeepDecoderArchitecture
 from networks.untrained.skip import SkipArchitecture
 from restoration.deep_image_prior.adam import IndependentAdam
 from restoration.deep_image_prior.fit import DIPFit, history_on
@@ -316,6 +317,15 @@ def test_settings_by_operator():
     chosen = settings_for(AveragePool(factor=4).bind({}, shape))
     assert (chosen.iterations, chosen.jitter, len(chosen.architecture.channels)) == (2000, 0.03, 5)
     assert settings_for(Identity().bind({}, (1, 28, 28))).architecture.least <= 28
+
+
+def test_a_deep_decoder_has_a_constant_input_unless_one_says_otherwise():
+    """With the task's jitter it restored to 18.1 dB where it has 25.6."""
+    denoising = Identity().bind({}, (1, 64, 64))
+    decoder = DeepDecoderArchitecture(channels=8, scales=2)
+    assert settings_for(denoising, None, decoder).jitter == 0
+    assert settings_for(denoising, "denoising", decoder, jitter=0.1).jitter == 0.1
+    assert settings_for(denoising, None, SkipArchitecture(**TINY)).jitter == pytest.approx(1 / 30)
 
 
 def test_mistakes_are_named():
