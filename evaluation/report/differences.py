@@ -82,7 +82,7 @@ def differences(values: Values, pairs: list[tuple[str, str]]) -> list[Difference
             larger = sum(p > q for p, q in zip(x, y, strict=True)) / len(both) if both else float("nan")
             ratio = Interval(math.nan, math.nan, math.nan, 0)
             if both and min(*x, *y) >= 0 < sum(y):
-                ratio = interval_of_means([x, y], _ratio, seed=0)
+                ratio = interval_of_means([x, y], _ratio, seed=0).within(-1, math.inf)
             found.append(Difference(task, a, b, paired_difference(x, y, seed=0), larger, ratio))
     return found
 

@@ -71,3 +71,13 @@ def test_what_needs_several_samples_comes_from_the_other_file(results):
     assert "| 8 | +50 % | [+50, +50] |" in markdown([found], "spread")
     with pytest.raises(UserError, match="there are task, method, image, sample, psnr, num_samples, spread"):
         read_values(results, "ssim")
+
+
+def test_nothing_is_less_by_more_than_all_of_it(tmp_path):
+    """The interval of the relative difference of two shares went down to -113 %."""
+    shares = {"a": [0, 0, 0, 0, 1], "b": [1, 1, 0, 0, 1]}
+    lines = [f"box,{m},{k},5,{v}" for m, values in shares.items() for k, v in enumerate(values)]
+    (tmp_path / "rows.csv").write_text("task,method,image,sample,psnr\n")
+    (tmp_path / "sets.csv").write_text("\n".join(["task,method,image,num_samples,truth_reached", *lines]) + "\n")
+    (found,) = differences(read_values(tmp_path, "truth_reached"), [("a", "b")])
+    assert found.ratio.mean == pytest.approx(-2 / 3) and found.ratio.low == -1
