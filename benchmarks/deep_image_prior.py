@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.side_by_side import compare, machine, paired, parsed, show, spread
+from common.command_line import at_least_one
 from common.compute import count_flops, precisions
 from common.image_range import to_float
 from common.random_streams import RandomStreams
@@ -330,18 +331,18 @@ def curves(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=None, help="default: 16; 2 with --curves")
-    parser.add_argument("--size", type=int, default=64, help="pixels of a side")
+    parser.add_argument("--images", type=at_least_one, default=None, help="default: 16; 2 with --curves")
+    parser.add_argument("--size", type=at_least_one, default=64, help="pixels of a side")
     parser.add_argument(
         "--preset", default=None, help="of networks.untrained.skip (default: that of restore.py at this size)"
     )
-    parser.add_argument("--iterations", type=int, default=20, help="of every image in one round")
-    parser.add_argument("--rounds", type=int, default=None, help="default: 20 on a GPU, 3 on a CPU")
+    parser.add_argument("--iterations", type=at_least_one, default=20, help="of every image in one round")
+    parser.add_argument("--rounds", type=at_least_one, default=None, help="default: 20 on a GPU, 3 on a CPU")
     parser.add_argument("--curves", action="store_true", help="PSNR along the fits instead of seconds")
     parser.add_argument(
-        "--marks", type=int, nargs="+", default=[100, 300, 600], help="iterations at which --curves looks"
+        "--marks", type=at_least_one, nargs="+", default=[100, 300, 600], help="iterations at which --curves looks"
     )
-    parser.add_argument("--seeds", type=int, default=2, help="of --curves")
+    parser.add_argument("--seeds", type=at_least_one, default=2, help="of --curves")
     args = parsed(parser)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = args.images or (2 if args.curves or args.quick else 16)

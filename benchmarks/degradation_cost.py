@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.side_by_side import compare, paired, parsed, show
+from common.command_line import at_least_one
 from degradations.base import Shape
 from degradations.severity.animorph import Animorph
 from degradations.severity.base import SeverityFamily
@@ -132,8 +133,8 @@ def measure(batch: int, rounds: int) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--batch", type=at_least_one, default=64)
+    parser.add_argument("--rounds", type=at_least_one, default=20)
     args = parsed(parser)
     batch, rounds = (2, 1) if args.quick else (args.batch, args.rounds)
     rows = measure(batch, rounds)

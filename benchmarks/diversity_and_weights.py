@@ -26,6 +26,7 @@ from rich.table import Table
 
 from benchmarks.training_step import seconds_of
 from checkpoints.load import load_prior
+from common.command_line import at_least_one
 from common.random_streams import RandomStreams
 from datamodules.loader import ResumableLoader
 from datamodules.reweighting import Reweighting
@@ -86,15 +87,12 @@ def guiding(method: Diversity, measurement: Measurement) -> Callable[[], object]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of little: whether it runs")
-    parser.add_argument("--rounds", type=int, default=7, help="in which all take turns")
-    parser.add_argument("--images", type=int, default=4, help="sets of 8 samples at once")
-    parser.add_argument("--steps", type=int, default=4, help="of each restoration; the last is never guided")
+    parser.add_argument("--rounds", type=at_least_one, default=7, help="in which all take turns")
+    parser.add_argument("--images", type=at_least_one, default=4, help="sets of 8 samples at once")
+    parser.add_argument("--steps", type=at_least_one, default=4, help="of each restoration; the last is never guided")
     args = parser.parse_args()
-    if min(args.rounds, args.images) < 1 or not 1 <= args.steps <= TIMES:
-        parser.error(
-            f"--rounds and --images must be at least 1 and --steps lie in 1 .. {TIMES}, got {args.rounds},"
-            f" {args.images} and {args.steps}"
-        )
+    if args.steps > TIMES:
+        parser.error(f"--steps must lie in 1 .. {TIMES}, got {args.steps}")
     count = 60_000
     if args.quick:
         args.rounds, args.images, args.steps, count = 1, 1, 2, 1000

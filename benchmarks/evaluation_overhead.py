@@ -26,6 +26,7 @@ from rich.table import Table
 from checkpoints.files import write_safetensors
 from checkpoints.prior import describe_prior
 from common.build import build
+from common.command_line import at_least_one
 from diffusion.denoiser import DiscreteDenoiser
 from diffusion.schedules import Schedule
 from evaluation.config import parse_config
@@ -92,8 +93,8 @@ def _wait() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--images", type=at_least_one, default=64)
+    parser.add_argument("--steps", type=at_least_one, default=100)
     args = parser.parse_args()
     methods = {
         "sdedit": {"class_path": "restoration.sdedit.SDEdit", "init_args": {"start": 1.0, "steps": args.steps}},

@@ -27,6 +27,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from checkpoints.features import ClassifierFeatures
+from common.command_line import at_least_one
 from evaluation.distribution import _features, read_all
 from evaluation.image_files import write_png
 from metrics.fid import frechet_distance
@@ -118,8 +119,8 @@ def in_turns(ours: Callable[[], float], theirs: Callable[[], float], *, first: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.features_vs_peers", description=__doc__)
-    parser.add_argument("--images", type=int, default=2000, help="of each of the two sets (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--images", type=at_least_one, default=2000, help="of each set (default: %(default)s)")
+    parser.add_argument("--rounds", type=at_least_one, default=3, help="default: %(default)s")
     args = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     sets = [torch.randint(0, 256, (args.images, 3, 32, 32), dtype=torch.uint8, generator=generator) for _ in range(2)]

@@ -47,6 +47,7 @@ from callbacks.ema import EMA
 from callbacks.finite_loss import FiniteLoss
 from callbacks.health import Health
 from checkpoints.foreign.diffusers_config import unet_from_diffusers
+from common.command_line import at_least_one
 from common.compute import count_flops, matrix_peak, multiplies_bfloat16
 from common.memory import fits
 from common.random_streams import RandomStreams
@@ -335,7 +336,7 @@ def other_rows(bench: Bench) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="about how long all of it takes (default: 10)")
-    parser.add_argument("--batch", type=int, help="images of a training step (default: 128, on a CPU 16)")
+    parser.add_argument("--batch", type=at_least_one, help="images of a training step (default: 128, on a CPU 16)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing compiled: does it run")
     parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
     args = parser.parse_args()

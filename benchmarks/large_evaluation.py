@@ -8,6 +8,7 @@ under 5 MB and 10 CPU seconds.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001
+from common.command_line import at_least_one
 
 import argparse
 import json
@@ -58,8 +59,8 @@ def one(images: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large_evaluation", description=__doc__)
-    parser.add_argument("--images", type=int, default=2000, help="of the larger one (default: %(default)s)")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--images", type=at_least_one, default=2000, help="of the larger one (default: %(default)s)")
+    parser.add_argument("--one", type=at_least_one, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print("RESULT " + json.dumps(one(args.one)))

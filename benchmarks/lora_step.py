@@ -31,6 +31,7 @@ from torch import nn
 
 from benchmarks.training_step import seconds_of
 from common.build import build
+from common.command_line import at_least_one
 from networks.lora import add_adapter, merge_adapters, use_adapters
 from networks.lora_settings import ATTENTION_AND_CONVOLUTIONS, LoRASettings, chosen
 from networks.unet import UNet
@@ -106,10 +107,10 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a tiny network and one round: whether it runs, not what it measures"
     )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--repeats", type=int, default=2, help="steps in one timing")
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--rounds", type=at_least_one, default=9)
+    parser.add_argument("--repeats", type=at_least_one, default=2, help="steps in one timing")
+    parser.add_argument("--batch_size", type=at_least_one, default=64)
+    parser.add_argument("--rank", type=at_least_one, default=8)
     parser.add_argument("--network", choices=tuple(SHAPES), default="mnist", help="of configs/train/ddpm_NAME.yaml")
     parser.add_argument("--precision", choices=("32", "bf16"), default="32")
     args = parser.parse_args()

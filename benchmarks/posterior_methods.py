@@ -27,6 +27,7 @@ from rich.table import Table
 
 from benchmarks.evaluation_overhead import mnist_prior
 from checkpoints.load import load_prior
+from common.command_line import at_least_one
 from common.random_streams import RandomStreams
 from degradations.average_pool import AveragePool
 from degradations.box_mask import BoxMask
@@ -133,10 +134,10 @@ def measurements(images: int) -> dict[str, Measurement]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=at_least_one, default=16)
+    parser.add_argument("--samples", type=at_least_one, default=4)
+    parser.add_argument("--steps", type=at_least_one, default=100)
+    parser.add_argument("--rounds", type=at_least_one, default=3)
     parser.add_argument("--methods", default=",".join(METHODS).replace(", ", " "), help="with commas between them")
     parser.add_argument("--quick", action="store_true", help="two images, two steps, one round: that it runs")
     parser.add_argument("--markdown", action="store_true")

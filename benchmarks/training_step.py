@@ -45,6 +45,7 @@ from callbacks.health import Health
 from common.averaging import WeightAverage
 from common.batch import Batch
 from common.build import build
+from common.command_line import at_least_one
 from diffusion.samplers.ddim import DDIM
 from diffusion.schedules import Cosine
 from lightning_modules.ddpm import DDPM
@@ -187,9 +188,9 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a tiny network and few rounds: whether it runs, not what it measures"
     )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=10, help="steps in one timing")
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--rounds", type=at_least_one, default=9)
+    parser.add_argument("--steps", type=at_least_one, default=10, help="steps in one timing")
+    parser.add_argument("--batch_size", type=at_least_one, default=32)
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
     args = parser.parse_args()
     if args.quick:

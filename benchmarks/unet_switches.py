@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.side_by_side import compare, machine, paired, parsed, show, sizes_of, spread
 from benchmarks.unet_vs_peers import sampling, training
+from common.command_line import at_least_one
 from common.compute import precisions
 from networks.layers import GroupNorm
 from networks.unet import UNet
@@ -117,10 +118,10 @@ def measure(width: int, batch: int, rounds: int, *, compiled: bool) -> list[list
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--width", type=int, default=None, help="channels of the first level (default: 128 on a GPU, 64 on a CPU)"
+        "--width", type=at_least_one, default=None, help="channels of the first level (default: 128, on a CPU 64)"
     )
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=None, help="default: 20 on a GPU, 5 on a CPU")
+    parser.add_argument("--batch", type=at_least_one, default=16)
+    parser.add_argument("--rounds", type=at_least_one, default=None, help="default: 20 on a GPU, 5 on a CPU")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
     args = parsed(parser)
     width, batch, rounds = sizes_of(args)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from benchmarks.side_by_side import compare, machine, paired, parsed, show, sizes_of, spread
 from checkpoints.foreign.diffusers_config import unet_from_diffusers
 from checkpoints.foreign.diffusers_layout import state_dict_from_diffusers
+from common.command_line import at_least_one
 from common.compute import count_flops, matrix_peak, precisions
 from networks.unet import UNet
 
@@ -203,12 +204,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--width",
-        type=int,
+        type=at_least_one,
         default=None,
         help="channels of the first level (default: 128, Ho's, on a GPU; 64 on a CPU)",
     )
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=None, help="default: 20 on a GPU, 5 on a CPU")
+    parser.add_argument("--batch", type=at_least_one, default=16)
+    parser.add_argument("--rounds", type=at_least_one, default=None, help="default: 20 on a GPU, 5 on a CPU")
     parser.add_argument("--compile", action="store_true", help="each network compiled in the rows of best flags")
     args = parsed(parser)
     width, batch, rounds = sizes_of(args)

@@ -34,6 +34,13 @@ class Parser(argparse.ArgumentParser):
         return f"the value '{value}' begins with -: write {option}={value}"
 
 
+def at_least_one(text: str) -> int:
+    """The type of options that count something; ArgumentTypeError for what is no whole number, or none of it."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got '{text}'")
+    return int(text)
+
+
 def _word_after(option: str) -> str | None:
     """What stands behind an option of this command, where it looks like a value with a minus."""
     words = sys.argv[1:]

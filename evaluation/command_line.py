@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from common.command_line import Parser
+from common.command_line import Parser, at_least_one
 from common.errors import UserError, nearest
 from evaluation.shard import Shard, parse_shard
 
@@ -72,7 +72,7 @@ def make_parser(description: str | None = None) -> Parser:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="where results go (default: results/<name of the last config>)"
     )
-    parser.add_argument("--limit", type=_at_least_one, metavar="N", help="only the first N images")
+    parser.add_argument("--limit", type=at_least_one, metavar="N", help="only the first N images")
     parser.add_argument(
         "--prior",
         metavar="PATH",
@@ -83,7 +83,7 @@ def make_parser(description: str | None = None) -> Parser:
     )
     parser.add_argument(
         "--devices",
-        type=_at_least_one,
+        type=at_least_one,
         default=1,
         metavar="N",
         help="processes on this machine, each with its own share of images (default: 1)",
@@ -157,12 +157,6 @@ def _shard(text: str) -> Shard:
         return parse_shard(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got '{text}'")
-    return int(text)
 
 
 def split_overrides(rest: list[str], known: list[str]) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ from typing import Any, cast
 import yaml
 
 from common.build import build, find_class, named_parameters
-from common.command_line import Parser
+from common.command_line import Parser, at_least_one
 from common.errors import UserError, nearest, run_cli
 from common.files import write_atomically
 from common.private_names import option_strings
@@ -229,12 +229,12 @@ def main() -> None:
     parser.add_argument(
         "--task", action="append", default=[], metavar="NAME", help="only this one, may be given again (default: all)"
     )
-    parser.add_argument("--limit", type=_at_least_one, default=16, metavar="N", help="images (default: 16)")
+    parser.add_argument("--limit", type=at_least_one, default=16, metavar="N", help="images (default: 16)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.yaml", help="the config that is written")
     parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="where it runs (default: results/tune/NAME of --output and --limit)"
     )
-    parser.add_argument("--devices", type=_at_least_one, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--devices", type=at_least_one, default=1, metavar="N", help="processes (default: 1)")
     args, rest = parser.parse_known_args()
     config = read_config(args.config, split_overrides(rest, option_strings(parser)))
     entry = config.methods.get(args.method)
@@ -269,12 +269,6 @@ def _whole(entry: MethodEntry, option: str) -> bool:
     parameter = named_parameters(find_class(entry.class_path, Method, where="methods")).get(option)
     text = str(parameter.annotation) if parameter is not None else ""
     return "int" in text and "float" not in text
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got '{text}'")
-    return int(text)
 
 
 if __name__ == "__main__":
