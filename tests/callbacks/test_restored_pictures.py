@@ -8,6 +8,7 @@ from PIL import Image
 
 from callbacks.restored_pictures import RestoredPictures, Stages
 from common.image_range import to_uint8
+from lightning_modules.deep_image_prior import DeepImagePrior
 from restoration.stopping.multi_noise import MultiNoiseEarlyStopping
 
 
@@ -25,6 +26,7 @@ class Watched(RestoredPictures):
         self.seen: dict[int, list[tuple[int, torch.Tensor]]] = {}
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        assert isinstance(pl_module, DeepImagePrior)
         for group in pl_module.active:
             for k, row in enumerate(group.rows):
                 self.seen.setdefault(row, []).append((int(group.fit.watch.stage[k]), group.fit.answer[k].clone()))
