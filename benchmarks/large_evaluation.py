@@ -8,7 +8,6 @@ under 5 MB and 10 CPU seconds.
 """
 
 import common.torchvision_remedy  # noqa: F401, I001
-from common.command_line import at_least_one
 
 import argparse
 import json
@@ -22,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from common.command_line import at_least_one
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_REPORT, LONGEST_REPORT = 5e6, 10.0

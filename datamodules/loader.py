@@ -126,25 +126,18 @@ class ResumableLoader:
         """
         self._epoch, self._given, self._begun = int(state["epoch"]), int(state["given"]), False
         own = None if self._first_weights is None else self._first_weights.tolist()
+        changed = ""
+        if state["images"] != len(self.images):
+            changed = f"the training set has {len(self.images)} images, but had {state['images']} when the run stopped"
         # Checkpoints of before have no first ones; those of a run without weights have none at all.
-        if _alike(own, state.get("first_weights", own if "weights" in state else None)):
-            if own is not None and len(state["weights"]) == len(own):
-                self.weights, self._next_weights = (
-                    torch.tensor(state[name], dtype=torch.float64) for name in ("weights", "next_weights")
-                )
-        elif self._given:
-            warnings.warn(
-                "the run began with other weights of groups of images (data.reweighting): beginning a new epoch with"
-                " those of the configuration",
-                stacklevel=2,
+        elif not _alike(own, state.get("first_weights", own if "weights" in state else None)):
+            changed = "the run began with other weights of groups of images (data.reweighting)"
+        elif own is not None and len(state["weights"]) == len(own):
+            self.weights, self._next_weights = (
+                torch.tensor(state[name], dtype=torch.float64) for name in ("weights", "next_weights")
             )
-            self._epoch, self._given = self._epoch + 1, 0
-        if state["images"] != len(self.images) and self._given:
-            now, then = len(self.images), state["images"]
-            warnings.warn(
-                f"the training set has {now} images, but had {then} when the run stopped: beginning a new epoch",
-                stacklevel=2,
-            )
+        if changed and self._given:
+            warnings.warn(f"{changed}: beginning a new epoch", stacklevel=2)
             self._epoch, self._given = self._epoch + 1, 0
 
     def _finished(self) -> bool:

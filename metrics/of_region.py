@@ -90,13 +90,14 @@ class OfRegion(OfOneRegion, Metric):
     """
 
     label = "a metric of one region"
+    metric: Metric
 
     def __init__(self, *, metric: Metric, region: Region = "missing", column: str | None = None) -> None:
         super().__init__(metric=metric, region=region, column=column)
 
     def __call__(self, pixels: Tensor, truth: Tensor, measurement: Measurement) -> Tensor:
         alone, there = self._alone(pixels, truth, measurement)
-        return self._one(self.metric(alone, truth, measurement), there)  # type: ignore[operator]
+        return self._one(self.metric(alone, truth, measurement), there)
 
 
 class SamplesOfRegion(OfOneRegion, SetMetric):
@@ -118,6 +119,7 @@ class SamplesOfRegion(OfOneRegion, SetMetric):
 
     label = "a metric of samples, of one region"
     needs_measurement = True
+    metric: SetMetric
 
     def __init__(self, *, metric: SetMetric, region: Region = "missing", column: str | None = None) -> None:
         super().__init__(metric=metric, region=region, column=column)
@@ -126,7 +128,7 @@ class SamplesOfRegion(OfOneRegion, SetMetric):
         if measurement is None:
             raise ValueError("a metric of one region needs the measurement, which says where the region is")
         alone, there = self._alone(samples, truth, measurement)
-        return self._one(self.metric(alone, truth, measurement), there)  # type: ignore[operator]
+        return self._one(self.metric(alone, truth, measurement), there)
 
 
 def _part_of(column: Column, parts: int) -> int | None:

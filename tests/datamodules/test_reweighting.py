@@ -108,6 +108,19 @@ def test_weights_that_a_configuration_changed_hold_from_a_new_epoch_on(before):
     assert old.epoch == 2
 
 
+def test_a_set_that_has_grown_is_told_as_that_and_has_its_own_weights():
+    """Its shares, and with them the weights, are others too."""
+    old = loader()
+    next(iter(old))
+    groups = torch.cat([GROUPS, torch.tensor([2] * 20)])
+    images = everything(MemoryStore(torch.zeros(120, 1, 1, 1, dtype=torch.uint8)))
+    options = {"batch_size": 10, "seed": 3, "groups": groups, "weights": Reweighting().weights(groups)}
+    new, expected = ResumableLoader(images, **options), ResumableLoader(images, **options)
+    with pytest.warns(UserWarning, match="has 120 images, but had 100 when the run stopped: beginning a new epoch"):
+        new.load_state_dict(old.state_dict())
+    assert given(expected) and given(new) == given(expected) and new.epoch == 1
+
+
 def test_weights_of_a_checkpoint_of_before_go_on():
     first = loader()
     begun = iter(first)
