@@ -90,6 +90,9 @@ def test_mistakes(tmp_path):
         study(tmp_path, variants={"a": {"bank": "noisy", "shown": [0.5, 0.5]}})
     with pytest.raises(UserError, match="shown is for a variant with a bank and of form conditional"):
         study(tmp_path, variants={"a": {"bank": "noisy", "shown": [0, 0.5], "conditioning": {"form": "shifted"}}})
+    for draws, per_image in ((6, 4), (8, 1), (0, 2)):
+        with pytest.raises(UserError, match=f"draws must be a multiple of per_image.* got {draws} and {per_image}"):
+            study(tmp_path, draws=draws, per_image=per_image)
     with pytest.raises(UserError, match="has no option 'stepz'"):
         study(tmp_path, stepz=3)
 
@@ -120,7 +123,7 @@ def test_every_network_of_a_shipped_study_fits_and_every_variant_trains(path, tm
         for option in ("steps", "at"):
             variant.pop(option, None)
         variant["images"] = 6
-    small = {"steps": 2, "at": [2], "draws": 6, "sampling_steps": 2, "seeds": [0], "batch_size": 4}
+    small = {"steps": 2, "at": [2], "draws": 12, "sampling_steps": 2, "seeds": [0], "batch_size": 4}
     grey = {"mode": "grey", "size": 28, "validation": 4}
     small |= {"data": {"class_path": "datamodules.natural_images.NaturalImages", "init_args": grey}}
     small |= {"features": {"class_path": "tests.evaluation.toys.Corners"}}
