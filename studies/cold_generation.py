@@ -141,6 +141,7 @@ def make_parser() -> Parser:
     parser.add_argument("--features", required=True, help="path of a classifier, or inception")
     parser.add_argument("--num_images", type=int, default=1000)
     parser.add_argument("--batch_size", type=int, default=100)
+    parser.add_argument("--shown", type=int, default=SHOWN, help=f"images in the picture, small ones above {SHOWN}")
     parser.add_argument("--noise", type=float, nargs="+", default=[None], help="default: the start's own")
     parser.add_argument("--algorithm", choices=ALGORITHMS, nargs="+", default=["improved"])
     parser.add_argument("--steps", type=int, nargs="+", default=[0], help="network calls; 0: every severity")
@@ -153,10 +154,10 @@ def make_parser() -> Parser:
 
 def main() -> None:
     args = make_parser().parse_args()
-    if args.num_images < 4 or args.batch_size < 1 or min(args.steps) < 0:
+    if args.num_images < 4 or args.batch_size < 1 or args.shown < 1 or min(args.steps) < 0:
         raise UserError(
-            f"--num_images must be at least 4, --batch_size 1 and --steps 0, got {args.num_images}, {args.batch_size},"
-            f" {min(args.steps)}"
+            f"--num_images must be at least 4, --batch_size and --shown 1 and --steps 0, got {args.num_images},"
+            f" {args.batch_size}, {args.shown}, {min(args.steps)}"
         )
     device = torch.device(args.device)
     loaded = restorer_of_options(args, device)
@@ -201,7 +202,8 @@ def main() -> None:
         if row[-1] == fingerprint and row[4] == str(args.num_images)
     }
     for setting in settings:
-        if setting.cells in rows:
+        picture = folder / f"{setting.name}{'' if args.shown == SHOWN else f'_{args.shown}'}.png"
+        if setting.cells in rows and picture.is_file():
             continue
         began = time.monotonic()
         features, pixels = [], []
@@ -213,7 +215,8 @@ def main() -> None:
                 pixels.append(images.cpu())
         seconds = time.monotonic() - began
         drawn, shown = Features.joined(features), torch.cat(pixels)
-        write_atomically(folder / f"{setting.name}.png", png_bytes(grid(shown[:SHOWN].float() / 127.5 - 1)))
+        sheet = grid(shown[: args.shown].float() / 127.5 - 1, at_least=64 if args.shown <= SHOWN else 28)
+        write_atomically(picture, png_bytes(sheet))
         found, spread = quality(metrics_of(network), drawn, reference), set_diversity(shown, drawn.features)
         score = found["inception_score"].value if "inception_score" in found.numbers else float("nan")
         diversity = (spread.pixel_rmse.value, spread.feature_distance.value, spread.feature_dimensions.value)

@@ -282,8 +282,8 @@ def read_study(path: Path, changes: list[list[str]] | None = None) -> Study:
     study = Study(**check_options(Study, content, where=f"--config '{path}'"))
     if study.per_image < 2 or study.draws < 1 or study.draws % study.per_image:
         raise UserError(
-            f"draws must be a multiple of per_image, which is at least 2 for the spread of draws of the same conditioning"
-            f" image, got {study.draws} and {study.per_image}"
+            "draws must be a multiple of per_image, which is at least 2 for the spread of draws of one image,"
+            f" got {study.draws} and {study.per_image}"
         )
     for name in study.variants:
         variant = variant_of(study, name)

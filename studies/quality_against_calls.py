@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from PIL import Image
 
 from common.build import build, find_class, named_parameters
 from common.command_line import Parser
@@ -29,6 +27,7 @@ from evaluation.kept_config import kept_config
 from evaluation.report.statistics import Interval
 from evaluation.report.tables import scaled
 from metrics.base import Column, MetricBase
+from studies.figures import dark_colours, new_figure, plain_panel, save
 
 #: Options of methods that say how many calls they take.
 COUNTS = frozenset({"steps", "iterations", "repeats", "flow_steps", "draws", "jump_length", "jump_repeats"})
@@ -136,31 +135,22 @@ def aside(calls: Sequence[float]) -> list[float]:
 
 def draw(points: Mapping[str, Sequence[Point]], column: Column, joined: Sequence[Sequence[str]], output: Path) -> None:
     """The picture, a PNG."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("pictures need matplotlib: pip install -r requirements-dev.txt") from error
     positive = [p.calls for line in points.values() for p in line if p.calls > 0]
     if not positive:
         raise UserError("no method of the evaluation called a network, and there is nothing to show over its calls")
     zero, right = min(positive) / 3, max(positive) * 2
     columns = min(3, len(points))
     rows = math.ceil(len(points) / columns)
-    figure = Figure(figsize=(5.2 * columns, 0.5 + 3.7 * rows), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(5.2 * columns, 0.5 + 3.7 * rows)
     styles = _styles([p.method for line in points.values() for p in line])
     for number, (task, line) in enumerate(points.items()):
-        panel: Any = figure.add_subplot(rows, columns, number + 1)
+        panel = plain_panel(figure, rows, columns, number)
         _fill(panel, line, axis(line, column.best), joined, styles, zero=zero, right=right)
         panel.set_xscale("log")
         panel.set_xlim(zero / 1.6, right)
         panel.minorticks_off()
         marks = [10.0**k for k in range(math.ceil(math.log10(min(positive))), math.floor(math.log10(right)) + 1)]
         panel.set_xticks([zero, *marks], ["0", *(f"{m:g}" for m in marks)])
-        panel.tick_params(labelsize=8)
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
         panel.set_title(f"{task.replace('_', ' ')} (n = {_images(line)})", fontsize=9, loc="left")
         if number >= len(points) - columns:
             panel.set_xlabel("network calls for a sample", fontsize=8)
@@ -171,9 +161,7 @@ def draw(points: Mapping[str, Sequence[Point]], column: Column, joined: Sequence
         " at an end of an axis: beyond it, with its number.",
         fontsize=8,
     )
-    canvas.draw()
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    drawn.quantize(128, dither=Image.Dither.NONE).save(output, optimize=True)  # few colours: a third of the size
+    save(figure, output)
 
 
 def _fill(
@@ -222,9 +210,7 @@ def _fill(
 
 def _styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour and mark of each method, the same in all panels."""
-    from matplotlib import colormaps
-
-    dark = colormaps["Dark2"].colors  # type: ignore[attr-defined]
+    dark = dark_colours()
     names = dict.fromkeys(methods)
     return {
         name: {"color": dark[k % len(dark)], "marker": MARKS[k // len(dark) % len(MARKS)]}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from checkpoints.classifier import describe_classifier
 from checkpoints.cold_restorer import describe_cold_restorer
@@ -99,6 +100,10 @@ def test_noise_is_crossed_with_algorithms_and_the_same_command_goes_on(run, tmp_
     assert run(path, "--noise", 0, 0.2, "--algorithm", "direct", "improved", "naive", "--batch_size", 24)[0] == 0
     again = rows(tmp_path / "out")
     assert {s.algorithm for s in drawn} == {"naive"} and [r for r in again if r["algorithm"] != "naive"] == found
+    # a picture of another number of images is drawn, although the row is there
+    assert run(path, "--noise", 0, "--algorithm", "direct", "--shown", 9)[0] == 0
+    with Image.open(tmp_path / "out" / "noise0_direct_steps0_9.png") as few:
+        assert few.size[0] == few.size[1] == 3 * (64 + 4) + 4
     (tmp_path / "out" / "table.csv").unlink()
     assert run(path, "--noise", 0.2, "--algorithm", "direct", "--batch_size", 24)[0] == 0
     assert float(rows(tmp_path / "out")[0]["pixel_rmse"]) == pytest.approx(float(found[2]["pixel_rmse"]), rel=1e-3)
