@@ -71,8 +71,10 @@ def by_image(
     return {image: float(np.mean(values)) for image, values in sorted(found.items())}
 
 
-def write_tables(folder: Path, *, title: str, against: str = "es_wmv") -> list[Path]:
-    """rows.csv, table.csv and table.md in the folder; UserError where nothing is finished yet."""
+def write_tables(folder: Path, *, title: str, against: str) -> list[Path]:
+    """rows.csv, table.csv and table.md in the folder, with the differences of all criteria to that of the name
+    `against`; UserError where nothing is finished yet.
+    """
     rows = gaps(read_jobs(folder))
     if not rows:
         raise UserError(f"there is no finished fit in '{folder}': run the study first, without --table")

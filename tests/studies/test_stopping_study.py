@@ -9,7 +9,7 @@ from PIL import Image
 
 from common.errors import UserError
 from common.random_streams import RandomStreams
-from studies.stopping_study import Runner, main, read_image, read_study
+from studies.stopping_study import Runner, compared_with, main, read_image, read_study
 from studies.stopping_tables import by_image, gaps, read_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +84,13 @@ def test_a_study_from_end_to_end(study, tmp_path, monkeypatch, capsys):
     assert "| oracle * | +0.00" in table and "nan, +nan" not in table
     assert "In brackets 95 % intervals over 2 pictures, each the mean of its fits: Student's t." in table
     assert json.loads((folder / "jobs" / "one-gaussian_25-0-plain.json").read_text())["iterations"] == 40
+
+
+def test_the_table_compares_with_a_criterion_that_is_there():
+    """Without es_wmv the column once said nan."""
+    assert compared_with(["oracle", "one_level", "es_wmv"]) == "es_wmv"
+    assert compared_with(["oracle", "one_level", "three_levels"]) == "one_level"
+    assert compared_with(["oracle"]) == "oracle"
 
 
 def test_criteria_that_keep_the_target_share_one_fit(study, tmp_path):
