@@ -70,7 +70,8 @@ def draw(rows: Sequence[Row], variants: Sequence[str], sigma: str, output: Path)
         if number == 0:
             panel.legend(fontsize=8, frameon=False)
     seeds = sorted({r["seed"] for r in rows})
-    figure.supxlabel(f"Lines: means over {len(seeds)} seeds, bands: lowest to highest seed.", fontsize=8)
+    said = "One seed." if len(seeds) == 1 else f"Lines: means over {len(seeds)} seeds, bands: lowest to highest seed."
+    figure.supxlabel(said, fontsize=8)
     save(figure, output)
 
 
