@@ -276,7 +276,7 @@ class DeepImagePrior(RunModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         mine = {
-            group.number: {"fit": _saved(group.fit), "optimizer": group.fit.optimizer().state_dict()}
+            group.number: {"fit": group.fit.state_dict(), "optimizer": group.fit.optimizer().state_dict()}
             for group in self.groups
         }
         checkpoint["deep_image_prior"] = {
@@ -356,12 +356,6 @@ def _moved(measurement: Measurement, device: torch.device, dtype: torch.dtype) -
     return replace(
         measurement, y=measurement.y.to(device, dtype), operator=measurement.operator.to(device), truth=truth
     )
-
-
-def _saved(fit: DIPFit) -> dict[str, Any]:
-    """Its state, the curves as one tensor each: a file of thousands of small ones is slow."""
-    state = fit.state_dict()
-    return {**state, "history": {name: torch.stack(values) for name, values in state["history"].items()}}
 
 
 def _on_cpu(value: Any) -> Any:

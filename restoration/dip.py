@@ -57,7 +57,7 @@ class DIP(Method):
         stopping: the criterion, see restoration/stopping/; null for HeldOutPixels with a second pass and twice the
             task's iterations, the best of those that need not know the noise (docs/results/deep_image_prior.md), or,
             where a measurement has no noise, for all of the task's iterations.
-        terms: added to the loss, see restoration/dip_terms/.
+        terms: added to the loss, see restoration/deep_image_prior/terms/.
         together: how many networks are fitted in one pass; null for 1 on a CPU, where more is not faster, and 16 on an
             accelerator.
         workers: how many such passes run side by side, each on one thread; null for as many as there are threads on a

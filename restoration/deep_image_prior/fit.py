@@ -3,7 +3,7 @@ Lightning nor the loop around it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from common.random_streams import RandomStreams
 from degradations.measurement import Measurement
 from networks.untrained.layers import Conv, part
 from restoration.deep_image_prior.adam import IndependentAdam
+from restoration.deep_image_prior.curves import Curves
 from restoration.deep_image_prior.memory import check_memory
 from restoration.deep_image_prior.settings import DIPSettings
 from restoration.deep_image_prior.terms.base import Term
@@ -94,7 +95,7 @@ class DIPFit:
         self.kept_at = self.stopped_at.clone()
         self.target_error = torch.zeros(rows, dtype=torch.float64, device=device)
         self._checked: tuple[list[Tensor], Tensor] | None = None
-        self.history: dict[str, list[Tensor]] = {}
+        self.history = Curves()
         self._optimizer: IndependentAdam | None = None
 
     # One iteration.
@@ -137,8 +138,7 @@ class DIPFit:
         self.kept = self.kept | improved
         self.stopped_at = torch.where(verdict.stop & ~self.stopped, self.iteration, self.stopped_at)
         self.stopped = self.stopped | verdict.stop
-        for name, value in {**self.watch.values, "data_error": self.target_error}.items():
-            self.history.setdefault(name, [torch.full_like(value, math.nan)] * (self.iteration - 1)).append(value)
+        self.history.record(self.iteration, {**self.watch.values, "data_error": self.target_error})
         for term in self.terms:
             term.after_step(self.output, self.average, self.iteration)
         self._langevin_noise()
@@ -177,9 +177,8 @@ class DIPFit:
         """
         found, after = {}, torch.arange(1, self.iteration + 1, device=self.stopped.device) > self.stopped_at[:, None]
         after &= self.stopped[:, None]
-        for name, values in self.history.items():
-            padded = values + [torch.full_like(values[-1], math.nan)] * (self.iteration - len(values))
-            found[name] = torch.stack(padded, 1).masked_fill(after, math.nan).tolist()
+        for name, values in self.history.upto(self.iteration).items():
+            found[name] = values.T.masked_fill(after, math.nan).tolist()
         return found
 
     def close(self) -> None:
@@ -201,10 +200,10 @@ class DIPFit:
             "kept",
             "stopped_at",
             "kept_at",
-            "history",
         )
         return {
             **{name: getattr(self, name) for name in names},
+            "history": self.history.upto(self.iteration),
             "parameters": [p.detach().clone() for p in self.network.parameters()],
             "checked": None if self._checked is None else {"weights": self._checked[0], "error": self._checked[1]},
             "jitter": None if self._noise is None else self._noise.state(),
@@ -228,7 +227,7 @@ class DIPFit:
         ):
             value = state[name]
             setattr(self, name, value.to(self.z.device) if isinstance(value, Tensor) else value)
-        self.history = history_on(state["history"], self.z.device)
+        self.history.restore(state["history"], self.z.device)
         self.network.copy_from([v.to(self.z.device) for v in state["parameters"]], list(range(len(self.rows))))
         checked = state["checked"]
         self._checked = (
@@ -327,11 +326,3 @@ class DIPFit:
                 for old, new in zip(weights, now, strict=True):
                     part(old, k, len(self.rows)).copy_(part(new, k, len(self.rows)))
                 error[k] = self.target_error[k]
-
-
-def history_on(history: Mapping[str, Tensor | Sequence[Tensor]], device: torch.device) -> dict[str, list[Tensor]]:
-    """Numbers by name, a tensor [B] for each iteration, on a device; each name's list in one transfer."""
-    return {
-        name: list((values if isinstance(values, Tensor) else torch.stack(list(values))).to(device))
-        for name, values in history.items()
-    }

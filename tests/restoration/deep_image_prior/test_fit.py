@@ -16,7 +16,7 @@ from degradations.random_mask import RandomMask
 from networks.untrained.deep_decoder import DeepDecoderArchitecture
 from networks.untrained.skip import SkipArchitecture
 from restoration.deep_image_prior.adam import IndependentAdam
-from restoration.deep_image_prior.fit import DIPFit, history_on
+from restoration.deep_image_prior.fit import DIPFit
 from restoration.deep_image_prior.settings import DIPSettings, settings_for, task_of
 from restoration.stopping.base import Patience, StoppingCriterion, Verdict, Watch
 
@@ -237,14 +237,6 @@ def test_curves_of_an_image_end_where_it_stopped():
         for name, values in together.curves().items():
             assert values[row][:end] == pytest.approx(alone.curves()[name][0], abs=1e-9), name
             assert len(values[row]) == 20 and all(math.isnan(v) for v in values[row][end:]), name
-
-
-def test_the_history_of_a_checkpoint_goes_where_the_fit_is():
-    """Checkpoints are read on the CPU; what an accelerator adds could not be joined with it."""
-    saved = {"a": torch.zeros(4, 2), "b": [torch.zeros(2)] * 3}
-    found = history_on(saved, torch.device("meta"))
-    assert {name: len(values) for name, values in found.items()} == {"a": 4, "b": 3}
-    assert all(v.device.type == "meta" and v.shape == (2,) for values in found.values() for v in values)
 
 
 def test_odd_sizes_are_padded_inside():
