@@ -357,6 +357,31 @@ def test_ways_to_use_a_denoiser_on_photographs(tmp_path):
     assert all(math.isfinite(v["psnr"].mean) for v in results.table.values())
 
 
+def test_a_deep_image_prior_on_super_resolution(tmp_path):
+    """The shipped configuration: each factor has the published settings of its own task; with two iterations every cell
+    has a row.
+    """
+    path = ROOT / "configs" / "evaluate" / "dip_super_resolution.yaml"
+    config = stand_in(
+        read_config([path], [("data.init_args.size", "32"), ("limit", "1"), ("any_size", "true")]), tmp_path
+    )
+    plan, asked = make_plan(config), {}
+    for name, task in plan.tasks.items():
+        operator = task.degradation.operator_for((3, 32, 32), [0], plan.random)
+        settings = plan.methods["dip"].on(name).settings(operator, task.noise)
+        asked[name] = (settings.iterations, settings.jitter)
+    assert asked == {"x4": (2000, 0.03), "x8": (4000, 0.05)}
+    small = {"class_path": "networks.untrained.skip.SkipArchitecture", "init_args": {"preset": "small"}}
+    short = {"dip": {"iterations": 2, "architecture": small}, "plug_and_play": {"steps": 2}}
+    methods = {
+        name: dataclasses.replace(m, init_args=m.init_args | short.get(name, {})) for name, m in config.methods.items()
+    }
+    results = evaluate(
+        dataclasses.replace(config, methods=methods), Options(output=tmp_path / "out", accelerator="cpu")
+    )
+    assert len(results.table) == 8 and all(math.isfinite(v["psnr"].mean) for v in results.table.values())
+
+
 def test_the_photograph_of_the_demo(tmp_path):
     """The shipped configuration, at 32 pixels and with a small prior: both tasks have their row and sheet."""
     changes = [("data.init_args.size", "32"), ("methods.plug_and_play.init_args.steps", "2")]
