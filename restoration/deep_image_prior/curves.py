@@ -13,7 +13,7 @@ class Curves:
     """Numbers of each row by name and iteration, NaN where there was none.
 
     In one tensor for each name that doubles where it is full: thousands of small ones, each made between the large ones
-    of an iteration, keep the allocator from giving those back (150 kB an iteration at 128 x 128 pixels).
+    of an iteration, keep the allocator from giving those back (0.1 MB an iteration at 128 x 128 pixels).
     """
 
     def __init__(self) -> None:
