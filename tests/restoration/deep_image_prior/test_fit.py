@@ -1,5 +1,6 @@
 """The deep image prior as a state that is stepped."""
 
+import gc
 import math
 
 import pytest
@@ -237,6 +238,20 @@ def test_curves_of_an_image_end_where_it_stopped():
         for name, values in together.curves().items():
             assert values[row][:end] == pytest.approx(alone.curves()[name][0], abs=1e-9), name
             assert len(values[row]) == 20 and all(math.isnan(v) for v in values[row][end:]), name
+
+
+def test_more_iterations_keep_no_more_tensors():
+    """Small ones between the large ones of an iteration keep the allocator from giving those back."""
+
+    def alive():
+        gc.collect()
+        return sum(type(found) is torch.Tensor for found in gc.get_objects())
+
+    m = measurement(2)
+    fit = fitted(m, steps=5)
+    after_five = alive()
+    fitted(m, steps=30, fit=fit)
+    assert fit.iteration == 35 and alive() <= after_five
 
 
 def test_odd_sizes_are_padded_inside():

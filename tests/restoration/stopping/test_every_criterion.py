@@ -1,5 +1,6 @@
 """What every criterion promises; a new file in restoration/stopping is tested without being named here."""
 
+import gc
 import inspect
 import io
 import math
@@ -177,6 +178,16 @@ def test_it_stops_and_has_kept_something(criterion):
     # Here outputs vary less and less, and what shares the measurement's noise never sees that it is fitted.
     if not isinstance(criterion, (CRITERIA["es_wmv"], CRITERIA["noisier_pair"])):
         assert bool(stops[-1].any())
+
+
+def test_more_iterations_keep_no_more_tensors(criterion):
+    """A criterion looks back so far and no further: one tensor kept for each iteration would be twenty here."""
+    alive = {}
+    for iteration, _, _ in run(criterion, MEASUREMENTS["plain"](), iterations=LIMIT):
+        if iteration in (LIMIT - 20, LIMIT):
+            gc.collect()
+            alive[iteration] = sum(type(found) is torch.Tensor for found in gc.get_objects())
+    assert alive[LIMIT] < alive[LIMIT - 20] + 10
 
 
 @pytest.mark.parametrize("cut", [2, 30])
