@@ -13,6 +13,7 @@ from degradations.noise import Noise
 from networks.untrained.base import Architecture
 from restoration.base import Cost, Method, OnStep, Restoration, Unsupported
 from restoration.deep_image_prior.fit import DIPFit
+from restoration.deep_image_prior.schedules import JitterLaw, Schedule
 from restoration.deep_image_prior.settings import DIPSettings, InputKind, settings_for
 from restoration.deep_image_prior.terms.base import Term
 from restoration.deep_image_prior.threads import side_by_side
@@ -54,6 +55,10 @@ class DIP(Method):
         averaging: of the outputs.
         backtrack_db: see restoration/deep_image_prior/settings.py.
         langevin: noise on the weights.
+        learning_rate_schedule: constant, cosine or exponential, see restoration/deep_image_prior/schedules.py.
+        jitter_schedule: likewise.
+        schedule_iterations: until a schedule has come to its end, null for all.
+        jitter_law: normal, uniform or sign.
         stopping: the criterion, see restoration/stopping/; null for HeldOutPixels with a second pass and twice the
             task's iterations, the best of those that need not know the noise (docs/results/deep_image_prior.md), or,
             where a measurement has no noise, for all of the task's iterations.
@@ -82,6 +87,10 @@ class DIP(Method):
         averaging: float | None = None,
         backtrack_db: float | None = None,
         langevin: float | None = None,
+        learning_rate_schedule: Schedule | None = None,
+        jitter_schedule: Schedule | None = None,
+        schedule_iterations: int | None = None,
+        jitter_law: JitterLaw | None = None,
         stopping: StoppingCriterion | None = None,
         terms: list[Term] | None = None,
         together: int | None = None,
@@ -103,6 +112,8 @@ class DIP(Method):
             "averaging": averaging,
         }
         self.changes |= {"backtrack_db": backtrack_db, "langevin": langevin, "bf16": bf16}
+        self.changes |= {"learning_rate_schedule": learning_rate_schedule, "jitter_schedule": jitter_schedule}
+        self.changes |= {"schedule_iterations": schedule_iterations, "jitter_law": jitter_law}
         # What is wrong with the options whatever the image is said now; which input suits an architecture, where there
         # is one.
         known = {k: v for k, v in self.changes.items() if v is not None and (architecture is not None or k != "input")}

@@ -18,6 +18,11 @@ class IndependentAdam(torch.optim.Optimizer):
     :class:`networks.untrained.base.UntrainedNetwork`.
 
     What one optimiser per copy would do. :meth:`reseed_rows` forgets the moments and the step count of some copies.
+
+    Args:
+        lr: the learning rate.
+        copies: K.
+        factor: what the learning rate of a copy is multiplied by, from the number of steps that it has taken.
     """
 
     def __init__(
@@ -28,9 +33,10 @@ class IndependentAdam(torch.optim.Optimizer):
         copies: int = 1,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        factor: Callable[[int], float] = lambda _step: 1.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-        self.copies = copies
+        self.copies, self.factor = copies, factor
         for group in self.param_groups:
             for p in group["params"]:
                 self.state[p] = {
@@ -46,6 +52,11 @@ class IndependentAdam(torch.optim.Optimizer):
             # Fused kernels go through memory, not through indices: moments must lie there as the weights do, whatever
             # device and grouping they were saved on.
             state.update({name: torch.empty_like(p).copy_(state[name]) for name in ("first", "second")})
+
+    def counts(self) -> list[int]:
+        """The steps that each copy has taken since it began or was reseeded."""
+        state = self.state[self.param_groups[0]["params"][0]]
+        return [int(n) for n in state["step"]]
 
     @torch.no_grad()
     def reseed_rows(self, copies: Iterable[int]) -> None:
@@ -83,6 +94,7 @@ class IndependentAdam(torch.optim.Optimizer):
         counts = [s["step"][:1] if copy is None else s["step"][copy : copy + 1] for s in states]
         # Fused kernels want the count beside the parameters: all of them in one transfer, and they change what they are
         # given.
+        rate = group["lr"] * self.factor(int(counts[0]))
         moved = list(torch.cat(counts).to(params[0].device).unbind())
         adam(
             [share(p) for p in params],
@@ -95,7 +107,7 @@ class IndependentAdam(torch.optim.Optimizer):
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            lr=group["lr"],
+            lr=rate,
             weight_decay=0.0,
             eps=group["eps"],
             maximize=False,

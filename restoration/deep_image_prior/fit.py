@@ -16,6 +16,7 @@ from networks.untrained.layers import Conv, part
 from restoration.deep_image_prior.adam import IndependentAdam
 from restoration.deep_image_prior.curves import Curves
 from restoration.deep_image_prior.memory import check_memory
+from restoration.deep_image_prior.schedules import LAWS
 from restoration.deep_image_prior.settings import DIPSettings
 from restoration.deep_image_prior.terms.base import Term
 from restoration.stopping.base import StoppingCriterion
@@ -104,7 +105,10 @@ class DIPFit:
         """Adam over the networks; the same object at every call."""
         if self._optimizer is None:
             self._optimizer = IndependentAdam(
-                self.network.parameters(), lr=self.settings.learning_rate, copies=len(self.rows)
+                self.network.parameters(),
+                lr=self.settings.learning_rate,
+                copies=len(self.rows),
+                factor=self.settings.learning_rate_factor,
             )
         return self._optimizer
 
@@ -112,7 +116,7 @@ class DIPFit:
         """The loss of each row [B] at the present weights, with gradient: the mean squared error in [0, 1] units over
         what is measured, plus the terms.
         """
-        z = self.z if self._noise is None else self.z + self.settings.jitter * self._noise.next().to(self.z)
+        z = self._jittered()
         with torch.autocast(z.device.type, dtype=torch.bfloat16, enabled=self.settings.bf16):
             u = self.network(z)
         f = self._cropped(u.to(z.dtype)) * 2 - 1
@@ -259,6 +263,16 @@ class DIPFit:
         draw = self.random.uniform if self.settings.input == "uniform" else self.random.normal
         return 0.1 * torch.stack([draw("dip_input", i, s, (recipe.inputs, height, width)) for i, s in self.rows])
 
+    def _jittered(self) -> Tensor:
+        """z plus fresh noise."""
+        if self._noise is None:
+            return self.z
+        noise = LAWS[self.settings.jitter_law](self._noise.next()).to(self.z)
+        if self.settings.jitter_schedule == "constant":
+            return self.z + self.settings.jitter * noise
+        sizes = [self.settings.jitter * self.settings.jitter_factor(n) for n in self.optimizer().counts()]
+        return self.z + torch.tensor(sizes, dtype=self.z.dtype, device=self.z.device).view(-1, 1, 1, 1) * noise
+
     def _cropped(self, u: Tensor) -> Tensor:
         top, left = (u.shape[-2] - self.height) // 2, (u.shape[-1] - self.width) // 2
         return u[..., top : top + self.height, left : left + self.width]
@@ -280,11 +294,12 @@ class DIPFit:
         if self.settings.langevin == 0:
             return
         size = self.settings.langevin * self.settings.learning_rate
+        sizes = [size * self.settings.learning_rate_factor(n - 1) for n in self.optimizer().counts()]
         for module in self.network.modules():
             if isinstance(module, Conv):
                 for k, generator in enumerate(self._langevin):
                     share = part(module.weight, k, len(self.rows))
-                    share.add_(size * torch.randn(share.shape, generator=generator, dtype=torch.float32).to(share))
+                    share.add_(sizes[k] * torch.randn(share.shape, generator=generator, dtype=torch.float32).to(share))
 
     def _follow(self, reset: Tensor | None, restart: Tensor | None) -> None:
         """Fresh moments for rows whose target has changed; a check of theirs before that is worth nothing."""

@@ -9,6 +9,7 @@ from common.errors import UserError
 from degradations.base import Operator
 from networks.untrained.base import Architecture
 from networks.untrained.skip import SkipArchitecture
+from restoration.deep_image_prior.schedules import LAWS, SCHEDULES, JitterLaw, Schedule
 
 InputKind = Literal["uniform", "normal", "meshgrid"]
 
@@ -46,6 +47,11 @@ class DIPSettings:
         langevin: after every step the weights of the convolutions get langevin * learning_rate * N(0, 1) (stochastic
             gradient Langevin dynamics, Cheng et al. 2019, 1904.07457).
         bf16: the network under bfloat16 autocast.
+        learning_rate_schedule: what the learning rate is multiplied by at each iteration, see
+            restoration/deep_image_prior/schedules.py; it begins anew with every pass of a stopping criterion.
+        jitter_schedule: likewise of the jitter.
+        schedule_iterations: after how many iterations a schedule has come to its end; null: after all of `iterations`.
+        jitter_law: of the noise on the input, all with the standard deviation `jitter`.
     """
 
     architecture: Architecture
@@ -58,6 +64,10 @@ class DIPSettings:
     backtrack_every: int = 100
     langevin: float = 0.0
     bf16: bool = False
+    learning_rate_schedule: Schedule = "constant"
+    jitter_schedule: Schedule = "constant"
+    schedule_iterations: int | None = None
+    jitter_law: JitterLaw = "normal"
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or not self.learning_rate > 0 or self.backtrack_every < 1:
@@ -72,11 +82,26 @@ class DIPSettings:
                 f"jitter, langevin and backtrack_db must be at least 0 and averaging in [0, 1), got {self.jitter},"
                 f" {self.langevin}, {self.backtrack_db}, {self.averaging}"
             )
+        for name in ("learning_rate_schedule", "jitter_schedule"):
+            if getattr(self, name) not in SCHEDULES:
+                raise ValueError(f"{name} must be one of {', '.join(SCHEDULES)}, got '{getattr(self, name)}'")
+        if self.jitter_law not in LAWS:
+            raise ValueError(f"jitter_law must be one of {', '.join(LAWS)}, got '{self.jitter_law}'")
+        if self.schedule_iterations is not None and self.schedule_iterations < 1:
+            raise ValueError(f"schedule_iterations must be at least 1 or null, got {self.schedule_iterations}")
         if self.input == "meshgrid" and self.architecture.inputs != 2:
             raise ValueError(
                 f"input meshgrid has 2 channels, and the architecture takes {self.architecture.inputs}: set its inputs"
                 " to 2"
             )
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Of the learning rate after `step` iterations of a pass."""
+        return SCHEDULES[self.learning_rate_schedule](step, self.schedule_iterations or self.iterations)
+
+    def jitter_factor(self, step: int) -> float:
+        """Of the jitter after `step` iterations of a pass."""
+        return SCHEDULES[self.jitter_schedule](step, self.schedule_iterations or self.iterations)
 
     def check(self, operator: Operator) -> None:
         """UserError where the image is smaller than the network allows."""

@@ -40,7 +40,14 @@ def alone(module, data, row, dtype):
 
 @pytest.mark.parametrize("together", [1, 3])
 @pytest.mark.parametrize(
-    "options", [{}, {"stopping": Oracle()}, {"langevin": 0.05, "input": "normal"}], ids=["plain", "oracle", "langevin"]
+    "options",
+    [
+        {},
+        {"stopping": Oracle()},
+        {"langevin": 0.05, "input": "normal"},
+        {"learning_rate_schedule": "cosine", "jitter_schedule": "exponential", "jitter_law": "sign"},
+    ],
+    ids=["plain", "oracle", "langevin", "scheduled"],
 )
 def test_twenty_steps_are_those_of_the_method_alone(together, options, tmp_path):
     """In float64 with every callback: exactly, one picture after the other; to the last digits where several networks
@@ -124,8 +131,11 @@ STAGED = MultiNoiseEarlyStopping(levels=[2.0, 1.0], patience=2, smooth=1)
     ids=["oracle", "staged", "staged in its second pass"],
 )
 def test_some_steps_and_the_rest_are_twenty(stopping, steps, tmp_path):
-    """Weights, moments, averages, criterion, jitter, Langevin noise, backtracking: bit for bit through a checkpoint."""
+    """Weights, moments, averages, criterion, jitter, schedules, Langevin noise, backtracking: bit for bit through a
+    checkpoint.
+    """
     options = {"langevin": 0.05, "stopping": stopping, "seed": 2, "iterations": 20}
+    options |= {"learning_rate_schedule": "cosine", "jitter_schedule": "exponential"}
     whole, data = tiny_prior(**options), tiny_pictures(2)
     fitted(tmp_path / "whole", whole, data)
     first = tiny_prior(**options)

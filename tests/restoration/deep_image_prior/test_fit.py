@@ -21,6 +21,14 @@ from restoration.deep_image_prior.fit import DIPFit
 from restoration.deep_image_prior.settings import DIPSettings, settings_for, task_of
 from restoration.stopping.base import Patience, StoppingCriterion, Verdict, Watch
 
+#: Everything falls by two orders of magnitude within twelve iterations.
+SCHEDULED = {
+    "learning_rate_schedule": "exponential",
+    "jitter_schedule": "cosine",
+    "schedule_iterations": 12,
+    "jitter_law": "uniform",
+    "langevin": 0.1,
+}
 TINY = {"preset": "small", "channels": [4, 6], "skip": [2, 2], "inputs": 3}
 
 
@@ -133,8 +141,8 @@ def fitted(m: Measurement, steps: int = 20, stopping=None, fit: DIPFit | None = 
 )
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"langevin": 0.1}, {"input": "normal", "jitter": 0.0}],
-    ids=["published", "langevin", "fixed_normal"],
+    [{}, {"langevin": 0.1}, {"input": "normal", "jitter": 0.0}, SCHEDULED],
+    ids=["published", "langevin", "fixed_normal", "scheduled"],
 )
 def test_20_steps_are_the_same_alone_and_beside_neighbours(degradation, changes):
     m = measurement(degradation=degradation)
@@ -145,32 +153,37 @@ def test_20_steps_are_the_same_alone_and_beside_neighbours(degradation, changes)
         torch.testing.assert_close(alone.answer[0], together.answer[row], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("changes", [{}, SCHEDULED], ids=["published", "scheduled"])
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_change_of_target_does_not_touch_the_neighbours(restart):
+def test_a_change_of_target_does_not_touch_the_neighbours(restart, changes):
     m = measurement()
-    together = fitted(m, stopping=Twice(at=8, row=1, restart=restart))
-    alone = fitted(m.pick([1]), stopping=Twice(at=8, row=0, restart=restart))
+    together = fitted(m, stopping=Twice(at=8, row=1, restart=restart), **changes)
+    alone = fitted(m.pick([1]), stopping=Twice(at=8, row=0, restart=restart), **changes)
     torch.testing.assert_close(alone.output[0], together.output[1], rtol=0, atol=1e-10)
-    torch.testing.assert_close(fitted(m.pick([2])).output[0], together.output[2], rtol=0, atol=1e-10)
+    torch.testing.assert_close(fitted(m.pick([2]), **changes).output[0], together.output[2], rtol=0, atol=1e-10)
 
 
-def test_a_restarted_fit_is_the_fit_from_the_beginning():
-    """The second pass sees the weights, the jitter and the optimiser that a fit of the given image alone would see."""
+@pytest.mark.parametrize("changes", [{}, {**SCHEDULED, "langevin": 0.0}], ids=["published", "scheduled"])
+def test_a_restarted_fit_is_the_fit_from_the_beginning(changes):
+    """The second pass sees the weights, the jitter, the schedules and the optimiser that a fit of the given image alone
+    would see.
+    """
     m = measurement(1)
-    second = fitted(m, steps=20, stopping=Twice(at=8, row=0, restart=True))
-    plain = fitted(m, steps=12)
+    second = fitted(m, steps=20, stopping=Twice(at=8, row=0, restart=True), **changes)
+    plain = fitted(m, steps=12, **changes)
     torch.testing.assert_close(second.output, plain.output, rtol=0, atol=0)
     torch.testing.assert_close(second.average, plain.average, rtol=0, atol=0)
 
 
-def test_resuming_goes_on_bit_for_bit(tmp_path):
+@pytest.mark.parametrize("changes", [{"langevin": 0.1}, SCHEDULED], ids=["langevin", "scheduled"])
+def test_resuming_goes_on_bit_for_bit(tmp_path, changes):
     m = measurement()
-    whole = fitted(m, steps=14, langevin=0.1)
-    first = fitted(m, steps=6, langevin=0.1)
+    whole = fitted(m, steps=14, **changes)
+    first = fitted(m, steps=6, **changes)
     path = tmp_path / "fit.pt"
     torch.save({"fit": first.state_dict(), "optimizer": first.optimizer().state_dict()}, path)
     state = torch.load(path, weights_only=True)
-    again = DIPFit(m, settings=settings(langevin=0.1), stopping=Never(), random=RandomStreams(0))
+    again = DIPFit(m, settings=settings(**changes), stopping=Never(), random=RandomStreams(0))
     again.load_state_dict(state["fit"])
     again.optimizer().load_state_dict(state["optimizer"])
     fitted(m, steps=8, fit=again)
@@ -277,6 +290,71 @@ def test_adam_is_torchs():
             (c.sin() * torch.arange(1, 4)).sum().backward()
             optimizer.step()
     torch.testing.assert_close(stacked.detach(), torch.cat(copies).detach(), rtol=0, atol=1e-14)
+
+
+def test_a_scheduled_adam_is_torchs_with_lambda_lr():
+    """In float64, one copy reseeded on the way: its schedule begins anew, the other's goes on."""
+    random, factor = RandomStreams(1), lambda step: 0.8**step
+    stacked = torch.nn.Parameter(random.normal("w", 0, 0, (4, 3)).double())
+    copies = [torch.nn.Parameter(stacked.detach()[2 * k : 2 * k + 2].clone()) for k in range(2)]
+    ours = IndependentAdam([stacked], lr=0.05, copies=2, factor=factor)
+
+    def scheduled(copy):
+        optimizer = torch.optim.Adam([copy], lr=0.05)
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+    theirs = [scheduled(c) for c in copies]
+    for step in range(8):
+        if step == 5:
+            ours.reseed_rows([1])
+            theirs[1] = scheduled(copies[1])
+        (stacked.sin() * torch.arange(1, 4)).sum().backward()
+        ours.step()
+        ours.zero_grad()
+        for c, (optimizer, schedule) in zip(copies, theirs, strict=True):
+            optimizer.zero_grad()
+            (c.sin() * torch.arange(1, 4)).sum().backward()
+            optimizer.step()
+            schedule.step()
+    assert ours.counts() == [8, 3]
+    torch.testing.assert_close(stacked.detach(), torch.cat(copies).detach(), rtol=0, atol=1e-14)
+
+
+def test_jitter_falls_with_its_schedule():
+    """The noise on the input in iteration j is that of a constant one times the factor of j."""
+    m, options = measurement(1), {"jitter": 0.5}
+    seen = {}
+    for schedule in ("constant", "cosine"):
+        fit = DIPFit(
+            m,
+            settings=settings(jitter_schedule=schedule, schedule_iterations=6, **options),
+            stopping=Never(),
+            random=RandomStreams(0),
+        )
+        kept = seen[schedule] = []
+        fit.network.register_forward_pre_hook(lambda _, given, kept=kept, z=fit.z: kept.append(given[0] - z))
+        fitted(m, steps=9, fit=fit)
+    for j, (plain, falling) in enumerate(zip(seen["constant"], seen["cosine"], strict=True)):
+        factor = 0.01 + 0.99 * (1 + math.cos(math.pi * min(j, 6) / 6)) / 2
+        torch.testing.assert_close(falling, factor * plain, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate_schedule": "cosine"}, {"jitter_law": "sign"}], ids=["rate", "law"])
+def test_what_a_schedule_and_a_law_say_is_done(changes):
+    m = measurement(1)
+    plain, changed = fitted(m, steps=10), fitted(m, steps=10, **changes)
+    assert not torch.allclose(plain.output, changed.output)
+
+
+def test_wrong_schedules_are_named():
+    for wrong, match in (
+        ({"learning_rate_schedule": "step"}, "learning_rate_schedule must be one of constant, cosine, exponential"),
+        ({"jitter_schedule": "step"}, "jitter_schedule must be one of constant, cosine, exponential, got 'step'"),
+        ({"jitter_law": "cauchy"}, "jitter_law must be one of normal, uniform, sign, got 'cauchy'"),
+        ({"schedule_iterations": 0}, "schedule_iterations must be at least 1 or null, got 0"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            settings(**wrong)
 
 
 def test_adam_does_not_mind_how_a_saved_moment_lies_in_memory():
