@@ -278,6 +278,19 @@ def test_the_short_comparison_has_every_cell_and_the_calls_that_it_says(data, tm
     assert said == [[True, True], [True, True]]
 
 
+@pytest.mark.parametrize(("data", "images"), [("mnist", 100), ("faces", 32)])
+def test_one_draw_of_many_images_has_the_cells_and_the_calls_that_it_says(data, images, tmp_path):
+    """All tasks, ten methods beside the pseudo-inverse, every image in every cell, and the numbers of the head."""
+    files = [FRAGMENTS / "short.yaml", FRAGMENTS / "one_draw.yaml"]
+    config = read_config([ROOT / "configs" / "evaluate" / f"inverse_problems_{data}.yaml", *files])
+    cells = make_cells(make_plan(stand_in(config, tmp_path)))
+    assert len(cells) == 9 * 11 and all(c.refusal is None and c.nfe <= 105 and c.num_samples == 1 for c in cells)
+    assert all((config.methods[c.method].limit or 100) >= images for c in cells)
+    head = files[-1].read_text()
+    for count in (sum(c.nfe for c in cells), sum(c.backwards for c in cells)):
+        assert f"{images * count:,}" in head
+
+
 def test_the_strengths_that_were_found_beside_deepinv_reach_their_methods(tmp_path):
     """Each value of the fragment is the option of its method in its task; nothing of it is refused."""
     files = [ROOT / "configs" / "evaluate" / "beside_deepinv_mnist.yaml", FRAGMENTS / "beside_deepinv_tuned.yaml"]

@@ -404,6 +404,25 @@ def test_settings_by_operator():
     assert settings_for(Identity().bind({}, (1, 28, 28))).architecture.least <= 28
 
 
+def test_a_normal_input_gets_as_much_jitter_for_its_size():
+    """With the published number beside an input 3.5 times as wide it restored to 24.6 dB where it has 26.2."""
+    operator = Identity().bind({}, (1, 128, 128))
+    published = settings_for(operator)
+    wider = settings_for(operator, input="normal")
+    draws = {name: fitted_input(name) for name in ("uniform", "normal")}
+    ratio = float(draws["normal"].std() / draws["uniform"].std())
+    assert wider.jitter / published.jitter == pytest.approx(ratio, rel=0.02)
+    assert settings_for(operator, input="uniform").jitter == published.jitter
+    assert settings_for(operator, input="normal", jitter=0.01).jitter == 0.01
+    assert settings_for(operator, architecture=DeepDecoderArchitecture(), input="normal").jitter == 0.0
+
+
+def fitted_input(kind: str) -> torch.Tensor:
+    wide = SkipArchitecture(preset="small", channels=[4, 6], skip=[2, 2], inputs=32)
+    chosen = settings(input=kind, architecture=wide)
+    return DIPFit(measurement(1, size=32), settings=chosen, stopping=Never(), random=RandomStreams(0)).z
+
+
 def test_a_deep_decoder_has_a_constant_input_unless_one_says_otherwise():
     """With the task's jitter it restored to 18.1 dB where it has 25.6."""
     denoising = Identity().bind({}, (1, 64, 64))
