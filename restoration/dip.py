@@ -51,8 +51,8 @@ class DIP(Method):
         iterations: the most, all stages of the criterion counted.
         learning_rate: of Adam.
         input: z.
-        jitter: of z at each iteration; null for the task's (3.5 times as much where z is normal, which is so much wider),
-            or none where the architecture asks for a constant input.
+        jitter: of z at each iteration; null for the task's (3.5 times as much where z is normal), or none
+            where the architecture asks for a constant input.
         averaging: of the outputs.
         backtrack_db: see restoration/deep_image_prior/settings.py.
         langevin: noise on the weights.
