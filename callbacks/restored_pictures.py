@@ -20,6 +20,7 @@ from common.pictures import as_picture, png_bytes
 from inference.iterates import Iterates, curves, in_a_row, strip, table, with_iterations
 from lightning_modules.deep_image_prior import DeepImagePrior, Group
 from metrics.distortion import psnr, ssim
+from metrics.psnr_of_mask import PSNRMissing
 from restoration.stopping.staged import StagedWatch
 
 SHOWN = 8  # pictures in W&B
@@ -59,7 +60,8 @@ class RestoredPictures(pl.Callback):
     Args:
         enabled: false writes and logs none of it. Does nothing for a model that is trained. Logged every
             log_every_n_steps, the mean over the pictures whose truth is known: restored/psnr, of the answer so far;
-            restored/psnr_raw and restored/psnr_average, of the newest output and of its average. At the end also
+            restored/psnr_raw and restored/psnr_average, of the newest output and of its average;
+            restored/psnr_missing, of the answer where a mask hides the pixels. At the end also
             restored/ssim and restored/iterations, at which they stopped.
     """
 
@@ -148,6 +150,7 @@ class RestoredPictures(pl.Callback):
                 "picture": name,
                 "psnr": _text(_quality(answer, truth)[0]),
                 "ssim": _text(_quality(answer, truth)[1]),
+                "psnr_missing": _text(_of_missing(group, k, answer, truth)),
                 "iterations": int(group.fit.stopped_at[k]) or group.fit.iteration,
                 "why": _state(group, k),
             }
@@ -197,9 +200,17 @@ def _quality(x: Tensor, truth: Tensor | None) -> tuple[float, float]:
     return float(psnr(a, b)), float(ssim(a, b)) if min(a.shape[2:]) >= SMALLEST_SSIM else float("nan")
 
 
+def _of_missing(group: Group, k: int, x: Tensor, truth: Tensor | None) -> float:
+    """PSNR of [C, H, W] in [-1, 1] where the mask of row k is 0; NaN where there is no truth or nothing is missing."""
+    if truth is None or not bool(torch.isfinite(x).all()):
+        return float("nan")
+    return float(PSNRMissing()(to_uint8(x)[None], to_uint8(truth)[None], group.fit.measurement.pick([k])))
+
+
 def _means(trainer: pl.Trainer, pl_module: DeepImagePrior, *, whole: bool = False) -> dict[str, float]:
     """The mean of each measure over the pictures of all processes that have it; all processes must call it."""
-    found: dict[str, list[float]] = {name: [] for name in ("psnr", "psnr_raw", "psnr_average", "ssim", "iterations")}
+    names = ("psnr", "psnr_raw", "psnr_average", "psnr_missing", "ssim", "iterations")
+    found: dict[str, list[float]] = {name: [] for name in names}
     for group, k in pl_module.pictures:
         fit, truth = group.fit, None if group.truth is None else _one(group.truth, k)
         found["iterations"].append(float(int(fit.stopped_at[k]) or fit.iteration))
@@ -208,6 +219,7 @@ def _means(trainer: pl.Trainer, pl_module: DeepImagePrior, *, whole: bool = Fals
         first, second = _quality(_one(fit.answer, k), truth)
         found["psnr"].append(first)
         found["ssim"].append(second)
+        found["psnr_missing"].append(_of_missing(group, k, _one(fit.answer, k), truth))
         for name, image in (("psnr_raw", fit.output), ("psnr_average", fit.average)):
             found[name].append(_quality(_one(image, k), truth)[0])
     good = {name: [v for v in values if v == v] for name, values in found.items()}

@@ -1,4 +1,6 @@
-"""The best iterate of every stage of a criterion, in a picture of its own."""
+"""The best iterate of every stage of a criterion in a picture of its own, and the PSNR of what a mask hides."""
+
+import csv
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from callbacks.restored_pictures import RestoredPictures, Stages
 from common.image_range import to_uint8
+from degradations.box_mask import BoxMask
 from lightning_modules.deep_image_prior import DeepImagePrior
 from restoration.stopping.multi_noise import MultiNoiseEarlyStopping
 
@@ -76,3 +79,27 @@ def test_a_stage_that_was_left_out_is_no_stage():
     stages(3, best, torch.ones(1, 2, 2))
     assert [(stage, iteration) for stage, iteration, _ in stages.kept] == [(0, 7)]
     assert stages.shown()[0][0] == "fit 1, iteration 7"
+
+
+def read_rows(path) -> list[dict[str, str]]:
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_missing_pixels_have_a_psnr_of_their_own(tmp_path):
+    """That of the 8-bit answer inside the box, for each picture and in the mean; without a mask none is told."""
+    module, data = tiny_prior(iterations=12), tiny_pictures(2, degradation=BoxMask(size=6))
+    trainer = fitted(tmp_path / "box", module, data, log_every_n_steps=1)
+    rows = read_rows(tmp_path / "box/restored/pictures.csv")
+    for group, k in module.pictures:
+        hidden = group.fit.measurement.pick([k]).operator.mask[0, 0] == 0
+        assert hidden.sum() == 36
+        answer, truth = (to_uint8(x[k]).double()[0][hidden] for x in (group.fit.answer, group.truth))
+        expected = 10 * float(torch.log10(255**2 / (answer - truth).square().mean()))
+        assert float(rows[group.rows[k]]["psnr_missing"]) == pytest.approx(expected, abs=1e-3)
+    mean = float(trainer.callback_metrics["restored/psnr_missing"])
+    assert mean == pytest.approx(sum(float(r["psnr_missing"]) for r in rows) / 2, abs=1e-3)
+
+    trainer = fitted(tmp_path / "all", tiny_prior(iterations=12), tiny_pictures(1), log_every_n_steps=1)
+    assert read_rows(tmp_path / "all/restored/pictures.csv")[0]["psnr_missing"] == ""
+    assert "restored/psnr_missing" not in trainer.callback_metrics
