@@ -152,7 +152,7 @@ def settings_for(
         preset, numbers = "small", {**numbers, "iterations": min(3000, numbers["iterations"]) // 2, "input": "uniform"}
     given = {name: value for name, value in changes.items() if value is not None}
     if given.get("input") == "normal":
-        # without it 1.4 dB less (docs/results/deep_image_prior.md)
+        # without it 1.5 dB less (docs/results/deep_image_prior.md)
         numbers = {**numbers, "jitter": numbers["jitter"] * WIDER}
     if architecture is not None and architecture.jitter is not None:
         numbers = {**numbers, "jitter": architecture.jitter}
