@@ -87,12 +87,8 @@ class ConditioningBank:
             where="bank.noise",
         )
         self.random = RandomStreams(seed)
-        specs = {
-            "method": (method, Method),
-            "degradation": (degradation, Degradation),
-            "schedule": (schedule, Schedule),
-        }
-        self.options = {name: _written_out(spec, base) for name, (spec, base) in specs.items()} | {
+        specs = {"method": method, "degradation": degradation, "schedule": schedule}
+        self.options = {name: _written_out(spec, _BASES[name]) for name, spec in specs.items()} | {
             "noise": noise,
             "seed": seed,
         }
@@ -211,13 +207,28 @@ class ConditioningBank:
                 " it again"
             ) from error
         for name, value in self.options.items():
-            if options.get(name) != json.loads(json.dumps(value)):
+            if _of_now(options.get(name), _BASES.get(name)) != json.loads(json.dumps(value)):
                 raise UserError(
                     f"the bank '{self.path}' was made with another {name} ({options.get(name)}, now {value}): give"
                     " another path, or remove it"
                 )
         self._rows, self._images = {int(i): k for k, i in enumerate(index.tolist())}, images
         self._seconds, self._loaded = seconds, True
+
+
+_BASES = {"method": Method, "degradation": Degradation, "schedule": Schedule}
+
+
+def _of_now(stored: Any, base: type | None) -> Any:
+    """A stored specification with what has become an option since then at its default; as it is where it is none, or
+    no longer understood.
+    """
+    if base is None:
+        return stored
+    try:
+        return json.loads(json.dumps(_written_out(stored, base)))
+    except UserError:
+        return stored
 
 
 def _written_out(spec: dict[str, Any] | str | None, base: type) -> dict[str, Any] | None:

@@ -2,8 +2,11 @@
 diffused bank belongs to the image.
 """
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from common.build import build
 from common.errors import UserError
@@ -119,3 +122,23 @@ def test_options():
         ConditioningBank(path="x", method={"class_path": "restoration.dip.DIP", "init_args": {"stopping": stopping}})
     with pytest.raises(UserError, match="there is no module"):
         ConditioningBank(path="x", method="restoration.dipp.DIP")
+
+
+@pytest.mark.parametrize(
+    ("method", "newer"),
+    [(TV, "iterations"), ({"class_path": "restoration.dip.DIP", "init_args": {"iterations": 2}}, "jitter_law")],
+    ids=["total_variation", "dip"],
+)
+def test_a_bank_from_before_an_option_was_there_is_one_with_its_default(tmp_path, method, newer):
+    """And refused where the option now has another value than that default."""
+    plain = {**method, "init_args": {k: v for k, v in method["init_args"].items() if k != newer}}
+    path = tmp_path / "conditioning_images.safetensors"
+    made = bank(tmp_path, method=plain)
+    options = json.loads(json.dumps(made.options))
+    del options["method"]["init_args"][newer]
+    guides = {"index": torch.tensor([30]), "guide": torch.zeros(1, 1, 8, 8, dtype=torch.float16)}
+    save_file(guides, path, metadata={"options": json.dumps(options), "seconds": "1"})
+    assert bank(tmp_path, method=plain).conditioning_images(torch.tensor([30])).image.shape == (1, 1, 8, 8)
+    other = {**plain, "init_args": {**plain["init_args"], newer: {"iterations": 7, "jitter_law": "sign"}[newer]}}
+    with pytest.raises(UserError, match="was made with another method"):
+        bank(tmp_path, method=other).conditioning_images(torch.tensor([30]))
