@@ -35,6 +35,9 @@ _STEP_OPTIONS = {
     "restoration.warm_start.WarmStart": ("relative_scale",),
 }
 
+# Methods whose input gets more jitter where it is normal and none is named, and did not when rows were first hashed.
+_DEEP_IMAGE_PRIORS = frozenset({"restoration.dip.DIP", "restoration.dip_with_prior.DIPWithPrior"})
+
 # Options of terms beside a deep image prior that the parser turned from 1 into 1.0.
 _FLOATS_OF_TERMS = frozenset({"weight", "beta", "learning_rate"})
 
@@ -91,8 +94,8 @@ def _files(value: Any, name: str = "") -> Iterator[Path]:
 
 
 def _with_step(value: Any) -> Any:
-    """`value` with a mark where a method takes the step that follows the noise: its options are those of rows that were
-    made with another step.
+    """`value` with a mark where a method takes the step that follows the noise, or a deep image prior as much jitter as
+    its input is wide: their options are those of rows that were made otherwise.
     """
     if isinstance(value, str):
         return {"class_path": value, "step": 2} if value == "restoration.dps.DPS" else value
@@ -106,6 +109,9 @@ def _with_step(value: Any) -> Any:
     taken = bool(names) and all(options.get(name) is None for name in names)
     if taken and (options.get("consistency") == "gradient" or "scale" in names):
         found["step"] = 2
+    wide = options.get("input") == "normal" and options.get("jitter") is None
+    if wide and value.get("class_path") in _DEEP_IMAGE_PRIORS:
+        found["jitter"] = 2
     return found
 
 

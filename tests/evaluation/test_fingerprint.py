@@ -97,3 +97,13 @@ def test_rows_of_dps_that_name_a_scale_are_those_of_before_and_those_that_name_n
         "79ecc29bbf37a85a",
         of_method(warm, first={"class_path": dps, "init_args": {"steps": 3, "scale": 1.0}}),
     )
+
+
+def test_rows_of_a_deep_image_prior_with_a_normal_input_are_those_of_before_where_they_name_the_jitter():
+    """The values are those of earlier versions' rows: a normal input that names no jitter gets more since."""
+    dip, warm = "restoration.dip.DIP", "restoration.warm_start.WarmStart"
+    assert of_method(dip, iterations=5) == "82c5b997dc75936b"
+    assert of_method(dip, iterations=5, input="uniform") == "b0d9165a8d4ac680"
+    assert of_method(dip, iterations=5, input="normal", jitter=0.05) == "27568792953ff9ae"
+    assert of_method(dip, iterations=5, input="normal") != "8fdba8ee613029a9"
+    assert of_method(warm, steps=4, first={"class_path": dip, "init_args": {"input": "normal"}}) != "cdb272bea2e2783e"
