@@ -74,7 +74,7 @@ def cell_fingerprint(config: Config, task: str, method: str, prior: str | None, 
     if named:
         parts["files"] = named
     # a class that moved since gives the same results
-    parts = _with_terms_as_text(_with_step(original(parts)))
+    parts = _with_terms_as_text(_with_marks(original(parts)))
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -93,17 +93,17 @@ def _files(value: Any, name: str = "") -> Iterator[Path]:
         )
 
 
-def _with_step(value: Any) -> Any:
+def _with_marks(value: Any) -> Any:
     """`value` with a mark where a method takes the step that follows the noise, or a deep image prior as much jitter as
     its input is wide: their options are those of rows that were made otherwise.
     """
     if isinstance(value, str):
         return {"class_path": value, "step": 2} if value == "restoration.dps.DPS" else value
     if isinstance(value, (list, tuple)):
-        return [_with_step(v) for v in value]
+        return [_with_marks(v) for v in value]
     if not isinstance(value, dict):
         return value
-    found = {k: v if k == "class_path" else _with_step(v) for k, v in value.items()}
+    found = {k: v if k == "class_path" else _with_marks(v) for k, v in value.items()}
     options = value.get("init_args") or {}
     names = _STEP_OPTIONS.get(str(value.get("class_path")), ())
     taken = bool(names) and all(options.get(name) is None for name in names)
